@@ -1,0 +1,29 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+default_scope = 'mvp_mm'
+custom_imports = dict(imports=['mvp_mm'])
+
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'))
+model_wrapper_cfg = dict(type='mvp_mm.MVPDistributedDataParallel', broadcast_buffers=False)
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', interval=2000, by_epoch=False, max_keep_ckpts=2),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    handover=dict(type='StageHandoverHook'),
+    trainable_report=dict(type='TrainableReportHook'),
+    finite_loss=dict(type='CheckFiniteLossHook'))
+
+# To write TensorBoard files too, inherit `tensorboard.py` beside this file.
+vis_backends = [dict(type='LocalVisBackend')]
+visualizer = dict(type='Visualizer', name='visualizer', vis_backends=vis_backends)
+
+log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
+log_level = 'INFO'
+randomness = dict(seed=0)
+load_from = None
+resume = False

@@ -1,0 +1,61 @@
+# MVP-LM with Swin-B (window 12, 384) and Phi-1.5 (paper section 3.1 and table 2).
+_norm = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+_num_points = 12544
+_loss_weights = dict(
+    class_weight=2.0, l1_weight=5.0, giou_weight=2.0, bce_weight=5.0, dice_weight=5.0)
+# 1024² gives 32 × 32 positions at stride 32, merged 2 × 2.
+_tokenizer = dict(
+    type='InstructionTokenizer', path='checkpoints/phi-1_5', num_visual_tokens=256,
+    max_length=2048)
+
+model = dict(
+    type='MVPLM',
+    embed_dims=256,
+    data_preprocessor=dict(type='PerceptionDataPreprocessor', pad_size_divisor=32, **_norm),
+    encoder=dict(
+        type='ImageEncoder',
+        frozen=True,
+        backbone=dict(
+            type='mmdet.SwinTransformer',
+            pretrain_img_size=384,
+            embed_dims=128,
+            depths=(2, 2, 18, 2),
+            num_heads=(4, 8, 16, 32),
+            window_size=12,
+            drop_path_rate=0.0)),
+    connector=dict(type='MLPConnector', merge=2),
+    llm=dict(
+        type='CausalLM',
+        kept_layers=(-1, ),
+        config=dict(
+            model_type='phi',
+            vocab_size=51200,
+            hidden_size=2048,
+            intermediate_size=8192,
+            num_hidden_layers=24,
+            num_attention_heads=32,
+            partial_rotary_factor=0.5,
+            max_position_embeddings=2048)),
+    tokenizer=_tokenizer,
+    pixel_decoder=dict(
+        type='MSDeformPixelDecoder', num_layers=6, num_heads=8, num_points=4, feedforward=1024),
+    perception=dict(
+        type='PerceptionHead',
+        num_stuff_queries=100,
+        query_generator=dict(type='DynamicQueryGenerator', num_queries=100),
+        decoder=dict(
+            type='MultiGranularityDecoder', num_layers=9, num_heads=8, num_points=4,
+            feedforward=2048),
+        similarity_head=dict(type='SimilarityHead'),
+        box_head=dict(type='BoxHead'),
+        mask_head=dict(type='MaskHead'),
+        denoising=dict(type='Denoising', num_queries=100, label_noise=0.2, box_noise=0.4),
+        matcher=dict(type='HungarianMatcher', num_points=_num_points, **_loss_weights),
+        criterion=dict(
+            type='PerceptionCriterion',
+            ranking_weight=1.0,
+            no_object_weight=0.1,
+            num_points=_num_points,
+            **_loss_weights)),
+    thinking=True,
+    max_response_tokens=128)

@@ -1,0 +1,11 @@
+# Stage 1 (paper table 2): AdamW 2e-3, no weight decay, batch 128, 4 650 steps, cosine.
+_max_iters = 4650
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.999), weight_decay=0.0),
+    clip_grad=dict(max_norm=1.0))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=140),
+    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=140, end=_max_iters)
+]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=_max_iters, val_interval=_max_iters + 1)

@@ -1,0 +1,4 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+from mvp_mm.apis.inferencer import PerceptionInferencer
+
+__all__ = ['PerceptionInferencer']

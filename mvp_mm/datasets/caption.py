@@ -1,0 +1,36 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Image-caption pairs in LLaVA's chat JSON (CC3M and the like)."""
+from __future__ import annotations
+
+from typing import Any
+
+from mvp_mm.datasets.base import PerceptionDataset
+from mvp_mm.datasets.files import load_json, require
+from mvp_mm.registry import DATASETS
+
+
+@DATASETS.register_module()
+class CaptionDataset(PerceptionDataset):
+    """Images with captions: one question and one answer a record.
+
+    Arguments: see :class:`PerceptionDataset`. Image sizes are not in the file; ``height`` and
+    ``width`` are known once the image is read.
+    """
+
+    def load_items(self) -> list[dict[str, Any]]:
+        """See :meth:`PerceptionDataset.load_items`."""
+        self.set_classes((), ())
+        return [self._item(record) for record in load_json(self.ann_file, list)]
+
+    def _item(self, record: dict[str, Any]) -> dict[str, Any]:
+        require(record, ('id', 'image', 'conversations'), self.ann_file, 'record')
+        answers = [turn.get('value') for turn in record['conversations']
+                   if turn.get('from') == 'gpt']
+        if len(answers) != 1 or not isinstance(answers[0], str) or not answers[0].strip():
+            raise ValueError(f'{self.ann_file}: record {record["id"]} must have one answer with '
+                             f'text, got {answers}')
+        return dict(
+            img_path=self.image_path(record['image']),
+            img_id=record['id'],
+            file_name=record['image'],
+            captions=[answers[0].strip()])

@@ -1,0 +1,71 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Reading of annotation files, with messages that name the file and the record."""
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+def load_json(path: str | Path, expect: type = dict) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: The file.
+        expect: Type of its top level.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+        ValueError: If it is not JSON or its top level is of another type.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'Annotation file {path} does not exist')
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except ValueError as error:
+        raise ValueError(f'{path} is not valid JSON: {error}') from error
+    if not isinstance(content, expect):
+        raise ValueError(f'{path}: top level must be a {expect.__name__}, got a '
+                         f'{type(content).__name__}')
+    return content
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Admits numbers, strings and plain containers; no class or function is ever looked up."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise pickle.UnpicklingError(f'{module}.{name} is not plain data')
+
+
+def load_plain_pickle(path: str | Path) -> Any:
+    """Read a pickle that holds plain data only.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+        ValueError: If it is no pickle or holds anything but plain data.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'Annotation file {path} does not exist')
+    content = Path(path).read_bytes()
+    try:
+        # The REFER toolkit's files were written by Python 2.
+        return _PlainUnpickler(io.BytesIO(content), encoding='latin1').load()
+    except Exception as error:  # A malformed pickle raises nearly any type.
+        raise ValueError(f'{path} is not a pickle of plain data: {error}') from error
+
+
+def require(record: Any, keys: Sequence[str], path: str, what: str) -> None:
+    """Refuse a record that lacks keys.
+
+    Raises:
+        ValueError: Naming the file, the record (``what`` and its id) and the missing keys.
+    """
+    if not isinstance(record, dict):
+        raise ValueError(f'{path}: {what} must be an object, got {type(record).__name__}')
+    missing = [key for key in keys if key not in record]
+    if missing:
+        identity = record.get('id', record.get('ref_id', record.get('image_id', '?')))
+        raise ValueError(f'{path}: {what} {identity} lacks {", ".join(missing)}')

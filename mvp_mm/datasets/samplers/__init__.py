@@ -1,0 +1,4 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+from mvp_mm.datasets.samplers.ratio_sampler import RatioSampler
+
+__all__ = ['RatioSampler']

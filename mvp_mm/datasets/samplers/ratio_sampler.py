@@ -1,0 +1,146 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Endless sampling from several data sets in fixed proportions."""
+import itertools
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from math import gcd, lcm
+
+import numpy as np
+from mmengine.dist import get_dist_info, sync_random_seed
+from torch.utils.data import ConcatDataset, Sampler
+
+from mvp_mm.registry import SAMPLERS
+
+_MAX_PERIOD = 20_000
+_ROTATIONS = 4096
+
+
+def integer_weights(ratios: Sequence[float]) -> list[int]:
+    """Turn ratios into the smallest whole numbers in the same proportion.
+
+    Args:
+        ratios (Sequence[float]): Positive numbers of any sum, such as ``[1/3, 1/3, 1/6, 1/6]``
+            or ``[33.3, 33.3, 16.7, 16.7]``.
+
+    Returns:
+        list[int]: One weight per ratio; their sum is the period of the schedule.
+    """
+    if not ratios or any(not ratio > 0 for ratio in ratios):
+        raise ValueError(f'RatioSampler: ratios must be positive numbers, got {list(ratios)}')
+    fractions = [Fraction(ratio).limit_denominator(1000) for ratio in ratios]
+    if any(fraction == 0 for fraction in fractions):
+        raise ValueError(f'RatioSampler: ratios below 1/2000 are not supported, got {list(ratios)}')
+    scale = lcm(*(fraction.denominator for fraction in fractions))
+    weights = [int(fraction * scale) for fraction in fractions]
+    weights = [weight // gcd(*weights) for weight in weights]
+    if sum(weights) > _MAX_PERIOD:
+        raise ValueError(
+            f'RatioSampler: ratios {list(ratios)} only repeat after {sum(weights)} samples; '
+            f'use rounder numbers (at most {_MAX_PERIOD})')
+    return weights
+
+
+def quota_schedule(weights: Sequence[int]) -> np.ndarray:
+    """Spread the data sets over one period as evenly as whole samples allow.
+
+    This is Balinski and Young's quota method: of the data sets that may take a sample without
+    running ahead of their share, the one whose share falls due first takes it. After every
+    prefix of ``n`` samples data set ``i`` was drawn ``n * weights[i] / sum(weights)`` times,
+    rounded down or up.
+
+    Args:
+        weights (Sequence[int]): Samples of each data set in one period.
+
+    Returns:
+        np.ndarray: Data set of each sample, shape (sum(weights),).
+    """
+    period = sum(weights)
+    counts = [0] * len(weights)
+    schedule = np.empty(period, dtype=np.int64)
+    for step in range(period):
+        open_ = [i for i, w in enumerate(weights) if counts[i] * period < w * (step + 1)]
+        chosen = min(open_, key=lambda i: Fraction(counts[i] + 1, weights[i]))
+        counts[chosen] += 1
+        schedule[step] = chosen
+    return schedule
+
+
+@SAMPLERS.register_module()
+class RatioSampler(Sampler):
+    """Draw from the members of a concatenated data set in fixed proportions, endlessly.
+
+    All ranks follow one global sequence. Every prefix of it holds each member's share to within
+    one sample, every window of whole periods holds it exactly, and no window is off by two. Each
+    member is walked through one seeded permutation after another, so no item returns before all
+    others of its member were seen. Of every ``world_size`` consecutive samples each rank takes
+    one; who takes which rotates by a seeded draw, so that no rank is tied to one member.
+
+    Any position can be computed directly, so :meth:`skip` (which mmengine's iteration-based loop
+    calls on resuming) costs nothing.
+
+    Args:
+        dataset (ConcatDataset): The concatenated data set.
+        ratios (Sequence[float]): Share of each member, of any sum.
+        shuffle (bool): Whether to permute the items of each member. Defaults to True.
+        seed (int, optional): Random seed. Defaults to None: one seed shared by all ranks.
+    """
+
+    def __init__(
+        self,
+        dataset: ConcatDataset,
+        ratios: Sequence[float],
+        shuffle: bool = True,
+        seed: int | None = None,
+    ) -> None:
+        if not hasattr(dataset, 'cumulative_sizes'):
+            raise TypeError(
+                f'RatioSampler needs a ConcatDataset, got {type(dataset).__name__}')
+        self.sizes = np.diff([0, *dataset.cumulative_sizes]).tolist()
+        self.offsets = [0, *dataset.cumulative_sizes[:-1]]
+        if len(ratios) != len(self.sizes):
+            raise ValueError(
+                f'RatioSampler: {len(ratios)} ratios for {len(self.sizes)} data sets')
+        if 0 in self.sizes:
+            raise ValueError(f'RatioSampler: data set {self.sizes.index(0)} is empty')
+        self.rank, self.world_size = get_dist_info()
+        self.shuffle = shuffle
+        self.seed = sync_random_seed() if seed is None else seed
+        self.weights = integer_weights(ratios)
+        self.schedule = quota_schedule(self.weights)
+        # Draws of the scheduled data set before each position of the period, shape (period,).
+        one_hot = self.schedule[:, None] == np.arange(len(self.weights))
+        self._drawn = (one_hot.cumsum(0) - one_hot)[one_hot]
+        self._rotations = np.random.default_rng(self.seed).integers(
+            self.world_size, size=_ROTATIONS)
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}
+        self._start = 0
+
+    def skip(self, num_samples: int) -> None:
+        """Let the next iteration start after the first ``num_samples`` samples of this rank."""
+        if num_samples < 0:
+            raise ValueError(f'num_samples must not be negative, got {num_samples}')
+        self._start = num_samples
+
+    def __iter__(self) -> Iterator[int]:
+        for step in itertools.count(self._start):
+            turn = (self.rank + self._rotations[step % _ROTATIONS]) % self.world_size
+            yield self._index(step * self.world_size + int(turn))
+
+    def __len__(self) -> int:
+        """Items of all members together; iterating does not stop there."""
+        return sum(self.sizes)
+
+    def _index(self, position: int) -> int:
+        """Compute the item at ``position`` of the global sequence."""
+        period, phase = divmod(position, len(self.schedule))
+        member = int(self.schedule[phase])
+        draw = period * self.weights[member] + int(self._drawn[phase])
+        epoch, place = divmod(draw, self.sizes[member])
+        return self.offsets[member] + (self._place(member, epoch, place) if self.shuffle else place)
+
+    def _place(self, member: int, epoch: int, place: int) -> int:
+        """Look ``place`` up in the member's permutation of this epoch."""
+        if self._orders.get(member, (-1, None))[0] != epoch:
+            rng = np.random.default_rng([self.seed, member, epoch])
+            self._orders[member] = (epoch, rng.permutation(self.sizes[member]))
+        return int(self._orders[member][1][place])

@@ -1,0 +1,80 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""From an image's annotation to tokenised instructions."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.dist import get_rank
+from torch.utils.data import get_worker_info
+
+from mvp_mm.registry import TOKENIZERS, TRANSFORMS
+from mvp_mm.structures import Request
+
+
+@TRANSFORMS.register_module()
+class BuildInstructions(BaseTransform):
+    """Asks every task of the dataset about the image.
+
+    It needs the annotation only, so it comes first in a pipeline: an image that no task asks
+    about is not even read, and masks that no request needs are not decoded.
+
+    Required keys: ``annotation``, ``tasks``. Added keys: ``requests`` (with tokens) and
+    ``objects``, the indices of the annotation's objects that are needed: the requests' targets
+    and, in evaluation of word lists, the crowd regions.
+
+    Args:
+        tokenizer: Config of the instruction tokenizer, or a built one.
+        training: Whether to draw lists, negatives and captions and to write responses.
+    """
+
+    def __init__(self, tokenizer: dict | Any, training: bool) -> None:
+        if isinstance(tokenizer, dict):
+            tokenizer = TOKENIZERS.build(tokenizer)
+        self.tokenizer = tokenizer
+        self.training = training
+        self._seed: tuple[int, ...] | None = None
+        self._rng: np.random.Generator | None = None
+
+    def _generator(self) -> np.random.Generator:
+        """In training a generator of this worker's own; in evaluation a fresh, fixed one."""
+        if not self.training:
+            return np.random.default_rng(0)
+        worker = get_worker_info()
+        seed = (torch.initial_seed(), worker.seed if worker else 0, get_rank())
+        if seed != self._seed:
+            self._seed, self._rng = seed, np.random.default_rng(seed)
+        return self._rng
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
+        """Build the requests.
+
+        Returns:
+            The results, or None in training where no task asks anything.
+
+        Raises:
+            ValueError: In evaluation, where no task asks anything.
+        """
+        annotation = results['annotation']
+        rng = self._generator()
+        requests: list[Request] = []
+        for task in results['tasks']:
+            for request in task.instruct(annotation, rng, self.training):
+                request.task = task
+                requests.append(request)
+        if not requests:
+            if self.training:
+                return None
+            names = [task.name for task in results['tasks']]
+            raise ValueError(f'{annotation.source}: none of the tasks {names} has a question')
+        needed = np.zeros(len(annotation.labels), dtype=bool)
+        for request in requests:
+            self.tokenizer.tokenize(request.instruction)
+            needed[request.targets] = True
+            if not self.training and request.instruction.kind == 'word':
+                needed |= annotation.crowd
+        results['requests'] = requests
+        results['objects'] = np.flatnonzero(needed)
+        return results

@@ -1,0 +1,91 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Segment maps, polygons and run-length codes to bitmaps."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+
+def read_segment_map(path: str) -> np.ndarray:
+    """Read a panoptic PNG.
+
+    Returns:
+        (h, w) uint32 segment ids, ``R + 256 G + 65536 B``.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not an image.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'Panoptic segment map {path} does not exist')
+    image = cv2.imread(path, cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError(f'{path} is not a readable image')
+    quads = cv2.cvtColor(image, cv2.COLOR_BGR2RGBA)
+    quads[..., 3] = 0
+    return quads.view('<u4')[..., 0]
+
+
+def segment_masks(segment_map: np.ndarray, ids: np.ndarray, path: str) -> np.ndarray:
+    """One mask a segment.
+
+    Args:
+        segment_map: (h, w) uint32, 0 where no segment is.
+        ids: (n,) the segments that the annotation names.
+        path: Name of the map's file, for messages.
+
+    Returns:
+        (n, h, w) uint8 of zeros and ones.
+
+    Raises:
+        ValueError: If the map lacks a named segment or holds one that is not named.
+    """
+    masks = segment_map[None] == ids.astype(np.uint32)[:, None, None]
+    areas = np.count_nonzero(masks.reshape(len(ids), segment_map.size), axis=1)
+    if not areas.all():
+        raise ValueError(f'{path}: no pixel has the annotated segment ids '
+                         f'{ids[areas == 0].tolist()}')
+    if areas.sum() != np.count_nonzero(segment_map):
+        unnamed = np.setdiff1d(segment_map, np.append(ids, 0)).tolist()
+        raise ValueError(f'{path}: segment ids {unnamed} are not in the annotation')
+    return masks.view(np.uint8)
+
+
+def to_rle(segmentation: Any, height: int, width: int, source: str) -> dict[str, Any]:
+    """Compressed COCO RLE of polygons or of another RLE.
+
+    Raises:
+        ValueError: If the segmentation is empty, malformed or of another image size.
+    """
+    if isinstance(segmentation, list):
+        if not segmentation or any(len(p) < 6 or len(p) % 2 for p in segmentation):
+            raise ValueError(f'{source}: a polygon needs at least three points, got '
+                             f'{[len(p) for p in segmentation]} numbers')
+        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    if not isinstance(segmentation, dict) or not {'size', 'counts'} <= segmentation.keys():
+        raise ValueError(f'{source}: segmentation is neither polygons nor RLE')
+    if list(segmentation['size']) != [height, width]:
+        raise ValueError(f'{source}: RLE of size {segmentation["size"]} on an image of '
+                         f'{[height, width]}')
+    if isinstance(segmentation['counts'], list):
+        return coco_mask.frPyObjects(segmentation, height, width)
+    return segmentation
+
+
+def rle_masks(rles: Sequence[dict[str, Any]], height: int, width: int) -> np.ndarray:
+    """Bitmaps of RLEs, (n, h, w) uint8."""
+    if not len(rles):
+        return np.zeros((0, height, width), dtype=np.uint8)
+    return np.ascontiguousarray(coco_mask.decode(list(rles)).transpose(2, 0, 1))
+
+
+def encode_masks(masks: np.ndarray) -> list[dict[str, Any]]:
+    """COCO RLEs of bitmaps (n, h, w)."""
+    if not len(masks):
+        return []
+    return coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0)))

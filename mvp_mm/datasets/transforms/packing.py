@@ -1,0 +1,134 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""From the pipeline's results to tensors and data samples."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.structures import InstanceData
+
+from mvp_mm.datasets.transforms.masks import encode_masks
+from mvp_mm.registry import TRANSFORMS
+from mvp_mm.structures import PerceptionDataSample, Request
+
+_META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
+              'flip_direction')
+
+
+@TRANSFORMS.register_module()
+class PackPerceptionInputs(BaseTransform):
+    """One image, and one data sample for each of its instructions.
+
+    Args:
+        with_eval: Whether to pack ``gt_eval``, the ground truth in the original image's frame.
+    """
+
+    def __init__(self, with_eval: bool = False) -> None:
+        self.with_eval = with_eval
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
+        """Pack the results.
+
+        Returns:
+            ``inputs``, a uint8 tensor (3, H, W) in BGR, and ``data_samples``, a list (see
+            :class:`PerceptionDataSample`). A request whose targets a crop has removed is left
+            out; None where none is left.
+        """
+        image = torch.from_numpy(np.ascontiguousarray(results['img'].transpose(2, 0, 1)))
+        meta = {key: results[key] for key in _META_KEYS if key in results}
+        meta['batch_input_shape'] = tuple(image.shape[1:])
+        present = results['gt_bboxes_labels']
+        row = np.full(len(results['annotation'].labels), -1, dtype=np.int64)
+        row[present] = np.arange(len(present))
+        boxes = results['gt_bboxes'].tensor.numpy()
+        masks = results.get('gt_masks')
+        masks = None if masks is None else masks.masks
+        reference = _EvalReference(results) if self.with_eval else None
+
+        samples = []
+        for request in results['requests']:
+            rows = row[request.targets]
+            kept = rows >= 0
+            if len(rows) and not kept.any():
+                continue
+            instances = self._instances(boxes, masks, rows[kept], request.labels[kept])
+            sample = PerceptionDataSample(
+                metainfo=dict(meta, task=request.instruction.task, **request.meta))
+            sample.gt_instances = instances
+            sample.instruction = request.instruction
+            sample.task_object = request.task
+            if reference is not None:
+                sample.gt_eval = reference.of(request)
+            samples.append(sample)
+        return dict(inputs=image, data_samples=samples) if samples else None
+
+    @staticmethod
+    def _instances(boxes: np.ndarray, masks: np.ndarray | None, rows: np.ndarray,
+                   labels: np.ndarray) -> InstanceData:
+        # Rows are taken in numpy: torch would start threads for these small copies.
+        instances = InstanceData(
+            bboxes=torch.from_numpy(boxes[rows]), labels=torch.from_numpy(labels))
+        if masks is not None:
+            instances.masks = torch.from_numpy(masks[rows]).view(torch.bool)
+        return instances
+
+
+class _EvalReference:
+    """Ground truth of an image in its original frame; mask codes are computed once."""
+
+    def __init__(self, results: dict[str, Any]) -> None:
+        original = results['original']
+        self.annotation = results['annotation']
+        self.boxes = original['boxes']
+        self.masks = original['masks']
+        self.has_segment_map = 'panoptic_path' in results
+        self.row = np.full(len(self.annotation.labels), -1, dtype=np.int64)
+        self.row[original['objects']] = np.arange(len(original['objects']))
+        self._rles: dict[int, dict] = {}
+
+    def of(self, request: Request) -> dict[str, Any]:
+        """What a request's answer is compared with (see :class:`PerceptionDataSample`)."""
+        instruction = request.instruction
+        objects, labels = request.targets, request.labels
+        crowd = np.zeros(len(objects), dtype=bool)
+        if instruction.kind == 'word':
+            regions, classes = self._crowd(instruction.phrases)
+            objects = np.concatenate([objects, regions])
+            labels = np.concatenate([labels, classes])
+            crowd = np.concatenate([crowd, np.ones(len(regions), dtype=bool)])
+        rows = self.row[objects]
+        truth = dict(bboxes=self.boxes[rows], labels=labels, crowd=crowd)
+        if instruction.kind == 'caption':
+            truth['captions'] = self.annotation.captions
+        if self.masks is not None:
+            truth['masks'] = [self._rle(row) for row in rows]
+            if self.has_segment_map and instruction.kind == 'word':
+                truth.update(self._panoptic(rows, labels, crowd))
+        return truth
+
+    def _crowd(self, phrases: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Crowd regions whose class the list names, and its phrase."""
+        position = {phrase: index for index, phrase in enumerate(phrases)}
+        regions = [(index, position[self.annotation.vocabulary[label]])
+                   for index, label in enumerate(self.annotation.labels)
+                   if self.annotation.crowd[index] and label >= 0
+                   and self.annotation.vocabulary[label] in position]
+        array = np.array(regions, dtype=np.int64).reshape(-1, 2)
+        return array[:, 0], array[:, 1]
+
+    def _rle(self, row: int) -> dict[str, Any]:
+        if row not in self._rles:
+            self._rles[row] = encode_masks(self.masks[row:row + 1])[0]
+        return self._rles[row]
+
+    def _panoptic(self, rows: np.ndarray, labels: np.ndarray,
+                  crowd: np.ndarray) -> dict[str, Any]:
+        """Segments numbered from 1, in the order of the objects."""
+        segment_map = np.zeros(self.masks.shape[1:], dtype=np.int32)
+        info = []
+        for number, (row, label, is_crowd) in enumerate(zip(rows, labels, crowd, strict=True), 1):
+            segment_map[self.masks[row].view(bool)] = number
+            info.append(dict(id=number, label=int(label), iscrowd=int(is_crowd)))
+        return dict(panoptic=segment_map, segments_info=info)

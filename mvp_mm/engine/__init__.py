@@ -1,0 +1,12 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+from mvp_mm.engine.checkpoint import StageHandoverHook, load_stage_checkpoint
+from mvp_mm.engine.config_check import ConfigError, check_config
+from mvp_mm.engine.hooks import CheckFiniteLossHook, TrainableReportHook
+from mvp_mm.engine.loops import MultiTestLoop, MultiValLoop
+from mvp_mm.engine.wrappers import MVPDistributedDataParallel
+
+__all__ = [
+    'CheckFiniteLossHook', 'ConfigError', 'MVPDistributedDataParallel', 'MultiTestLoop',
+    'MultiValLoop', 'StageHandoverHook', 'TrainableReportHook', 'check_config',
+    'load_stage_checkpoint'
+]

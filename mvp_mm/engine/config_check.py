@@ -1,0 +1,249 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Check a config before anything is built from it.
+
+mmengine ignores an unknown top-level key, finds an unknown type only when it builds it, and a
+missing file later still. :func:`check_config` finds all three first and names them together.
+"""
+import ast
+import difflib
+import inspect
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from mmengine import registry as root_registry
+from mmengine.config import Config
+from mmengine.registry import Registry
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mvp_mm import registry as own_registry
+
+EXTRA_TOP_KEYS = (
+    'custom_imports',  # modules that register their components on import
+    'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile',
+    'activation_checkpointing', 'efficient_conv_bn_eval',
+    'vis_backends',  # named apart from the visualizer so that a leaf config can replace it
+    'tta_model', 'tta_pipeline',
+)
+LOADER_KEYS = ('dataset', 'sampler', 'batch_sampler', 'num_batch_per_epoch', 'collate_fn',
+               'disable_subprocess_warning')
+# Keys that mmengine takes out of a component's dict before it calls the constructor.
+COMMON_KEYS = ('type', '_scope_', '_delete_')
+CONSUMED_KEYS = {
+    'optim_wrapper': ('constructor', 'paramwise_cfg'),
+    'default_hooks': ('priority',),
+    'custom_hooks': ('priority',),
+}
+# Keys whose strings are input files, and those of them that a data set joins with data_root.
+INPUT_FILE_KEYS = ('ann_file', 'instances_file', 'caption_store', 'exclude_refs', 'img_dir',
+                   'data_prefix', 'data_root', 'pretrained', 'pretrained_path', 'checkpoint',
+                   'path')
+JOINED_KEYS = INPUT_FILE_KEYS[:6]
+
+
+class ConfigError(ValueError):
+    """A config that cannot be run; the message lists every problem found, one per line."""
+
+
+def check_config(cfg: Config, modes: Sequence[str] = ('train',)) -> None:
+    """Check a config; raise one error that names every problem.
+
+    Args:
+        cfg (Config): The config, with the command line already merged in.
+        modes (Sequence[str]): Which of 'train', 'val' and 'test' will run. Files are looked for
+            only in the data loaders and evaluators of these. Defaults to ('train',).
+
+    Raises:
+        ConfigError: If a key or type is unknown or an input file is missing.
+    """
+    problems = [*_unknown_top_keys(cfg)]
+    for key, value in cfg.items():
+        if key.startswith('_') or key == 'custom_imports':
+            continue
+        problems += _component_problems(value, key)
+    for mode in ('train', 'val', 'test'):
+        problems += _loader_key_problems(cfg.get(f'{mode}_dataloader'), f'{mode}_dataloader')
+    problems += _missing_files(cfg, modes)
+    if problems:
+        where = cfg.filename or 'config'
+        raise ConfigError(f'{where} has {len(problems)} problem(s):\n  ' + '\n  '.join(problems))
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    """Suggest the known name closest to an unknown one."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ''
+
+
+def _join(path: str, key: str | int) -> str:
+    """Extend a config path by a key or a list position."""
+    return f'{path}[{key}]' if isinstance(key, int) else f'{path}.{key}'
+
+
+def _children(value: object) -> Iterator[tuple[str | int, object]]:
+    """Iterate the entries of a dict, list or tuple."""
+    if isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, (list, tuple)):
+        yield from enumerate(value)
+
+
+def _unknown_top_keys(cfg: Config) -> Iterator[str]:
+    """Find top-level keys that neither mmengine's Runner nor this project reads."""
+    runner_keys = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
+    known = runner_keys | set(EXTRA_TOP_KEYS)
+    for key in cfg:
+        if not key.startswith('_') and key not in known:
+            yield (f"unknown top-level key '{key}'{_hint(key, known)} "
+                   "(a config's own variables start with '_')")
+
+
+def _all_registries() -> list[Registry]:
+    """List this project's registries, then mmengine's roots."""
+    found: list[Registry] = []
+    for module in (own_registry, root_registry):
+        found += [value for value in vars(module).values() if isinstance(value, Registry)]
+    return found
+
+
+def _resolve(name: str) -> list[Callable]:
+    """Find every component that a type name may stand for, in any registry."""
+    found: list[Callable] = []
+    for registry in _all_registries():
+        component = registry.get(name)
+        if component is not None and component not in found:
+            found.append(component)
+    return found
+
+
+def _all_names() -> set[str]:
+    """List every type name known, those of other packages with their scope."""
+    names: set[str] = set()
+    for registry in _all_registries():
+        names.update(registry.module_dict)
+        for scope, child in registry.children.items():
+            names.update(f'{scope}.{name}' for name in child.module_dict)
+    return names
+
+
+def _component_problems(value: object, path: str) -> Iterator[str]:
+    """Check the type and the keys of every component below ``value``."""
+    if isinstance(value, dict) and 'type' in value:
+        kind = value['type']
+        components = _resolve(kind) if isinstance(kind, str) else [kind]
+        if not components:
+            yield f"{path}.type: '{kind}' is in no registry{_hint(kind, _all_names())}"
+        elif all(callable(component) for component in components):
+            yield from _unknown_arguments(value, components, path)
+    for key, child in _children(value):
+        yield from _component_problems(child, _join(path, key))
+
+
+def _arguments(component: Callable) -> set[str] | None:
+    """List the keywords a component takes; None when it takes any."""
+    if not inspect.isclass(component):
+        names, rest = _keywords(component)
+        return names if rest is None else None
+    known: set[str] = set()
+    for owner in component.__mro__[:-1]:  # without `object`, which takes nothing
+        if '__init__' not in vars(owner):
+            continue
+        names, rest = _keywords(owner.__init__)
+        known |= names
+        if rest is None:
+            return known - {'self'}
+        if not _forwards_to_super(owner.__init__, rest):
+            return None
+    return known - {'self'}
+
+
+def _keywords(function: Callable) -> tuple[set[str], str | None]:
+    """Split a signature into its named parameters and the name of its ``**kwargs``."""
+    parameters = inspect.signature(function).parameters.values()
+    rest = [p.name for p in parameters if p.kind is p.VAR_KEYWORD]
+    names = {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    return names, rest[0] if rest else None
+
+
+def _forwards_to_super(init: Callable, rest: str) -> bool:
+    """Tell whether ``**kwargs`` goes to ``super().__init__`` and nowhere else."""
+    if not inspect.isfunction(init):
+        return False
+    nodes = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(init)))))
+    uses = [node for node in nodes if isinstance(node, ast.Name) and node.id == rest]
+    forwarded = [
+        keyword for node in nodes
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == 'super().__init__'
+        for keyword in node.keywords if keyword.arg is None and keyword.value in uses
+    ]
+    return len(uses) == len(forwarded) == 1
+
+
+def _unknown_arguments(value: dict, components: list[Callable], path: str) -> Iterator[str]:
+    """Find keys that no component of this name takes."""
+    accepted = [_arguments(component) for component in components]
+    if None in accepted:
+        return
+    consumed = (*COMMON_KEYS, *CONSUMED_KEYS.get(path.split('.')[0].split('[')[0], ()))
+    given = [key for key in value if key not in consumed]
+    if any(known.issuperset(given) for known in accepted):
+        return
+    for key in given:
+        if key not in accepted[0]:
+            yield (f"{path}.{key}: {components[0].__name__} takes no '{key}'"
+                   f'{_hint(key, accepted[0])}')
+
+
+def _named_loaders(loader: dict | None, path: str) -> Iterator[tuple[str, dict]]:
+    """Iterate the data loaders of one mode: one, or several by name for the multi loops."""
+    if loader and 'dataset' not in loader:
+        for name, child in loader.items():
+            yield f'{path}.{name}', child
+    elif loader:
+        yield path, loader
+
+
+def _loader_key_problems(loader: dict | None, path: str) -> Iterator[str]:
+    """Find keys of a data loader that torch's DataLoader does not take."""
+    known = {*inspect.signature(DataLoader).parameters, *LOADER_KEYS}
+    for where, child in _named_loaders(loader, path):
+        if not isinstance(child, dict) or 'dataset' not in child:
+            yield f'{where}: a data loader is a dict with a dataset'
+            continue
+        for key in child:
+            if key not in known:
+                yield f"{where}.{key}: a data loader takes no '{key}'{_hint(key, known)}"
+
+
+def _missing_files(cfg: Config, modes: Sequence[str]) -> Iterator[str]:
+    """Look for the input files of everything that will be built."""
+    sections = ['model', *(f'{mode}_{part}' for mode in modes for part in
+                           ('dataloader', 'evaluator'))]
+    for section in sections:
+        for path, name in _input_files(cfg.get(section), section):
+            if not Path(name).exists():
+                yield f'{path}: no such file or folder: {name}'
+    if isinstance(cfg.get('load_from'), str) and not Path(cfg.load_from).exists():
+        yield f'load_from: no such file or folder: {cfg.load_from}'
+
+
+def _input_files(value: object, path: str) -> Iterator[tuple[str, str]]:
+    """Iterate the input files named below ``value``, joined with their ``data_root``."""
+    root = value.get('data_root') if isinstance(value, dict) else None
+    for key, child in _children(value):
+        where = _join(path, key)
+        if key in INPUT_FILE_KEYS:
+            for leaf, name in _strings(child, where):
+                joined = Path(root, name) if root and key in JOINED_KEYS else Path(name)
+                yield leaf, str(joined)
+        yield from _input_files(child, where)
+
+
+def _strings(value: object, path: str) -> Iterator[tuple[str, str]]:
+    """Iterate the non-empty strings of a string, list or dict."""
+    if isinstance(value, str) and value:
+        yield path, value
+    elif not isinstance(value, dict) or 'type' not in value:
+        for key, child in _children(value):
+            yield from _strings(child, _join(path, key))

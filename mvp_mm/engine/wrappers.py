@@ -1,0 +1,44 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Data parallelism and the process group, on GPUs or on the CPU."""
+import os
+
+import torch
+from mmengine.model import MMDistributedDataParallel
+from torch import distributed, nn
+
+from mvp_mm.registry import MODEL_WRAPPERS
+
+
+@MODEL_WRAPPERS.register_module()
+class MVPDistributedDataParallel(MMDistributedDataParallel):
+    """mmengine's wrapper, usable on the CPU as well.
+
+    mmengine's Runner always passes ``device_ids=[LOCAL_RANK]``, which torch refuses for a module
+    on the CPU. In a config the type needs its scope: ``type='mvp_mm.MVPDistributedDataParallel'``.
+
+    Args:
+        module (nn.Module): The model to wrap.
+        device_ids (list[int], optional): The GPU of this process; left out for a CPU module.
+        **kwargs: Arguments of :class:`mmengine.model.MMDistributedDataParallel`.
+    """
+
+    def __init__(self, module: nn.Module, device_ids: list[int] | None = None, **kwargs) -> None:
+        on_cpu = next(module.parameters()).device.type == 'cpu'
+        super().__init__(module, device_ids=None if on_cpu else device_ids, **kwargs)
+
+
+def init_cpu_process_group(launcher: str) -> None:
+    """Join a gloo process group and share the cores between the processes of this node.
+
+    mmengine's own start-up selects a GPU, which fails without one; its Runner leaves a process
+    group that already exists as it is.
+
+    Args:
+        launcher (str): Must be 'pytorch' (torchrun).
+    """
+    if launcher != 'pytorch':
+        raise ValueError(
+            f"--launcher {launcher} needs CUDA; on the CPU use --launcher pytorch (torchrun)")
+    distributed.init_process_group(backend='gloo')
+    processes = int(os.environ.get('LOCAL_WORLD_SIZE', distributed.get_world_size()))
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))

@@ -1,0 +1,149 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""What the metrics share: bookkeeping by image, checks, and tables in the log."""
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+from terminaltables import AsciiTable
+
+from mvp_mm.evaluation.overlaps import to_numpy
+
+
+def sample_name(sample: Mapping[str, Any]) -> str:
+    """How messages call a sample."""
+    name = f"image {sample.get('img_id', '?')}"
+    if sample.get('img_path'):
+        name += f" ({sample['img_path']})"
+    instruction = sample.get('instruction')
+    if instruction is not None and instruction.kind == 'sentence':
+        name += f', "{", ".join(instruction.phrases)}"'
+    return name
+
+
+def require(sample: Mapping[str, Any], *path: str) -> Any:
+    """The value under nested keys.
+
+    Raises:
+        KeyError: Naming the sample and the missing key.
+    """
+    value: Any = sample
+    for depth, key in enumerate(path):
+        if not isinstance(value, Mapping) or key not in value:
+            raise KeyError(f'{sample_name(sample)} has no {".".join(path[:depth + 1])}')
+        value = value[key]
+    return value
+
+
+def checked_scores(sample: Mapping[str, Any], scores: Any) -> np.ndarray:
+    """Scores as an array.
+
+    Raises:
+        ValueError: If one is NaN or infinite.
+    """
+    scores = to_numpy(scores).astype(np.float64)
+    if not np.isfinite(scores).all():
+        raise ValueError(f'{sample_name(sample)}: a predicted score is NaN or infinite')
+    return scores
+
+
+def checked_boxes(sample: Mapping[str, Any], boxes: Any) -> np.ndarray:
+    """(n, 4) boxes as an array.
+
+    Raises:
+        ValueError: If a coordinate is NaN or infinite.
+    """
+    boxes = to_numpy(boxes).astype(np.float64).reshape(-1, 4)
+    if not np.isfinite(boxes).all():
+        raise ValueError(f'{sample_name(sample)}: a predicted box is NaN or infinite')
+    return boxes
+
+
+def checked_masks(sample: Mapping[str, Any], masks: Any, count: int) -> torch.Tensor:
+    """(count, h, w) masks as a bool tensor on their device.
+
+    Raises:
+        ValueError: If the number or the size of the masks differs from the sample's.
+    """
+    masks = torch.as_tensor(masks)
+    expected = (count, *map(int, sample['ori_shape'][:2]))
+    if tuple(masks.shape) != expected:
+        raise ValueError(f'{sample_name(sample)}: masks have shape {tuple(masks.shape)}, '
+                         f'expected {expected} (n, h, w)')
+    return masks.bool()
+
+
+class PerceptionMetric(BaseMetric):
+    """Base of the metrics: one small result a sample, grouped by image.
+
+    An image may carry any number of instructions, while mmengine gathers the ranks' results
+    assuming one result a dataset item. So results are stored as one list an image, empty lists
+    included, and repeated images of a padded sampler fall away.
+    """
+
+    def process(self, data_batch: Mapping[str, Any] | None,
+                data_samples: Sequence[Mapping[str, Any]]) -> None:
+        """Measure a batch.
+
+        Args:
+            data_batch: The batch from the data loader, whose ``data_samples`` hold one list of
+                samples an image. Without a batch every sample counts as an image of its own.
+            data_samples: Flat list of samples as dicts; ``image_index`` is the sample's image.
+
+        Raises:
+            ValueError: If a sample has sizes, labels or scores that make no sense.
+        """
+        if data_batch is None:
+            self.results.extend([self._measure(sample)] for sample in data_samples)
+            return
+        images: list[list[Any]] = [[] for _ in data_batch['data_samples']]
+        for sample in data_samples:
+            images[int(require(sample, 'image_index'))].append(self._measure(sample))
+        self.results.extend(images)
+
+    def compute_metrics(self, results: list[list[Any]]) -> dict[str, float]:
+        """Summarise the samples of all images.
+
+        Args:
+            results: One list of samples' results an image.
+
+        Raises:
+            ValueError: If there is nothing to evaluate.
+        """
+        flat = [result for image in results for result in image]
+        if not flat:
+            raise ValueError(f'{type(self).__name__}: the dataset is empty, nothing to evaluate')
+        return self.summarize(flat)
+
+    def _measure(self, sample: Mapping[str, Any]) -> Any:
+        try:
+            return self.measure(sample)
+        except ValueError as error:
+            name = sample_name(sample)
+            if str(error).startswith(name):
+                raise
+            raise ValueError(f'{name}: {error}') from error
+
+    @abstractmethod
+    def measure(self, sample: Mapping[str, Any]) -> Any:
+        """Turn one sample into a small picklable result."""
+
+    @abstractmethod
+    def summarize(self, results: list[Any]) -> dict[str, float]:
+        """Turn the results of all samples into named numbers, in percent."""
+
+    def log_table(self, title: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Write a table to the log.
+
+        Args:
+            title: Shown above it.
+            rows: Header first; floats are shown with two decimals.
+        """
+        text = [[f'{cell:.2f}' if isinstance(cell, float) else str(cell) for cell in row]
+                for row in rows]
+        MMLogger.get_current_instance().info(f'{title}\n{AsciiTable(text).table}')

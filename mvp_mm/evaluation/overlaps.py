@@ -1,0 +1,124 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Overlaps of boxes, masks and label maps that the metrics share."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+from torchvision.ops import box_iou as _box_iou
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """A tensor on any device, or anything array-like, as an array."""
+    return array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
+
+
+def box_iou(boxes: Any, targets: Any) -> np.ndarray:
+    """Pairwise IoU.
+
+    Args:
+        boxes: (n, 4) xyxy.
+        targets: (m, 4) xyxy.
+
+    Returns:
+        (n, m) float64; 0 where both boxes are empty.
+    """
+    first = torch.from_numpy(to_numpy(boxes).reshape(-1, 4).astype(np.float64))
+    second = torch.from_numpy(to_numpy(targets).reshape(-1, 4).astype(np.float64))
+    return _box_iou(first, second).nan_to_num_(0.).numpy()
+
+
+def union_of_rles(rles: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> torch.Tensor:
+    """The union of COCO RLE masks.
+
+    Args:
+        rles: m masks of the same size, m may be 0.
+        size: (h, w) of the image.
+
+    Returns:
+        (h, w) bool tensor.
+
+    Raises:
+        ValueError: If the masks have another size.
+    """
+    if not rles:
+        return torch.zeros(size, dtype=torch.bool)
+    merged = coco_mask.decode(coco_mask.merge([dict(rle) for rle in rles]))
+    if merged.shape != tuple(size):
+        raise ValueError(f'ground-truth masks have size {merged.shape}, the image {tuple(size)}')
+    return torch.from_numpy(merged.astype(bool))
+
+
+def encode_masks(masks: Any) -> list[dict[str, Any]]:
+    """(n, h, w) bool masks as n COCO RLE dicts."""
+    stacked = np.asfortranarray(to_numpy(masks).transpose(1, 2, 0).astype(np.uint8))
+    return coco_mask.encode(stacked)
+
+
+def mask_overlaps(masks: torch.Tensor, target: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels that n masks share with one target, and that they cover together.
+
+    Args:
+        masks: (n, h, w) bool, on any device.
+        target: (h, w) bool.
+
+    Returns:
+        Intersections and unions, (n,) int64 each.
+    """
+    flat = masks.bool().flatten(1)
+    wanted = target.to(flat.device).flatten()
+    shared = (flat & wanted).sum(1)
+    return to_numpy(shared), to_numpy(flat.sum(1) + wanted.sum() - shared)
+
+
+def iou_or_zero(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
+    """Element-wise ratio, 0 where the union is empty."""
+    return np.asarray(intersection, dtype=np.float64) / np.maximum(union, 1)
+
+
+def index_ids(id_map: np.ndarray, ids: Sequence[int]) -> np.ndarray:
+    """Replace the segment ids of a map by 1 + their position in ``ids``.
+
+    Args:
+        id_map: (h, w) ids, 0 being void.
+        ids: n distinct ids in any order.
+
+    Returns:
+        (h, w) int64 in 0..n, 0 being void.
+
+    Raises:
+        ValueError: If the map has an id that is not listed, or an id is listed twice or is 0.
+    """
+    listed = np.asarray(list(ids), dtype=np.int64)
+    known = np.concatenate((np.zeros(1, dtype=np.int64), listed))
+    order = np.argsort(known, kind='stable')
+    ranked = known[order]
+    if (np.diff(ranked) == 0).any():
+        raise ValueError(f'segment ids must be distinct and not 0, got {sorted(listed.tolist())}')
+    place = np.searchsorted(ranked, id_map).clip(max=len(ranked) - 1)
+    strangers = ranked[place] != id_map
+    if strangers.any():
+        raise ValueError('the map has segment ids that segments_info does not list: '
+                         f'{np.unique(id_map[strangers])[:5].tolist()}')
+    return order[place]
+
+
+def joint_histogram(first: np.ndarray, second: np.ndarray, num_first: int,
+                    num_second: int) -> np.ndarray:
+    """Count the pixels of every pair of labels.
+
+    Args:
+        first: (h, w) ints in [0, num_first).
+        second: (h, w) ints in [0, num_second).
+        num_first: Number of values of the first map.
+        num_second: Number of values of the second map.
+
+    Returns:
+        (num_first, num_second) int64.
+    """
+    joint = first.astype(np.int64).ravel() * num_second + second.ravel()
+    counts = np.bincount(joint, minlength=num_first * num_second)
+    return counts.reshape(num_first, num_second)

@@ -1,0 +1,4 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+from mvp_mm.models.connectors.mlp_connector import MLPConnector
+
+__all__ = ['MLPConnector']

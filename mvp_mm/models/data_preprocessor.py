@@ -1,0 +1,51 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""From collated samples to one image tensor and a flat list of instructions."""
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from mmengine.model import ImgDataPreprocessor
+
+from mvp_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class PerceptionDataPreprocessor(ImgDataPreprocessor):
+    """Normalises and pads images; lists every instruction with the row of its image.
+
+    Args:
+        mean: Channel means of RGB pixels.
+        std: Channel deviations.
+        pad_size_divisor: Canvas sides become multiples of it.
+    """
+
+    def __init__(self, mean: list[float], std: list[float], pad_size_divisor: int = 32) -> None:
+        super().__init__(
+            mean=mean, std=std, bgr_to_rgb=True, pad_size_divisor=pad_size_divisor)
+
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Process a batch.
+
+        Args:
+            data: ``inputs``, B uint8 tensors (3, h, w) in BGR; ``data_samples``, B lists of
+                data samples.
+
+        Returns:
+            ``inputs`` (B, 3, H, W) and ``data_samples``, the flat list of R samples, each with
+            ``image_index`` and ``batch_input_shape`` set and masks padded to the canvas.
+        """
+        data = super().forward(data, training)
+        canvas = tuple(data['inputs'].shape[-2:])
+        flat = []
+        for index, samples in enumerate(data['data_samples']):
+            for sample in samples:
+                sample.set_metainfo(dict(image_index=index, batch_input_shape=canvas))
+                instances = sample.get('gt_instances')
+                if instances is not None and 'masks' in instances:
+                    height, width = instances.masks.shape[-2:]
+                    if (height, width) != canvas:
+                        instances.masks = F.pad(
+                            instances.masks, (0, canvas[1] - width, 0, canvas[0] - height))
+                flat.append(sample)
+        return dict(inputs=data['inputs'], data_samples=flat)

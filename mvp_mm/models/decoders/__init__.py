@@ -1,0 +1,4 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+from mvp_mm.models.decoders.multi_granularity_decoder import MultiGranularityDecoder
+
+__all__ = ['MultiGranularityDecoder']

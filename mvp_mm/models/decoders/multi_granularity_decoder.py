@@ -1,0 +1,98 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""The multi-granularity decoder (paper section 3.1)."""
+from __future__ import annotations
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mvp_mm.models.heads import mlp
+from mvp_mm.models.position import sine_embedding
+from mvp_mm.models.state import ImageState, RowsByImage
+from mvp_mm.registry import MODELS
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, multi-scale deformable cross-attention, feed-forward net; post-norm."""
+
+    def __init__(self, attention: dict, embed_dims: int, num_heads: int,
+                 feedforward: int) -> None:
+        super().__init__()
+        self.self_attention = nn.MultiheadAttention(embed_dims, num_heads, batch_first=True)
+        self.norm1 = nn.LayerNorm(embed_dims)
+        self.cross_attention = MODELS.build(attention)
+        self.norm2 = nn.LayerNorm(embed_dims)
+        self.feedforward = nn.Sequential(
+            nn.Linear(embed_dims, feedforward), nn.ReLU(), nn.Linear(feedforward, embed_dims))
+        self.norm3 = nn.LayerNorm(embed_dims)
+
+    def forward(self, queries: Tensor, position: Tensor, boxes: Tensor, state: ImageState,
+                rows: RowsByImage, blocked: Tensor) -> Tensor:
+        keyed = queries + position
+        attended = self.self_attention(keyed, keyed, queries, attn_mask=blocked,
+                                       need_weights=False)[0]
+        queries = self.norm1(queries + attended)
+        # Rows of one image share its memory: their queries stand side by side.
+        attended = self.cross_attention(
+            rows.pack(queries + position), state.memory, rows.pack(boxes), state.spatial_shapes,
+            state.level_start_index, state.padding_mask)
+        queries = self.norm2(queries + rows.unpack(attended))
+        return self.norm3(queries + self.feedforward(queries))
+
+
+@MODELS.register_module()
+class MultiGranularityDecoder(BaseModule):
+    """Refines queries and their boxes layer by layer.
+
+    Args:
+        embed_dims: Width C.
+        num_layers: Layers L.
+        num_heads: Attention heads.
+        num_levels: Levels of the memory.
+        num_points: Points P sampled per head and level.
+        feedforward: Width of the feed-forward nets.
+        attention_type: Registered deformable attention.
+    """
+
+    def __init__(self, embed_dims: int = 256, num_layers: int = 9, num_heads: int = 8,
+                 num_levels: int = 4, num_points: int = 4, feedforward: int = 2048,
+                 attention_type: str = 'DeformableAttention') -> None:
+        super().__init__()
+        self.embed_dims = embed_dims
+        self.num_heads = num_heads
+        attention = dict(type=attention_type, embed_dims=embed_dims, num_heads=num_heads,
+                         num_levels=num_levels, num_points=num_points)
+        self.layers = nn.ModuleList(
+            DecoderLayer(attention, embed_dims, num_heads, feedforward)
+            for _ in range(num_layers))
+        self.position = mlp(2 * embed_dims, embed_dims, embed_dims)
+        self.norm = nn.LayerNorm(embed_dims)
+
+    def forward(self, queries: Tensor, boxes: Tensor, allowed: Tensor, state: ImageState,
+                rows: RowsByImage, box_head: nn.Module) -> tuple[Tensor, Tensor]:
+        """Decode.
+
+        Args:
+            queries: (R, Q, C) content queries.
+            boxes: (R, Q, 4) reference boxes cxcywh in [0, 1].
+            allowed: (R, Q, Q) bool, whether a query (dim 1) sees another (dim 2); every query
+                must see at least itself.
+            state: The images.
+            rows: Which image each row is about.
+            box_head: The shared box head.
+
+        Returns:
+            Normed queries (L + 1, R, Q, C) and boxes (L + 1, R, Q, 4): of the initial queries,
+            then after every layer.
+        """
+        blocked = (~allowed).repeat_interleave(self.num_heads, 0)
+        normed = self.norm(queries)
+        states, refined = [normed], [box_head(normed, boxes)]
+        for layer in self.layers:
+            position = self.position(
+                sine_embedding(boxes, self.embed_dims // 2).to(queries.dtype))
+            queries = layer(queries, position, boxes, state, rows, blocked)
+            states.append(self.norm(queries))
+            refined.append(box_head(states[-1], boxes))
+            boxes = refined[-1].detach()
+        return torch.stack(states), torch.stack(refined)

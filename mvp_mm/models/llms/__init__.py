@@ -1,0 +1,4 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+from mvp_mm.models.llms.causal_lm import CausalLM, Generation
+
+__all__ = ['CausalLM', 'Generation']

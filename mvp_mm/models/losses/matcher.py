@@ -1,0 +1,147 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Hungarian matching of all supervised sets and instructions at once."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+from torchvision.ops import box_convert
+
+from mvp_mm.models.losses.targets import (
+    MaskGeometry, Matches, Predictions, Targets, masks_at_points, masks_on_grid)
+from mvp_mm.models.state import RowsByImage
+from mvp_mm.registry import TASK_UTILS
+
+
+def pairwise_giou(a: Tensor, b: Tensor) -> Tensor:
+    """Generalised IoU of cxcywh boxes (…, Q, 4) and (…, G, 4) → (…, Q, G)."""
+    a, b = (box_convert(x, 'cxcywh', 'xyxy') for x in (a, b))
+    a, b = a[..., :, None, :], b[..., None, :, :]
+    inter = (torch.minimum(a[..., 2:], b[..., 2:])
+             - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    hull = (torch.maximum(a[..., 2:], b[..., 2:])
+            - torch.minimum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    union = ((a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - inter)
+    eps = torch.finfo(a.dtype).eps
+    return inter / union.clamp(min=eps) - (hull - union) / hull.clamp(min=eps)
+
+
+def pairwise_mask_costs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """BCE and Dice costs of sampled masks, each by one matrix product.
+
+    Args:
+        logits: (…, Q, P) predicted values at P points.
+        targets: (…, G, P) in [0, 1].
+
+    Returns:
+        Two (…, Q, G) tensors. BCE(x, t) = softplus(x) - x·t, averaged over points.
+    """
+    across = targets.transpose(-1, -2)
+    bce = (F.softplus(logits).sum(-1, keepdim=True) - logits @ across) / logits.shape[-1]
+    prob = logits.sigmoid()
+    total = prob.sum(-1, keepdim=True) + targets.sum(-1)[..., None, :]
+    return bce, 1 - (2 * prob @ across + 1) / (total + 1)
+
+
+@TASK_UTILS.register_module()
+class HungarianMatcher(nn.Module):
+    """One assignment a set and instruction; one cost tensor, one copy to the host.
+
+    Things go to dynamic queries and, in rows with stuff queries, stuff to those.
+
+    Args:
+        class_weight: Weight of the (negative) probability of the target's phrase.
+        l1_weight: Weight of the L1 distance of normalised boxes.
+        giou_weight: Weight of the generalised IoU.
+        bce_weight: Weight of the mask cross-entropy.
+        dice_weight: Weight of the Dice cost.
+        num_points: Points P that masks are compared on; the grid itself when it has no more.
+    """
+
+    forbidden = 1e6
+
+    def __init__(self, class_weight: float = 2.0, l1_weight: float = 5.0,
+                 giou_weight: float = 2.0, bce_weight: float = 5.0, dice_weight: float = 5.0,
+                 num_points: int = 12544) -> None:
+        super().__init__()
+        self.class_weight = class_weight
+        self.l1_weight = l1_weight
+        self.giou_weight = giou_weight
+        self.bce_weight = bce_weight
+        self.dice_weight = dice_weight
+        self.num_points = num_points
+
+    @torch.no_grad()
+    def forward(self, predictions: Predictions, targets: Targets, is_word: Tensor,
+                geometry: MaskGeometry) -> Matches:
+        """Match.
+
+        Args:
+            predictions: S sets of R rows.
+            targets: Targets of the R rows.
+            is_word: (R,) bool.
+            geometry: Mask features and the rows' images.
+        """
+        cost = self.cost(predictions, targets, is_word, geometry)
+        allowed = self.eligible(predictions, targets)
+        table = cost.masked_fill(~allowed, self.forbidden).cpu().numpy()
+        counts = targets.count.tolist()
+        found = []
+        for s in range(table.shape[0]):
+            for r, n in enumerate(counts):
+                if not n:
+                    continue
+                problem = table[s, r, :, :n]
+                for q, g in zip(*linear_sum_assignment(problem), strict=True):
+                    if problem[q, g] < self.forbidden / 2:
+                        found.append((s, r, q, g))
+        index = torch.tensor(found, dtype=torch.long, device=cost.device).reshape(-1, 4)
+        return Matches(*index.unbind(1))
+
+    @staticmethod
+    def eligible(predictions: Predictions, targets: Targets) -> Tensor:
+        """(S, R, Q, G) bool, which query may take which target."""
+        queries = predictions.valid.shape[-1]
+        stuff_query = torch.arange(queries, device=targets.valid.device) >= predictions.num_dynamic
+        same_side = stuff_query[None, :, None] == targets.is_stuff[:, None, :]
+        return predictions.valid[..., None] & (same_side & targets.valid[:, None, :])
+
+    def cost(self, predictions: Predictions, targets: Targets, is_word: Tensor,
+             geometry: MaskGeometry) -> Tensor:
+        """(S, R, Q, G) float32 costs."""
+        logits, boxes = predictions.logits.float(), predictions.boxes.float()
+        prob = torch.where(is_word[:, None, None], logits.softmax(-1), logits.sigmoid())
+        pick = targets.labels[None, :, None].expand(*logits.shape[:3], -1)
+        cost = -self.class_weight * prob.gather(-1, pick)
+        wanted = targets.boxes[None]
+        cost += self.l1_weight * (boxes[..., :, None, :] - wanted[..., None, :, :]).abs().sum(-1)
+        cost -= self.giou_weight * pairwise_giou(boxes, wanted)
+        if len(targets.masks):
+            cost += self._mask_cost(predictions, targets, geometry)
+        return cost
+
+    def _mask_cost(self, predictions: Predictions, targets: Targets,
+                   geometry: MaskGeometry) -> Tensor:
+        features, truth = self._sample(targets, geometry)
+        wanted = truth[targets.mask_index.clamp(min=0)]
+        rows = RowsByImage(geometry.image_index, len(features))
+        total = []
+        for embed in predictions.mask_embed.float():
+            values = rows.unpack(rows.pack(embed) @ features)
+            bce, dice = pairwise_mask_costs(values, wanted)
+            total.append(self.bce_weight * bce + self.dice_weight * dice)
+        has_mask = (targets.mask_index >= 0)[None, :, None]
+        return torch.where(has_mask, torch.stack(total), 0.0)
+
+    def _sample(self, targets: Targets, geometry: MaskGeometry) -> tuple[Tensor, Tensor]:
+        """Mask features (B, C, P) and target values (n, P) at common points."""
+        features = geometry.features.float()
+        size = features.shape[-2:]
+        if size.numel() <= self.num_points:
+            return features.flatten(2), masks_on_grid(targets.masks, size).flatten(1)
+        points = torch.rand(self.num_points, 2, device=features.device)
+        grid = (2 * points - 1).expand(len(features), 1, -1, -1)
+        sampled = F.grid_sample(features, grid, align_corners=False)[:, :, 0]
+        index = torch.arange(len(targets.masks), device=features.device)
+        return sampled, masks_at_points(targets.masks, index, points)

@@ -1,0 +1,158 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Targets and predictions of a batch as padded tensors."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mvp_mm.models.state import InstructionBatch, RowsByImage
+from mvp_mm.structures import PerceptionDataSample
+
+
+@dataclass
+class Targets:
+    """Targets of R instructions, padded to the G of the fullest.
+
+    Attributes:
+        labels: (R, G) int64 phrase indices.
+        boxes: (R, G, 4) cxcywh, normalised by the canvas.
+        valid: (R, G) bool; real targets come first.
+        is_stuff: (R, G) bool, targets that belong to the stuff queries.
+        mask_index: (R, G) int64 into ``masks``, -1 where a target has no mask.
+        masks: (n, H, W) bool.
+    """
+
+    labels: Tensor
+    boxes: Tensor
+    valid: Tensor
+    is_stuff: Tensor
+    mask_index: Tensor
+    masks: Tensor
+
+    @property
+    def count(self) -> Tensor:
+        """(R,) targets of each row."""
+        return self.valid.sum(1)
+
+    @classmethod
+    def collate(cls, samples: list[PerceptionDataSample], batch: InstructionBatch,
+                canvas: tuple[int, int]) -> Targets:
+        """Pad the samples' ``gt_instances``.
+
+        Args:
+            samples: R data samples.
+            batch: Their instructions, in the same order.
+            canvas: Height and width that boxes are normalised by.
+        """
+        device = batch.ids.device
+        rows = len(samples)
+        most = max(1, max(len(s.gt_instances) for s in samples))
+        labels = torch.zeros(rows, most, dtype=torch.long, device=device)
+        boxes = torch.full((rows, most, 4), 0.5, device=device)
+        valid = torch.zeros(rows, most, dtype=torch.bool, device=device)
+        mask_index = torch.full((rows, most), -1, device=device)
+        masks, seen = [], 0
+        scale = torch.tensor([canvas[1], canvas[0]] * 2, dtype=torch.float32, device=device)
+        for r, sample in enumerate(samples):
+            truth = sample.gt_instances
+            n = len(truth)
+            if not n:
+                continue
+            corners = truth.bboxes.to(device) / scale
+            labels[r, :n] = truth.labels.to(device)
+            boxes[r, :n] = torch.cat(
+                [(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], 1)
+            valid[r, :n] = True
+            if 'masks' in truth:
+                mask_index[r, :n] = torch.arange(seen, seen + n, device=device)
+                masks.append(truth.masks.to(device))
+                seen += n
+        is_thing = batch.is_thing.gather(1, labels) | ~batch.use_stuff[:, None]
+        stacked = torch.cat(masks) if masks else torch.zeros((0, *canvas), dtype=torch.bool,
+                                                             device=device)
+        return cls(labels, boxes, valid, valid & ~is_thing, mask_index, stacked)
+
+
+@dataclass
+class Predictions:
+    """Outputs of S supervised sets (query selection, initial queries, every layer).
+
+    Attributes:
+        logits: (S, R, Q, K + 1); see :class:`SimilarityHead`.
+        boxes: (S, R, Q, 4) cxcywh in [0, 1].
+        mask_embed: (S, R, Q, C).
+        valid: (S, R, Q) bool, queries that take part.
+        num_dynamic: N; queries from N on are stuff queries.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    mask_embed: Tensor
+    valid: Tensor
+    num_dynamic: int
+
+    def rows(self, keep: slice, sets: slice = slice(None)) -> Predictions:
+        """The given rows of the given sets."""
+        return Predictions(self.logits[sets, keep], self.boxes[sets, keep],
+                           self.mask_embed[sets, keep], self.valid[sets, keep], self.num_dynamic)
+
+
+@dataclass
+class Matches:
+    """n assignments of a target to a query; four (n,) int64 tensors."""
+
+    sets: Tensor
+    rows: Tensor
+    queries: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sets)
+
+    def where(self, keep: Tensor) -> Matches:
+        """The matches at the given positions."""
+        return Matches(self.sets[keep], self.rows[keep], self.queries[keep], self.targets[keep])
+
+
+@dataclass
+class MaskGeometry:
+    """What is needed to read predicted masks.
+
+    Attributes:
+        features: (B, C, h, w) mask features.
+        image_index: (R,) int64.
+    """
+
+    features: Tensor
+    image_index: Tensor
+
+    def logits(self, embed: Tensor, rows: Tensor) -> Tensor:
+        """Mask logits (n, h, w) of embeddings (n, C) that belong to the given rows (n,)."""
+        by_image = RowsByImage(self.image_index[rows], len(self.features))
+        product = by_image.pack(embed[:, None]) @ self.features.flatten(2)
+        return by_image.unpack(product)[:, 0].view(-1, *self.features.shape[-2:])
+
+
+def masks_on_grid(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Share of each grid cell that a mask covers: (n, H, W) bool → (n, h, w) float."""
+    return F.adaptive_avg_pool2d(masks[:, None].float(), size)[:, 0]
+
+
+def masks_at_points(masks: Tensor, index: Tensor, points: Tensor) -> Tensor:
+    """Mask values at points, read from the nearest pixel without copying masks.
+
+    Args:
+        masks: (n, H, W) bool.
+        index: (m,) int64, which mask.
+        points: (m, P, 2) or (P, 2), xy in [0, 1].
+
+    Returns:
+        (m, P) float.
+    """
+    height, width = masks.shape[-2:]
+    x = (points[..., 0] * width).long().clamp(0, width - 1)
+    y = (points[..., 1] * height).long().clamp(0, height - 1)
+    return masks[index[:, None], y, x].float()

@@ -1,0 +1,211 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""MVP-LM (arXiv 2507.16213): the model's front door."""
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor
+
+from mvp_mm.models.language import (
+    LanguageOutput, append_tokens, insert_visual_tokens, language_loss, pool_phrases)
+from mvp_mm.models.losses import Targets
+from mvp_mm.models.state import ImageState, InstructionBatch
+from mvp_mm.registry import MODELS, TOKENIZERS
+from mvp_mm.structures import PerceptionDataSample, RawPrediction
+from mvp_mm.tasks.prompts import RESULT, caption_of
+
+
+@MODELS.register_module()
+class MVPLM(BaseModel):
+    """One visual LLM for detection, segmentation and grounding, from words or sentences.
+
+    ::
+
+        image ─► encoder ─┬─► pixel decoder ─► memory (B, S, C), mask features (B, C, H/4, W/4)
+                          └─► connector ─► visual tokens (B, V, D)            = ImageState
+        [task text][visual tokens][instruction][response … <PER>] ─► LLM
+             phrases, mean-pooled ─► text (R, K, C)      <PER> state ─► base queries (R, N, C)
+             + most similar memory tokens, boxes ─► queries (R, Q, C) ─► decoder × L
+             ─► similarity (R, Q, K + 1) · boxes (R, Q, 4) · masks (R, Q, H/4, W/4)
+
+    :meth:`encode` runs once an image; :meth:`read` and the perception head run once an
+    instruction. R instructions are about B images.
+
+    Args:
+        encoder: Config of the image encoder.
+        connector: Config; ``in_channels`` and ``out_channels`` come from encoder and LLM.
+        llm: Config of the LLM.
+        tokenizer: Config of the instruction tokenizer, the same that the pipeline uses.
+        pixel_decoder: Config; ``in_channels`` come from the encoder.
+        perception: Config of the perception head.
+        embed_dims: Width C of pixel decoder and perception head.
+        trainable: Top-level parts that train; None trains all that do not freeze themselves.
+        thinking: Write the response before ``<PER>`` at test time.
+        max_response_tokens: Limit of the written response, ``<PER>`` included.
+        data_preprocessor: Config.
+        init_cfg: Initialisation by mmengine.
+    """
+
+    def __init__(self, encoder: dict, connector: dict, llm: dict, tokenizer: dict,
+                 pixel_decoder: dict, perception: dict, embed_dims: int,
+                 trainable: list[str] | None = None, thinking: bool = True,
+                 max_response_tokens: int = 128, data_preprocessor: dict | None = None,
+                 init_cfg: dict | None = None) -> None:
+        preprocessor = data_preprocessor and MODELS.build(data_preprocessor)
+        super().__init__(data_preprocessor=preprocessor, init_cfg=init_cfg)
+        self.encoder = MODELS.build(encoder)
+        self.llm = MODELS.build(llm)
+        self.connector = MODELS.build(dict(
+            in_channels=self.encoder.out_channels[-1], out_channels=self.llm.hidden_size,
+            **connector))
+        self.pixel_decoder = MODELS.build(dict(
+            in_channels=self.encoder.out_channels, embed_dims=embed_dims, **pixel_decoder))
+        self.perception = MODELS.build(dict(
+            llm_dims=self.llm.hidden_size, embed_dims=embed_dims, **perception))
+        self.tokenizer = TOKENIZERS.build(tokenizer)
+        self.thinking = thinking
+        self.max_response_tokens = max_response_tokens
+        if trainable is not None:
+            self._train_only(trainable)
+        self.perception_trains = any(p.requires_grad for p in self.perception.parameters())
+
+    def _train_only(self, parts: list[str]) -> None:
+        children = dict(self.named_children())
+        unknown = sorted(set(parts) - set(children))
+        if unknown:
+            raise ValueError(f'Cannot train {unknown}: the model has {sorted(children)}')
+        for name, child in children.items():
+            if name not in parts:
+                child.requires_grad_(False)
+
+    @cached_property
+    def per_id(self) -> int:
+        """Id of ``<PER>``; the tokenizer is read, and checked against the LLM, on first use."""
+        if self.tokenizer.vocab_size > self.llm.vocab_size:
+            raise ValueError(f'The tokenizer has {self.tokenizer.vocab_size} tokens, the LLM '
+                             f'embeds {self.llm.vocab_size}')
+        return self.tokenizer.per_id
+
+    def forward(self, inputs: Tensor, data_samples: list[PerceptionDataSample],
+                mode: str = 'tensor') -> dict[str, Tensor] | list[PerceptionDataSample] | tuple:
+        """Run the model.
+
+        Args:
+            inputs: (B, 3, H, W) normalised images.
+            data_samples: R samples with tokenised instructions and ``image_index``.
+            mode: ``'loss'``, ``'predict'`` or ``'tensor'``.
+
+        Returns:
+            A dict of losses, the samples with predictions, or the raw tensors of
+            :meth:`PerceptionHead.predict` for teacher-forced responses.
+        """
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        if mode == 'tensor':
+            batch = InstructionBatch.collate(data_samples, inputs.device, with_response=True)
+            state = self.encode(inputs, data_samples)
+            _, language = self.read(state, batch)
+            return self.perception.predict(state, batch, language.text, language.summary)
+        raise ValueError(f'mode must be loss, predict or tensor, got {mode!r}')
+
+    def encode(self, images: Tensor, data_samples: list[PerceptionDataSample],
+               perceive: bool = True) -> ImageState:
+        """Everything that depends on the images alone, computed once.
+
+        Args:
+            images: (B, 3, H, W).
+            data_samples: Samples that tell how much of the canvas each image fills.
+            perceive: Also make memory and mask features, not the visual tokens alone.
+        """
+        features = self.encoder(images)
+        visual = self.connector(features[-1])
+        if not perceive:
+            return ImageState(visual)
+        extent = torch.ones(len(images), 2)
+        for sample in data_samples:
+            height, width = sample.img_shape[:2]
+            extent[sample.image_index, 0] = width / images.shape[-1]
+            extent[sample.image_index, 1] = height / images.shape[-2]
+        return ImageState(visual, **self.pixel_decoder(features, extent.to(images.device)))
+
+    def read(self, state: ImageState, batch: InstructionBatch) -> tuple[Tensor, LanguageOutput]:
+        """Run the LLM once over complete sequences.
+
+        Returns:
+            (R, T, D) last-layer states, and what perception needs of them.
+        """
+        at = (batch.ids == self.per_id).long().argmax(1)
+        embeds = insert_visual_tokens(self.llm.embed(batch.ids), state.visual_tokens, batch)
+        states = self.llm(embeds, batch.mask)
+        text = pool_phrases(states, batch.phrase_index, batch.phrase_mask.shape[1])
+        summary = states[-1][torch.arange(len(at), device=at.device), at]
+        return states[-1], LanguageOutput(text, summary, [])
+
+    @torch.no_grad()
+    def think(self, state: ImageState, batch: InstructionBatch) -> LanguageOutput:
+        """Write the responses up to ``<PER>``, then read prompt and summary states."""
+        embeds = insert_visual_tokens(self.llm.embed(batch.ids), state.visual_tokens, batch)
+        end = torch.where(batch.perceives, self.per_id, self.tokenizer.eos_id)
+        written = self.llm.generate(embeds, batch.mask, end, self.max_response_tokens)
+        text = pool_phrases(
+            written.prompt_states, batch.phrase_index, batch.phrase_mask.shape[1])
+        return LanguageOutput(text, written.summary, [t[t >= 0] for t in written.tokens])
+
+    def loss(self, inputs: Tensor, data_samples: list[PerceptionDataSample]) -> dict[str, Tensor]:
+        """Losses of a batch that may mix tasks; see :class:`PerceptionCriterion` for names."""
+        state = self.encode(inputs, data_samples, self.perception_trains)
+        batch = InstructionBatch.collate(data_samples, inputs.device, with_response=True)
+        hidden, language = self.read(state, batch)
+        losses = dict(loss_llm=language_loss(self.llm, hidden, batch.labels))
+        if not self.perception_trains:
+            return losses
+        perceiving = [r for r, s in enumerate(data_samples) if s.instruction.perceives]
+        # A batch of captions alone still runs every module, for processes that have others.
+        kept = perceiving or [0]
+        rows = torch.tensor(kept, device=inputs.device)
+        batch = batch.select(rows)
+        targets = Targets.collate(
+            [data_samples[r] for r in kept], batch, tuple(inputs.shape[-2:]))
+        perceived = self.perception.loss(
+            state, batch, language.text[rows], language.summary[rows], targets)
+        weight = 1.0 if perceiving else 0.0
+        losses.update({name: value * weight for name, value in perceived.items()})
+        return losses
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor,
+                data_samples: list[PerceptionDataSample]) -> list[PerceptionDataSample]:
+        """Answer the instructions; each sample's task decodes its raw prediction."""
+        state = self.encode(inputs, data_samples)
+        batch = InstructionBatch.collate(data_samples, inputs.device, with_response=False)
+        language = self._respond(state, batch)
+        logits, boxes, masks = self.perception.predict(
+            state, batch, language.text, language.summary)
+        for r, sample in enumerate(data_samples):
+            instruction = sample.instruction
+            dynamic = self.perception.num_queries
+            queries = logits.shape[1] if instruction.use_stuff_queries else dynamic
+            scores = logits[r, :queries]
+            if instruction.kind == 'word':
+                # Phrases of this instruction and "no object", without the batch's padding.
+                scores = torch.cat([scores[:, :len(instruction.phrases)], scores[:, -1:]], 1)
+            else:
+                scores = scores[:, 0]
+            written = self.tokenizer.decode(language.captions[r].tolist())
+            raw = RawPrediction(scores, boxes[r, :queries], masks[r, :queries], dynamic,
+                                caption_of(written))
+            sample.task_object.decode(raw, sample)
+        return data_samples
+
+    def _respond(self, state: ImageState, batch: InstructionBatch) -> LanguageOutput:
+        if self.thinking:
+            return self.think(state, batch)
+        suffix = [*self.tokenizer.encode(f' {RESULT}'), self.per_id]
+        _, language = self.read(state, append_tokens(batch, suffix))
+        written = torch.tensor(suffix, device=batch.ids.device)
+        language.captions = [written] * len(batch.ids)
+        return language

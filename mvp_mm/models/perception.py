@@ -1,0 +1,198 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Queries, decoder and heads as one module: the perceiving half of the model."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mvp_mm.models.losses import (
+    Denoising, DenoisingRows, MaskGeometry, PerceptionCriterion, Predictions, Targets)
+from mvp_mm.models.losses.matcher import HungarianMatcher
+from mvp_mm.models.query_generators import QuerySet
+from mvp_mm.models.state import ImageState, InstructionBatch, RowsByImage
+from mvp_mm.registry import MODELS, TASK_UTILS
+
+
+class StuffQueries(nn.Module):
+    """Learnable queries for stuff (paper section 4, "Implementation Details")."""
+
+    def __init__(self, num_queries: int, embed_dims: int) -> None:
+        super().__init__()
+        self.content = nn.Parameter(torch.randn(num_queries, embed_dims) * 0.1)
+        self.boxes = nn.Parameter(torch.randn(num_queries, 4))
+
+
+@MODELS.register_module()
+class PerceptionHead(BaseModule):
+    """Turns text embeddings, ``<PER>`` states and image states into boxes, masks, similarities.
+
+    Args:
+        llm_dims: LLM width D.
+        embed_dims: Width C.
+        query_generator: Config; see :mod:`mvp_mm.models.query_generators`.
+        decoder: Config of the decoder.
+        similarity_head: Config.
+        box_head: Config.
+        mask_head: Config.
+        num_stuff_queries: Learnable stuff queries, used by panoptic and semantic tasks.
+        denoising: Config, or None to train without.
+        matcher: Config.
+        criterion: Config.
+    """
+
+    def __init__(self, llm_dims: int, embed_dims: int, query_generator: dict, decoder: dict,
+                 similarity_head: dict, box_head: dict, mask_head: dict,
+                 num_stuff_queries: int, denoising: dict | None, matcher: dict,
+                 criterion: dict) -> None:
+        super().__init__()
+        width = dict(embed_dims=embed_dims)
+        self.text_mlp = nn.Sequential(
+            nn.Linear(llm_dims, embed_dims), nn.GELU(), nn.Linear(embed_dims, embed_dims))
+        self.query_generator = MODELS.build(
+            {'llm_dims': llm_dims, **width, **query_generator})
+        self.num_queries = self.query_generator.num_queries
+        self.stuff = StuffQueries(num_stuff_queries, embed_dims)
+        self.decoder = MODELS.build({**width, **decoder})
+        self.similarity_head = MODELS.build(
+            {**width, 'prior_queries': self.num_queries, **similarity_head})
+        self.box_head = MODELS.build({**width, **box_head})
+        self.mask_head = MODELS.build({**width, **mask_head})
+        self.denoising: Denoising | None = (
+            MODELS.build({**width, **denoising}) if denoising else None)
+        self.matcher: HungarianMatcher = TASK_UTILS.build(matcher)
+        self.criterion: PerceptionCriterion = MODELS.build(criterion)
+
+    def loss(self, state: ImageState, batch: InstructionBatch, pooled: Tensor, summary: Tensor,
+             targets: Targets) -> dict[str, Tensor]:
+        """Perception losses of R instructions, named ``enc.``, ``d0.`` … and ``denoise.``.
+
+        Args:
+            state: B images.
+            batch: R instructions.
+            pooled: (R, K, D) pooled phrase states.
+            summary: (R, D) states of ``<PER>``.
+            targets: Targets of the R instructions.
+        """
+        text = self.text_mlp(pooled)
+        rows = RowsByImage(batch.image_index, len(state.memory))
+        queries = self._generate(state, batch, text, summary, rows)
+        content, boxes, allowed, valid = self._with_stuff(queries, batch)
+        noised = None
+        if self.denoising is not None:
+            noised = self.denoising(targets, batch, text, content.shape[1])
+        predictions = self._decode(state, batch, text, content, boxes, allowed, valid, noised)
+        count = len(batch.ids)
+        main = self._add_selection(
+            predictions.rows(slice(count)), queries, batch, text)
+        geometry = MaskGeometry(state.mask_features, batch.image_index)
+        matches = self.matcher(main, targets, batch.is_word, geometry)
+        values = self.criterion(main, targets, matches, batch.is_word, geometry)
+        losses = self._named(values, selection=queries.selected is not None)
+        if noised is not None:
+            losses.update(self._denoising_loss(predictions, targets, noised, batch, state))
+        # Stuff queries take part only where a row asks for them, yet must have a gradient
+        # in every process.
+        idle = (self.stuff.content.sum() + self.stuff.boxes.sum()) * 0
+        first = next(iter(losses))
+        losses[first] = losses[first] + idle
+        return losses
+
+    def predict(self, state: ImageState, batch: InstructionBatch, pooled: Tensor,
+                summary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Last layer's logits (R, Q, K + 1), boxes (R, Q, 4) and mask logits (R, Q, h, w)."""
+        text = self.text_mlp(pooled)
+        rows = RowsByImage(batch.image_index, len(state.memory))
+        queries = self._generate(state, batch, text, summary, rows)
+        content, boxes, allowed, valid = self._with_stuff(queries, batch)
+        states, refined = self.decoder(content, boxes, allowed, state, rows, self.box_head)
+        logits = self.similarity_head(states[-1], text, batch.phrase_mask, batch.is_word)
+        embed = rows.pack(self.mask_head(states[-1]))
+        masks = rows.unpack(embed @ state.mask_features.flatten(2))
+        return logits, refined[-1], masks.view(*masks.shape[:2], *state.mask_features.shape[-2:])
+
+    def _generate(self, state: ImageState, batch: InstructionBatch, text: Tensor,
+                  summary: Tensor, rows: RowsByImage) -> QuerySet:
+        # Where stuff has queries of its own, dynamic queries look for things.
+        attracts = batch.phrase_mask & (batch.is_thing | ~batch.use_stuff[:, None])
+        return self.query_generator(
+            summary, state, text, attracts, rows, self.similarity_head, self.box_head)
+
+    def _with_stuff(self, queries: QuerySet, batch: InstructionBatch
+                    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Append stuff queries when any row wants them; what each query may attend to."""
+        content, boxes = queries.content, queries.boxes
+        rows, dynamic = content.shape[:2]
+        valid = torch.ones(rows, dynamic, dtype=torch.bool, device=content.device)
+        if bool(batch.use_stuff.any()):
+            content = torch.cat([content, self.stuff.content.expand(rows, -1, -1)], 1)
+            boxes = torch.cat([boxes, self.stuff.boxes.sigmoid().expand(rows, -1, -1)], 1)
+            extra = batch.use_stuff[:, None].expand(-1, len(self.stuff.content))
+            valid = torch.cat([valid, extra], 1)
+        itself = torch.eye(content.shape[1], dtype=torch.bool, device=content.device)
+        return content, boxes, valid[:, None, :] | itself, valid
+
+    def _decode(self, state: ImageState, batch: InstructionBatch, text: Tensor, content: Tensor,
+                boxes: Tensor, allowed: Tensor, valid: Tensor,
+                noised: DenoisingRows | None) -> Predictions:
+        """Decode the instructions and, behind them, the denoising rows."""
+        image_index, phrase_mask, is_word = batch.image_index, batch.phrase_mask, batch.is_word
+        if noised is not None:
+            content = torch.cat([content, noised.content])
+            boxes = torch.cat([boxes, noised.boxes])
+            allowed = torch.cat([allowed, noised.allowed])
+            valid = torch.cat([valid, noised.valid])
+            text, image_index, phrase_mask, is_word = (
+                torch.cat([x, x[noised.source]])
+                for x in (text, image_index, phrase_mask, is_word))
+        rows = RowsByImage(image_index, len(state.memory))
+        states, refined = self.decoder(content, boxes, allowed, state, rows, self.box_head)
+        logits = self.similarity_head(states, text, phrase_mask, is_word)
+        return Predictions(logits, refined, self.mask_head(states),
+                           valid.expand(len(states), -1, -1), self.num_queries)
+
+    def _add_selection(self, predictions: Predictions, queries: QuerySet,
+                       batch: InstructionBatch, text: Tensor) -> Predictions:
+        """Put the selected features in front, as one more supervised set."""
+        if queries.selected is None:
+            return predictions
+        logits = self.similarity_head(queries.selected, text, batch.phrase_mask, batch.is_word)
+        missing = predictions.boxes.shape[2] - self.num_queries
+        pad = (0, 0, 0, missing)
+        taking_part = torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
+        first = (F.pad(logits, pad), F.pad(queries.selected_boxes, pad, value=0.5),
+                 F.pad(self.mask_head(queries.selected), pad),
+                 F.pad(taking_part, (0, missing), value=False))
+        rest = (predictions.logits, predictions.boxes, predictions.mask_embed, predictions.valid)
+        joined = [torch.cat([a[None], b]) for a, b in zip(first, rest, strict=True)]
+        return Predictions(*joined, self.num_queries)
+
+    def _named(self, values: dict[str, Tensor], selection: bool) -> dict[str, Tensor]:
+        """The last layer's losses go unprefixed; the others as ``enc.``, ``d0.``, ``d1.`` …"""
+        sets = len(next(iter(values.values())))
+        prefixes = ['enc.'] * selection
+        prefixes += [f'd{i}.' for i in range(sets - selection - 1)] + ['']
+        return {prefix + name: value[i] for name, value in values.items()
+                for i, prefix in enumerate(prefixes)}
+
+    def _denoising_loss(self, predictions: Predictions, targets: Targets, noised: DenoisingRows,
+                        batch: InstructionBatch, state: ImageState) -> dict[str, Tensor]:
+        """Losses of the denoising rows, after every layer (not of the noised input)."""
+        rows = predictions.rows(slice(len(batch.ids), None), sets=slice(1, None))
+        source = noised.source
+        wanted = Targets(
+            targets.labels[source], targets.boxes[source], targets.valid[source],
+            targets.is_stuff[source], targets.mask_index[source], targets.masks)
+        geometry = MaskGeometry(state.mask_features, batch.image_index[source])
+        matches = noised.matches(len(rows.logits))
+        values = self.criterion(rows, wanted, matches, batch.is_word[source], geometry)
+        # A target is restored once a group: the mean over its copies keeps the loss's scale.
+        copies = (noised.valid.sum() / targets.count[source].sum().clamp(min=1)).clamp(min=1)
+        named = {}
+        for name, value in values.items():
+            if name in ('loss_sent', 'loss_rank'):
+                continue
+            scale = 1.0 if name == 'loss_word' else 1.0 / copies
+            named.update({f'denoise.d{i}.{name}': v * scale for i, v in enumerate(value)})
+        return named

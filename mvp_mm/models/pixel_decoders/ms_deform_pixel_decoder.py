@@ -1,0 +1,109 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Multi-scale deformable pixel decoder."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mvp_mm.models.position import grid_points, sine_embedding
+from mvp_mm.registry import MODELS
+
+
+class DeformableEncoderLayer(nn.Module):
+    """Deformable self-attention over all levels, then a feed-forward net; post-norm."""
+
+    def __init__(self, attention: dict, embed_dims: int, feedforward: int) -> None:
+        super().__init__()
+        self.attention = MODELS.build(attention)
+        self.norm1 = nn.LayerNorm(embed_dims)
+        self.feedforward = nn.Sequential(
+            nn.Linear(embed_dims, feedforward), nn.ReLU(), nn.Linear(feedforward, embed_dims))
+        self.norm2 = nn.LayerNorm(embed_dims)
+
+    def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, shapes: Tensor,
+                starts: Tensor, padding_mask: Tensor) -> Tensor:
+        attended = self.attention(
+            tokens + position, tokens, reference, shapes, starts, padding_mask)
+        tokens = self.norm1(tokens + attended)
+        return self.norm2(tokens + self.feedforward(tokens))
+
+
+@MODELS.register_module()
+class MSDeformPixelDecoder(BaseModule):
+    """Refines the encoder's maps into the decoder's memory and the mask features.
+
+    Levels are the maps at strides 8, 16, 32 and one more at 64; the stride-4 map joins by one
+    FPN step and carries the masks (design of Mask2Former and MaskDINO, used by the paper's
+    decoder).
+
+    Args:
+        in_channels: Channels of the encoder's maps at strides 4, 8, 16, 32.
+        embed_dims: Width C.
+        num_layers: Deformable layers.
+        num_heads: Attention heads.
+        num_points: Points sampled per head and level.
+        feedforward: Width of the feed-forward nets.
+        attention_type: Registered deformable attention.
+    """
+
+    num_levels = 4
+
+    def __init__(self, in_channels: list[int], embed_dims: int = 256, num_layers: int = 6,
+                 num_heads: int = 8, num_points: int = 4, feedforward: int = 1024,
+                 attention_type: str = 'DeformableAttention') -> None:
+        super().__init__()
+        self.embed_dims = embed_dims
+        self.inputs = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c, embed_dims, 1), nn.GroupNorm(32, embed_dims))
+            for c in in_channels[1:])
+        self.extra = nn.Sequential(
+            nn.Conv2d(in_channels[-1], embed_dims, 3, stride=2, padding=1),
+            nn.GroupNorm(32, embed_dims))
+        self.level_embed = nn.Parameter(torch.randn(self.num_levels, embed_dims) * 0.02)
+        attention = dict(type=attention_type, embed_dims=embed_dims, num_heads=num_heads,
+                         num_levels=self.num_levels, num_points=num_points)
+        self.layers = nn.ModuleList(
+            DeformableEncoderLayer(attention, embed_dims, feedforward)
+            for _ in range(num_layers))
+        self.lateral = nn.Sequential(
+            nn.Conv2d(in_channels[0], embed_dims, 1, bias=False), nn.GroupNorm(32, embed_dims))
+        self.output = nn.Sequential(
+            nn.Conv2d(embed_dims, embed_dims, 3, padding=1, bias=False),
+            nn.GroupNorm(32, embed_dims), nn.ReLU(), nn.Conv2d(embed_dims, embed_dims, 1))
+
+    def forward(self, features: tuple[Tensor, ...],
+                image_extent: Tensor) -> dict[str, Tensor | list[tuple[int, int]]]:
+        """Refine the maps.
+
+        Args:
+            features: Four maps (B, C_l, H / s, W / s), s = 4, 8, 16, 32.
+            image_extent: (B, 2), width and height of the image as shares of the canvas.
+
+        Returns:
+            Keyword arguments of :class:`ImageState`: memory (B, S, C), mask_features
+            (B, C, H / 4, W / 4), padding_mask (B, S), spatial_shapes, level_start_index, shapes.
+        """
+        maps = [conv(f) for conv, f in zip(self.inputs, features[1:], strict=True)]
+        maps.append(self.extra(features[-1]))
+        shapes = [tuple(m.shape[-2:]) for m in maps]
+        device = maps[0].device
+        spatial_shapes = torch.tensor(shapes, device=device)
+        sizes = [h * w for h, w in shapes]
+        starts = torch.tensor([sum(sizes[:i]) for i in range(len(sizes))], device=device)
+        points = grid_points(shapes, device)
+        level = torch.repeat_interleave(
+            torch.arange(len(sizes), device=device), torch.tensor(sizes, device=device))
+        padding_mask = (points[None] > image_extent[:, None]).any(-1)
+        tokens = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
+        position = sine_embedding(points, self.embed_dims // 2) + self.level_embed[level]
+        reference = points[None].expand(len(tokens), -1, -1)
+        for layer in self.layers:
+            tokens = layer(tokens, position, reference, spatial_shapes, starts, padding_mask)
+        finest = tokens[:, :sizes[0]].transpose(1, 2).reshape(*maps[0].shape)
+        lateral = self.lateral(features[0])
+        merged = lateral + F.interpolate(
+            finest, size=lateral.shape[-2:], mode='bilinear', align_corners=False)
+        return dict(memory=tokens, mask_features=self.output(merged), padding_mask=padding_mask,
+                    spatial_shapes=spatial_shapes, level_start_index=starts, shapes=shapes)

@@ -1,0 +1,166 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""From the LLM's summary and the image to decoder queries (paper section 3.1, figure 2)."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mvp_mm.models.position import grid_points
+from mvp_mm.models.state import ImageState, RowsByImage
+from mvp_mm.registry import MODELS
+
+
+@dataclass
+class QuerySet:
+    """Queries of R instructions.
+
+    Attributes:
+        content: (R, N, C).
+        boxes: (R, N, 4) reference boxes cxcywh in [0, 1], without gradient.
+        selected: (R, N, C) selected features with gradient, for the encoder's own supervision;
+            None where nothing is selected.
+        selected_boxes: (R, N, 4) their boxes with gradient.
+    """
+
+    content: Tensor
+    boxes: Tensor
+    selected: Tensor | None = None
+    selected_boxes: Tensor | None = None
+
+
+class BaseQueries(nn.Module):
+    """Expands the ``<PER>`` state into N base query vectors with an MLP."""
+
+    def __init__(self, llm_dims: int, embed_dims: int, num_queries: int) -> None:
+        super().__init__()
+        self.num_queries = num_queries
+        self.expand = nn.Sequential(
+            nn.Linear(llm_dims, embed_dims), nn.GELU(),
+            nn.Linear(embed_dims, num_queries * embed_dims))
+
+    def forward(self, summary: Tensor) -> Tensor:
+        """(R, D) → (R, N, C)."""
+        return self.expand(summary).view(len(summary), self.num_queries, -1)
+
+
+class TopNSelection(nn.Module):
+    """Picks the N memory tokens most similar to the instruction, with a box proposal each."""
+
+    base_size = 0.05
+
+    def __init__(self, embed_dims: int, num_queries: int) -> None:
+        super().__init__()
+        self.num_queries = num_queries
+        self.project = nn.Sequential(nn.Linear(embed_dims, embed_dims), nn.LayerNorm(embed_dims))
+
+    def anchors(self, state: ImageState) -> Tensor:
+        """(S, 4) boxes cxcywh: one a position, doubling in size with each coarser level."""
+        points = grid_points(state.shapes, state.memory.device)
+        sizes = torch.cat([
+            points.new_full((h * w, 2), self.base_size * 2.0**level)
+            for level, (h, w) in enumerate(state.shapes)])
+        return torch.cat([points, sizes], -1)
+
+    def forward(self, state: ImageState, text: Tensor, phrases: Tensor, rows: RowsByImage,
+                similarity: nn.Module, box_head: nn.Module) -> QuerySet:
+        """Select.
+
+        Args:
+            state: The images.
+            text: (R, K, C) text embeddings.
+            phrases: (R, K) bool, phrases that may attract queries; at least one a row.
+            rows: Which image each row is about.
+            similarity: The shared similarity head.
+            box_head: The shared box head.
+        """
+        tokens = state.memory.shape[1]
+        if tokens < self.num_queries:
+            raise ValueError(f'{self.num_queries} queries cannot be selected from {tokens} tokens')
+        features = self.project(state.memory)
+        chosen = self._rank(features, state.padding_mask, text, phrases, rows, similarity)
+        flat = rows.pack(chosen)
+        gathered = features.gather(1, flat[..., None].expand(-1, -1, features.shape[-1]))
+        anchors = self.anchors(state)[flat]
+        selected, anchors = rows.unpack(gathered), rows.unpack(anchors)
+        boxes = box_head(selected, anchors)
+        return QuerySet(selected.detach(), boxes.detach(), selected, boxes)
+
+    @torch.no_grad()
+    def _rank(self, features: Tensor, padding: Tensor, text: Tensor, phrases: Tensor,
+              rows: RowsByImage, similarity: nn.Module) -> Tensor:
+        lowest = torch.finfo(features.dtype).min
+        unit = nn.functional.normalize(text, dim=-1)
+        score = rows.unpack(rows.pack(unit) @ similarity.embed(features).transpose(1, 2))
+        score = score.masked_fill(~phrases[..., None], lowest).amax(1)
+        score = score.masked_fill(padding[rows.image_index], lowest)
+        return score.topk(self.num_queries, dim=1).indices
+
+
+@MODELS.register_module()
+class DynamicQueryGenerator(BaseModule):
+    """Base queries from ``<PER>`` plus the N most similar visual features (the paper's choice).
+
+    Args:
+        llm_dims: LLM width D.
+        embed_dims: Width C.
+        num_queries: N.
+    """
+
+    def __init__(self, llm_dims: int, embed_dims: int = 256, num_queries: int = 100) -> None:
+        super().__init__()
+        self.num_queries = num_queries
+        self.base = BaseQueries(llm_dims, embed_dims, num_queries)
+        self.selection = TopNSelection(embed_dims, num_queries)
+
+    def forward(self, summary: Tensor, state: ImageState, text: Tensor, phrases: Tensor,
+                rows: RowsByImage, similarity: nn.Module, box_head: nn.Module) -> QuerySet:
+        """Generate queries.
+
+        Args:
+            summary: (R, D) hidden state of ``<PER>``.
+            state: The images.
+            text: (R, K, C) text embeddings.
+            phrases: (R, K) bool, phrases that may attract queries.
+            rows: Which image each row is about.
+            similarity: The shared similarity head.
+            box_head: The shared box head.
+        """
+        queries = self.selection(state, text, phrases, rows, similarity, box_head)
+        queries.content = queries.content + self.base(summary)
+        return queries
+
+
+@MODELS.register_module()
+class VisualQueryGenerator(BaseModule):
+    """The N most similar visual features alone (last row of the paper's table 7)."""
+
+    def __init__(self, llm_dims: int, embed_dims: int = 256, num_queries: int = 100) -> None:
+        super().__init__()
+        self.num_queries = num_queries
+        self.selection = TopNSelection(embed_dims, num_queries)
+
+    def forward(self, summary: Tensor, state: ImageState, text: Tensor, phrases: Tensor,
+                rows: RowsByImage, similarity: nn.Module, box_head: nn.Module) -> QuerySet:
+        """See :class:`DynamicQueryGenerator`; the summary is not used."""
+        return self.selection(state, text, phrases, rows, similarity, box_head)
+
+
+@MODELS.register_module()
+class LearnableQueryGenerator(BaseModule):
+    """Base queries plus learned embeddings and boxes (the paper's table 9, no selection)."""
+
+    def __init__(self, llm_dims: int, embed_dims: int = 256, num_queries: int = 100) -> None:
+        super().__init__()
+        self.num_queries = num_queries
+        self.base = BaseQueries(llm_dims, embed_dims, num_queries)
+        self.content = nn.Embedding(num_queries, embed_dims)
+        self.boxes = nn.Parameter(torch.randn(num_queries, 4))
+
+    def forward(self, summary: Tensor, state: ImageState, text: Tensor, phrases: Tensor,
+                rows: RowsByImage, similarity: nn.Module, box_head: nn.Module) -> QuerySet:
+        """See :class:`DynamicQueryGenerator`; the image decides nothing here."""
+        content = self.content.weight + self.base(summary)
+        return QuerySet(content, self.boxes.sigmoid().expand(len(summary), -1, -1))

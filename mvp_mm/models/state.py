@@ -1,0 +1,139 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""The two things that flow through the model: images once, instructions many times."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mvp_mm.structures import PerceptionDataSample
+
+
+@dataclass
+class ImageState:
+    """All that instructions need to know of B images.
+
+    Attributes:
+        visual_tokens: (B, V, D).
+        memory: (B, S, C) multi-scale tokens, finest level first.
+        mask_features: (B, C, H / 4, W / 4).
+        padding_mask: (B, S) bool, True outside the image.
+        spatial_shapes: (levels, 2) int64.
+        level_start_index: (levels,) int64.
+        shapes: The same shapes as Python pairs.
+    """
+
+    visual_tokens: Tensor
+    memory: Tensor | None = None
+    mask_features: Tensor | None = None
+    padding_mask: Tensor | None = None
+    spatial_shapes: Tensor | None = None
+    level_start_index: Tensor | None = None
+    shapes: list[tuple[int, int]] | None = None
+
+
+class RowsByImage:
+    """Lays R instruction rows out beside their images, so image features are never copied.
+
+    Rows of one image go side by side along the query axis: (R, Q, …) becomes (B, M·Q, …) with M
+    the most rows that an image has; missing rows are zeros.
+
+    Args:
+        image_index: (R,) int64, the image of each row.
+        num_images: B.
+    """
+
+    def __init__(self, image_index: Tensor, num_images: int) -> None:
+        self.image_index = image_index
+        self.num_images = num_images
+        onehot = torch.nn.functional.one_hot(image_index, num_images)
+        rank = (onehot.cumsum(0) - 1).gather(1, image_index[:, None])[:, 0]
+        self.rows_per_image = int(onehot.sum(0).max()) if len(image_index) else 1
+        self.slot = image_index * self.rows_per_image + rank
+
+    def pack(self, rows: Tensor) -> Tensor:
+        """(R, Q, …) → (B, M·Q, …)."""
+        slots = rows.new_zeros((self.num_images * self.rows_per_image, *rows.shape[1:]))
+        slots = slots.index_copy(0, self.slot, rows)
+        return slots.view(self.num_images, self.rows_per_image * rows.shape[1], *rows.shape[2:])
+
+    def unpack(self, packed: Tensor) -> Tensor:
+        """(B, M·Q, …) → (R, Q, …)."""
+        queries = packed.shape[1] // self.rows_per_image
+        slots = packed.reshape(-1, queries, *packed.shape[2:])
+        return slots.index_select(0, self.slot)
+
+
+@dataclass
+class InstructionBatch:
+    """R tokenised instructions, padded on the right.
+
+    Attributes:
+        ids: (R, T) int64.
+        mask: (R, T) bool, True at real tokens.
+        phrase_index: (R, T) int64, -1 outside phrases.
+        labels: (R, T) int64, -100 outside responses.
+        image_start: (R,) int64, first visual position, -1 without image.
+        image_index: (R,) int64.
+        phrase_mask: (R, K) bool.
+        is_thing: (R, K) bool.
+        is_word: (R,) bool; False for sentences.
+        use_stuff: (R,) bool, whether the stuff queries take part.
+        perceives: (R,) bool; False for captioning.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    phrase_index: Tensor
+    labels: Tensor
+    image_start: Tensor
+    image_index: Tensor
+    phrase_mask: Tensor
+    is_thing: Tensor
+    is_word: Tensor
+    use_stuff: Tensor
+    perceives: Tensor
+
+    @classmethod
+    def collate(cls, samples: list[PerceptionDataSample], device: torch.device,
+                with_response: bool) -> InstructionBatch:
+        """Pad the samples' instructions into one batch.
+
+        Args:
+            samples: R data samples with tokenised instructions and ``image_index``.
+            device: Where the tensors go.
+            with_response: Include the response (training) or stop before it (generation).
+        """
+        instructions = [s.instruction for s in samples]
+        lengths = [len(i.input_ids) if with_response else i.prompt_length for i in instructions]
+        rows, most = len(samples), max(lengths)
+        phrases = max(1, max(len(i.phrases) for i in instructions))
+        ids = torch.zeros(rows, most, dtype=torch.long)
+        mask = torch.zeros(rows, most, dtype=torch.bool)
+        phrase_index = torch.full((rows, most), -1)
+        labels = torch.full((rows, most), -100)
+        phrase_mask = torch.zeros(rows, phrases, dtype=torch.bool)
+        is_thing = torch.zeros(rows, phrases, dtype=torch.bool)
+        for r, (instruction, n) in enumerate(zip(instructions, lengths, strict=True)):
+            ids[r, :n] = torch.from_numpy(instruction.input_ids[:n])
+            mask[r, :n] = True
+            phrase_index[r, :n] = torch.from_numpy(instruction.phrase_index[:n])
+            labels[r, :n] = torch.from_numpy(instruction.labels[:n])
+            count = len(instruction.phrases)
+            phrase_mask[r, :count] = True
+            is_thing[r, :count] = torch.from_numpy(instruction.is_thing)
+        column = {
+            'image_start': torch.tensor([i.image_start for i in instructions]),
+            'image_index': torch.tensor([int(s.image_index) for s in samples]),
+            'is_word': torch.tensor([i.kind == 'word' for i in instructions]),
+            'use_stuff': torch.tensor([i.use_stuff_queries for i in instructions]),
+            'perceives': torch.tensor([i.perceives for i in instructions]),
+        }
+        tensors = dict(ids=ids, mask=mask, phrase_index=phrase_index, labels=labels,
+                       phrase_mask=phrase_mask, is_thing=is_thing, **column)
+        return cls(**{k: v.to(device, non_blocking=True) for k, v in tensors.items()})
+
+    def select(self, rows: Tensor) -> InstructionBatch:
+        """The instructions at the given row indices."""
+        return InstructionBatch(**{k: v[rows] for k, v in vars(self).items()})

@@ -1,0 +1,84 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""What the model is asked, as segments of text (paper section 3.2)."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+
+class SegmentKind(str, Enum):
+    """Role of a piece of the LLM's input sequence."""
+
+    TEXT = 'text'
+    IMAGE = 'image'
+    PHRASE = 'phrase'
+    RESPONSE = 'response'
+    PER = 'per'
+    EOS = 'eos'
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One piece of the input sequence.
+
+    Attributes:
+        kind: Its role. ``IMAGE`` stands for the visual tokens, ``PER`` for the summary token.
+        text: The text of a ``TEXT``, ``PHRASE`` or ``RESPONSE`` segment.
+    """
+
+    kind: SegmentKind
+    text: str = ''
+
+
+@dataclass
+class Instruction:
+    """One question about one image, with the answer's text when it is known.
+
+    The tokens are filled in by an instruction tokenizer; T counts every position, the V visual
+    ones included.
+
+    Attributes:
+        task: Name of the task that made it.
+        kind: ``'word'`` (a phrase list), ``'sentence'`` (one expression) or ``'caption'``.
+        prompt: Segments up to the response.
+        response: Segments of the response, ``<PER>`` included; what the LLM learns to write.
+        phrases: The K phrases, in the order of the prompt's phrase segments.
+        is_thing: (K,) bool, whether a phrase names countable things.
+        use_stuff_queries: Whether the learnable stuff queries take part.
+        input_ids: (T,) int64 token ids, the image placeholder repeated V times.
+        phrase_index: (T,) int64, index of the phrase a token belongs to, -1 outside.
+        labels: (T,) int64, the token to predict *at* this position, -100 outside the response.
+        prompt_length: Tokens before the response.
+        image_start: Position of the first of the V visual tokens, which are contiguous; -1 where
+            the prompt has no image.
+    """
+
+    task: str
+    kind: str
+    prompt: list[Segment]
+    response: list[Segment]
+    phrases: list[str] = field(default_factory=list)
+    is_thing: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    use_stuff_queries: bool = False
+    input_ids: np.ndarray | None = None
+    phrase_index: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    prompt_length: int = 0
+    image_start: int = -1
+
+    def __post_init__(self) -> None:
+        if self.kind not in ('word', 'sentence', 'caption'):
+            raise ValueError(
+                f'Instruction kind must be word, sentence or caption, got {self.kind!r}')
+        named = sum(s.kind == SegmentKind.PHRASE for s in self.prompt)
+        if not named == len(self.phrases) == len(self.is_thing):
+            raise ValueError(
+                f'Task {self.task}: {named} phrase segments, {len(self.phrases)} phrases and '
+                f'{len(self.is_thing)} thing flags must agree')
+
+    @property
+    def perceives(self) -> bool:
+        """Whether the decoder answers, not the LLM alone."""
+        return self.kind != 'caption'

@@ -1,0 +1,27 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""What the network says about one instruction, before a task decodes it."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass
+class RawPrediction:
+    """Last decoder layer's outputs for one instruction (Q queries, K phrases).
+
+    Attributes:
+        logits: (Q, K + 1) for word instructions, the last column being "no object"; (Q,) for
+            sentence instructions (one independent logit a query).
+        boxes: (Q, 4) cxcywh, normalised by the padded canvas.
+        mask_logits: (Q, H / 4, W / 4) over the padded canvas.
+        num_dynamic: Number N of dynamic queries; queries from N on are stuff queries.
+        caption: The text that the LLM wrote before ``<PER>``.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    mask_logits: Tensor
+    num_dynamic: int
+    caption: str = ''

@@ -1,0 +1,36 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Generalised referring segmentation (GRES): any number of targets a sentence."""
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from mvp_mm.registry import TASKS
+from mvp_mm.structures import PerceptionDataSample, RawPrediction
+from mvp_mm.tasks.decoding import decode_candidates, decode_generalized
+from mvp_mm.tasks.sentence import SentenceTask
+
+
+@TASKS.register_module()
+class GeneralizedReferringTask(SentenceTask):
+    """All objects that a sentence means, possibly none.
+
+    Args:
+        score_thr: Score from which a query is part of the answer.
+        **kwargs: See :class:`SentenceTask`.
+    """
+
+    name: ClassVar[str] = 'generalized_referring'
+    default_metric: ClassVar[str] = 'GeneralizedReferringMetric'
+
+    def __init__(self, *, score_thr: float = 0.5, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.score_thr = score_thr
+
+    def decode(self, raw: RawPrediction, sample: PerceptionDataSample) -> None:
+        """See :meth:`BaseTask.decode`."""
+        sample.pred_caption = raw.caption
+        sample.pred_instances = decode_generalized(
+            raw, sample, score_thr=self.score_thr, with_masks=self.predicts_masks)
+        if self.num_candidates:
+            sample.pred_candidates = decode_candidates(
+                raw, sample, num=self.num_candidates, with_masks=self.predicts_masks)

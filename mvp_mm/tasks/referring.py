@@ -1,0 +1,45 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Referring segmentation (RES) and referring comprehension (REC): one target a sentence."""
+from __future__ import annotations
+
+from typing import ClassVar
+
+from mvp_mm.registry import TASKS
+from mvp_mm.structures import PerceptionDataSample, RawPrediction, Referral
+from mvp_mm.tasks.decoding import decode_candidates, decode_referring
+from mvp_mm.tasks.sentence import SentenceTask
+
+
+@TASKS.register_module()
+class ReferringSegmentationTask(SentenceTask):
+    """Mask and box of the one object that a sentence means.
+
+    Arguments: see :class:`SentenceTask`.
+    """
+
+    name: ClassVar[str] = 'referring_segmentation'
+    default_metric: ClassVar[str] = 'ReferringMetric'
+
+    def check_referral(self, referral: Referral, source: str) -> None:
+        """See :meth:`SentenceTask.check_referral`."""
+        if len(referral.targets) != 1:
+            raise ValueError(
+                f'{source}: sentence {referral.sent_id} of reference {referral.ref_id} means '
+                f'{len(referral.targets)} objects, task {self.name} answers with exactly one; '
+                'use GeneralizedReferringTask')
+
+    def decode(self, raw: RawPrediction, sample: PerceptionDataSample) -> None:
+        """See :meth:`BaseTask.decode`."""
+        sample.pred_caption = raw.caption
+        sample.pred_instances = decode_referring(raw, sample, with_masks=self.predicts_masks)
+        if self.num_candidates:
+            sample.pred_candidates = decode_candidates(
+                raw, sample, num=self.num_candidates, with_masks=self.predicts_masks)
+
+
+@TASKS.register_module()
+class ReferringComprehensionTask(ReferringSegmentationTask):
+    """Box of the one object that a sentence means. Arguments: see :class:`SentenceTask`."""
+
+    name: ClassVar[str] = 'referring_comprehension'
+    predicts_masks: ClassVar[bool] = False

@@ -1,0 +1,6 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+from mvp_mm.visualization.drawing import contact_sheet
+from mvp_mm.visualization.hook import PerceptionVisualizationHook
+from mvp_mm.visualization.visualizer import PerceptionVisualizer
+
+__all__ = ['PerceptionVisualizationHook', 'PerceptionVisualizer', 'contact_sheet']

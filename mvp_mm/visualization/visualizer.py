@@ -1,0 +1,193 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Pictures of questions and answers."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.dist import master_only
+from mmengine.visualization import Visualizer
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from mvp_mm.evaluation.overlaps import to_numpy
+from mvp_mm.registry import VISUALIZERS
+from mvp_mm.structures import Instruction, PerceptionDataSample
+from mvp_mm.visualization.drawing import (
+    Tags,
+    anchor_of,
+    color_of,
+    contact_sheet,
+    draw_box,
+    draw_mask,
+    enlarge,
+    resize_mask,
+    text_panel,
+)
+
+
+@VISUALIZERS.register_module()
+class PerceptionVisualizer(Visualizer):
+    """Draws what a sample asks, what is true and what was predicted.
+
+    Panoptic and semantic maps become coloured regions with names, instances become masks, boxes
+    and names with scores. The sentence and the caption are written below the picture.
+
+    Args:
+        name: Name of the instance.
+        least_side: Pictures are enlarged until their longer side has so many pixels.
+        alpha: Share of the colour over a masked pixel.
+        **kwargs: As for :class:`mmengine.visualization.Visualizer`.
+    """
+
+    def __init__(self, name: str = 'visualizer', *, least_side: int = 640, alpha: float = 0.45,
+                 **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        self.least_side = least_side
+        self.alpha = alpha
+
+    @master_only
+    def add_datasample(self, name: str, image: np.ndarray,
+                       data_sample: PerceptionDataSample | None = None, draw_gt: bool = True,
+                       draw_pred: bool = True, show: bool = False, wait_time: float = 0,
+                       pred_score_thr: float = 0.3, out_file: str | Path | None = None,
+                       step: int = 0) -> None:
+        """Draw a sample; write it to ``out_file`` or else to the visualizer's backends.
+
+        Args:
+            name: Name of the picture in the backends, title of the window.
+            image: (h, w, 3) uint8 RGB, the original image.
+            data_sample: With predictions, and ``gt_eval`` where the truth is known.
+            draw_gt: Draw the ground truth, left of the prediction.
+            draw_pred: Draw the prediction.
+            show: Open a window.
+            wait_time: Seconds that the window stays, 0 for until a key is hit.
+            pred_score_thr: Instances of word lists with lower scores are left out.
+            out_file: Path of the picture.
+            step: Step in the backends.
+        """
+        picture = self.draw(image, data_sample, draw_gt, draw_pred, pred_score_thr)
+        self.set_image(picture)
+        if show:
+            self.show(picture, win_name=name, wait_time=wait_time)
+        if out_file is not None:
+            Path(out_file).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(out_file)
+        else:
+            self.add_image(name, picture, step)
+
+    def draw(self, image: np.ndarray, data_sample: PerceptionDataSample | None,
+             draw_gt: bool = True, draw_pred: bool = True,
+             pred_score_thr: float = 0.3) -> np.ndarray:
+        """The picture of :meth:`add_datasample`, (H, W, 3) uint8 RGB."""
+        if data_sample is None:
+            return enlarge(image, self.least_side)[0]
+        instruction: Instruction | None = data_sample.get('instruction')
+        sentence = instruction is not None and instruction.kind == 'sentence'
+        # A sentence is too long for a tag; it is written below the picture.
+        phrases = ['target'] if sentence else list(instruction.phrases) if instruction else []
+        truth = data_sample.get('gt_eval') if draw_gt else None
+        panels = []
+        if truth:
+            panels.append(('ground truth', self._draw_truth(image, truth, phrases)))
+        if draw_pred:
+            thr = 0. if sentence else pred_score_thr
+            panels += self._draw_predictions(image, data_sample, phrases, thr)
+        if not panels:
+            panels.append(('', enlarge(image, self.least_side)[0]))
+        if len(panels) > 1:
+            pictures = [np.concatenate((text_panel([(title, '')], picture.shape[1]), picture))
+                        for title, picture in panels]
+            sheet = contact_sheet(pictures, len(pictures))
+        else:
+            sheet = panels[0][1]
+        notes = _notes(data_sample, instruction)
+        if notes:
+            sheet = np.concatenate((sheet, text_panel(notes, sheet.shape[1])))
+        return sheet
+
+    def _draw_truth(self, image: np.ndarray, truth: dict[str, Any],
+                    phrases: list[str]) -> np.ndarray:
+        if 'panoptic' in truth:
+            return self._draw_segments(image, truth['panoptic'], truth['segments_info'], phrases)
+        masks = truth.get('masks')
+        if masks:
+            masks = coco_mask.decode([dict(rle) for rle in masks]).transpose(2, 0, 1).astype(bool)
+        return self._draw_objects(image, truth.get('bboxes', np.zeros((0, 4))), masks,
+                                  truth.get('labels'), None, phrases)
+
+    def _draw_predictions(self, image: np.ndarray, sample: PerceptionDataSample,
+                          phrases: list[str], thr: float) -> list[tuple[str, np.ndarray]]:
+        """One titled picture for each kind of prediction that the sample has."""
+        panels = []
+        if 'pred_panoptic_seg' in sample:
+            result = sample.pred_panoptic_seg
+            panels.append(('prediction: panoptic', self._draw_segments(
+                image, result['panoptic'], result['segments_info'], phrases)))
+        elif 'pred_sem_seg' in sample:
+            labels = to_numpy(sample.pred_sem_seg)
+            segments = [dict(id=int(k) + 1, label=int(k)) for k in np.unique(labels)]
+            panels.append(('prediction: semantic', self._draw_segments(
+                image, labels + 1, segments, phrases)))
+        if 'pred_instances' in sample:
+            found = sample.pred_instances
+            found = found[found.scores >= thr]
+            panels.append(('prediction', self._draw_objects(
+                image, found.bboxes, found.get('masks'), found.labels, found.scores, phrases)))
+        return panels
+
+    def _draw_segments(self, image: np.ndarray, segment_map: Any, segments: list[dict[str, Any]],
+                       phrases: list[str]) -> np.ndarray:
+        """Colour the segments of a map and write their names inside, the largest first."""
+        canvas, factor = enlarge(image, self.least_side)
+        segment_map = to_numpy(segment_map)
+        regions = []
+        for order, segment in enumerate(segments):
+            mask = resize_mask(segment_map == segment['id'], canvas.shape[:2])
+            # Things of one class must differ from one another; stuff keeps its class's colour.
+            color = color_of(order if segment.get('isthing', False) else segment['label'] + 7)
+            if mask.any():
+                regions.append((mask, color, _name(phrases, segment['label'])))
+        for mask, color, _ in regions:
+            draw_mask(canvas, mask, color, self.alpha)
+        tags = Tags(canvas)
+        for mask, color, name in sorted(regions, key=lambda region: -region[0].sum()):
+            tags.add(name, anchor_of(mask), color, centred=True)
+        return tags.picture()
+
+    def _draw_objects(self, image: np.ndarray, boxes: Any, masks: Any, labels: Any, scores: Any,
+                      phrases: list[str]) -> np.ndarray:
+        """Draw n boxes with names, over their masks, the best score on top."""
+        canvas, factor = enlarge(image, self.least_side)
+        boxes = to_numpy(boxes).reshape(-1, 4) * factor
+        labels = np.zeros(len(boxes), dtype=int) if labels is None else to_numpy(labels)
+        scores = None if scores is None else to_numpy(scores)
+        order = np.arange(len(boxes)) if scores is None else np.argsort(scores, kind='stable')
+        if masks is not None and len(masks):
+            for k in order:
+                mask = resize_mask(to_numpy(masks[k]).astype(bool), canvas.shape[:2])
+                draw_mask(canvas, mask, color_of(int(k)), self.alpha)
+        for k in order:
+            draw_box(canvas, boxes[k], color_of(int(k)))
+        tags = Tags(canvas)
+        for k in order[::-1]:
+            text = _name(phrases, int(labels[k]))
+            if scores is not None:
+                text = f'{text} {scores[k]:.2f}'
+            tags.add(text, (boxes[k, 0], boxes[k, 1]), color_of(int(k)))
+        return tags.picture()
+
+
+def _name(phrases: list[str], label: int) -> str:
+    return phrases[label] if 0 <= label < len(phrases) else f'#{label}'
+
+
+def _notes(sample: PerceptionDataSample, instruction: Instruction | None) -> list[tuple[str, str]]:
+    """What is written below the picture: the sentence and the caption."""
+    notes = []
+    if instruction is not None and instruction.kind == 'sentence':
+        notes.append(('sentence', ', '.join(instruction.phrases)))
+    if sample.get('pred_caption'):
+        notes.append(('caption', sample.pred_caption))
+    return notes

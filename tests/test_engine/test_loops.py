@@ -1,0 +1,70 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+import pytest
+
+from mvp_mm.engine import loops
+from tests.test_engine import toys
+
+
+class Recorder:
+    """Stands in for a hook and keeps what it was told."""
+
+    priority = 50
+
+    def __init__(self):
+        self.steps, self.epochs = [], []
+
+    def after_test_iter(self, runner, batch_idx, data_batch, outputs):
+        self.steps.append((batch_idx, len(outputs), len(runner.test_dataloader)))
+
+    def after_test_epoch(self, runner, metrics):
+        self.epochs.append(metrics)
+
+
+def test_flat_outputs_are_all_scored(toy_config, make_runner):
+    runner = make_runner(toy_config)
+    recorder = Recorder()
+    runner._hooks.append(recorder)
+    metrics = runner.test()
+    # Items 0..4 carry 0, 1, 2, 0, 1 instructions, items 0..3 carry 0, 1, 2, 0.
+    assert metrics == {
+        'panoptic/toy/count': 4, 'panoptic/toy/total': 1 + 2 * 2 + 4.0,
+        'refcoco/toy/count': 3, 'refcoco/toy/total': 1 + 2 * 2.0}
+    assert recorder.steps == [(0, 1, 5), (1, 2, 5), (2, 1, 5), (3, 1, 5), (4, 2, 5)]
+    assert recorder.epochs == [metrics]
+
+
+def test_the_model_runs_in_eval_mode_without_gradients(toy_config, make_runner):
+    runner = make_runner(toy_config)
+    seen = []
+    runner.model.head.register_forward_hook(
+        lambda module, args, out: seen.append((module.training, out.requires_grad)))
+    runner.test()
+    assert set(seen) == {(False, False)}
+
+
+def test_validation_interleaves_with_training(toy_config, make_runner):
+    toy_config.train_cfg.val_interval = 2
+    toy_config.val_cfg = dict(type='MultiValLoop')
+    toy_config.val_dataloader = dict(referring=toys.toy_loader(5))
+    toy_config.val_evaluator = dict(referring=dict(type='ToyMetric'))
+    toy_config.default_hooks.checkpoint.save_best = 'referring/toy/count'
+    toy_config.default_hooks.checkpoint.rule = 'greater'
+    runner = make_runner(toy_config)
+    runner.train()
+    assert runner.message_hub.get_scalar('val/referring/toy/count').current() == 4
+    assert runner.message_hub.get_info('best_score') == 4
+
+
+def test_names_must_agree(toy_config, make_runner):
+    toy_config.test_evaluator = dict(panoptic=dict(type='ToyMetric'))
+    runner = make_runner(toy_config)
+    with pytest.raises(ValueError, match=r"\['panoptic', 'refcoco'\].*\['panoptic'\]"):
+        runner.test()
+
+
+def test_a_padding_sampler_is_refused_on_several_ranks(toy_config, make_runner, monkeypatch):
+    monkeypatch.setattr(loops, 'get_world_size', lambda: 2)
+    toy_config.test_dataloader.refcoco = toys.toy_loader(4, type='DefaultSampler', shuffle=False)
+    runner = make_runner(toy_config)
+    with pytest.raises(ValueError, match=r'test_dataloader\.refcoco\.sampler.*round_up=False'):
+        runner.test()

@@ -1,0 +1,70 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""A toy model, data set and metric that let the engine run in milliseconds."""
+import torch
+from mmengine.dataset import BaseDataset
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
+from torch import nn
+
+from mvp_mm.registry import DATASETS, METRICS, MODELS
+
+
+@MODELS.register_module()
+class ToyModel(BaseModel):
+    """Answers every image with as many outputs as the image has instructions."""
+
+    def __init__(self, width: int = 2, frozen: bool = False) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(1, width).requires_grad_(False)
+        self.head = nn.Linear(width, 1).requires_grad_(not frozen)
+        self.broken_at: int | None = None
+        self.steps = 0
+
+    def forward(self, inputs, count=None, data_samples=None, mode='tensor'):
+        values = torch.as_tensor(inputs, dtype=torch.float32)[:, None]
+        out = self.head(self.encoder(values))
+        if mode == 'predict':
+            return [dict(value=float(value), part=part)
+                    for value, parts in zip(inputs, count, strict=True) for part in range(parts)]
+        self.steps += 1
+        scale = float('nan') if self.steps == self.broken_at else 1.0
+        return dict(loss_word=out.pow(2).mean(), loss_box_l1=[out.abs().mean() * scale])
+
+
+@DATASETS.register_module()
+class ToyDataset(BaseDataset):
+    """Item i holds the number i and i % 3 instructions."""
+
+    METAINFO = dict(name='toy')
+
+    def __init__(self, size: int = 5, ann_file: str = '', data_root: str = '') -> None:
+        self.size = size
+        super().__init__(ann_file=ann_file, data_root=data_root, serialize_data=False)
+
+    def load_data_list(self):
+        return [dict(inputs=float(i), count=i % 3) for i in range(self.size)]
+
+    def prepare_data(self, idx):
+        item = self.get_data_info(idx)
+        return dict(inputs=item['inputs'], count=item['count'])
+
+
+@METRICS.register_module()
+class ToyMetric(BaseMetric):
+    """Counts the outputs and adds up their values."""
+
+    default_prefix = 'toy'
+
+    def process(self, data_batch, data_samples):
+        self.results.extend(sample['value'] for sample in data_samples)
+
+    def compute_metrics(self, results):
+        return dict(count=len(results), total=float(sum(results)))
+
+
+def toy_loader(size: int = 5, **sampler) -> dict:
+    """A data loader config over :class:`ToyDataset`."""
+    sampler = sampler or dict(type='DefaultSampler', shuffle=False, round_up=False)
+    return dict(
+        batch_size=2, num_workers=0, dataset=dict(type='ToyDataset', size=size), sampler=sampler,
+        collate_fn=dict(type='default_collate'))

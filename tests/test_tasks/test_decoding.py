@@ -1,0 +1,221 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Decoding against plain loops, and round trips through resizing and padding."""
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mvp_mm.structures import (
+    Instruction,
+    PerceptionDataSample,
+    RawPrediction,
+    Segment,
+    SegmentKind,
+)
+from mvp_mm.tasks import decoding
+
+META = dict(ori_shape=(30, 50), img_shape=(38, 64), batch_input_shape=(64, 64))
+THINGS = (True, False, True, False)
+
+
+def make_sample(is_thing=THINGS, use_stuff_queries=False, meta=META):
+    phrases = [f'phrase {k}' for k in range(len(is_thing))]
+    instruction = Instruction(
+        task='any', kind='word', prompt=[Segment(SegmentKind.PHRASE, p) for p in phrases],
+        response=[], phrases=phrases, is_thing=np.array(is_thing, dtype=bool),
+        use_stuff_queries=use_stuff_queries)
+    sample = PerceptionDataSample(metainfo=meta)
+    sample.instruction = instruction
+    return sample
+
+
+def make_raw(seed, queries=12, phrases=4, dynamic=8, sentence=False):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (queries,) if sentence else (queries, phrases + 1)
+    masks = torch.randn(queries, 6, 6, generator=generator) * 4
+    return RawPrediction(
+        logits=torch.randn(*shape, generator=generator) * 2,
+        boxes=torch.rand(queries, 4, generator=generator) * 0.5,
+        mask_logits=F.interpolate(masks[None], (16, 16), mode='bilinear')[0], num_dynamic=dynamic)
+
+
+def to_canvas(box):
+    """An original xyxy box as cxcywh, normalised by the canvas."""
+    scale = META['img_shape'][1] / META['ori_shape'][1], META['img_shape'][0] / META['ori_shape'][0]
+    x1, y1, x2, y2 = (coordinate * scale[k % 2] / 64 for k, coordinate in enumerate(box))
+    return torch.tensor([[(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]])
+
+
+def test_boxes_land_in_the_original_frame():
+    box = (5., 3., 41., 27.)
+    found = decoding.rescale_boxes(to_canvas(box), META)
+    assert torch.allclose(found, torch.tensor([box]), atol=1e-4)
+
+
+def test_boxes_are_clipped():
+    found = decoding.rescale_boxes(torch.tensor([[0.5, 0.5, 2., 2.]]), META)
+    assert found.tolist() == [[0., 0., 50., 30.]]
+
+
+def test_masks_land_in_the_original_frame():
+    canvas = torch.full((1, 1, 64, 64), -8.)
+    x1, y1, x2, y2 = 10, 6, 40, 24
+    scale_x, scale_y = 64 / 50, 38 / 30
+    canvas[..., round(y1 * scale_y):round(y2 * scale_y),
+           round(x1 * scale_x):round(x2 * scale_x)] = 8.
+    found = decoding.rescale_mask_logits(F.avg_pool2d(canvas, 4)[0], META)[0] > 0
+    truth = torch.zeros(30, 50, dtype=torch.bool)
+    truth[y1:y2, x1:x2] = True
+    assert found.shape == (30, 50)
+    assert (found & truth).sum() / (found | truth).sum() > 0.85
+
+
+def test_no_masks():
+    assert decoding.rescale_mask_logits(torch.zeros(0, 16, 16), META).shape == (0, 30, 50)
+
+
+def panoptic_by_loops(raw, sample, score_thr, mask_thr, overlap_thr):
+    logits, is_thing = raw.logits.clone(), sample.instruction.is_thing
+    if sample.instruction.use_stuff_queries:
+        for query in range(len(logits)):
+            for k in range(len(is_thing)):
+                if is_thing[k] != (query < raw.num_dynamic):
+                    logits[query, k] = float('-inf')
+    scores, labels = logits.softmax(-1).max(-1)
+    keep = [q for q in range(len(logits)) if labels[q] < len(is_thing) and scores[q] > score_thr]
+    panoptic, segments, stuff = torch.zeros(30, 50, dtype=torch.int32), [], {}
+    if not keep:
+        return panoptic, segments
+    masks = decoding.rescale_mask_logits(raw.mask_logits, sample.metainfo).sigmoid()[keep]
+    owner = (masks * scores[keep][:, None, None]).argmax(0)
+    for place, query in enumerate(keep):
+        claimed = masks[place] >= mask_thr
+        pixels = (owner == place) & claimed
+        if not pixels.any() or (owner == place).sum() / claimed.sum() < overlap_thr:
+            continue
+        label = int(labels[query])
+        if not is_thing[label] and label in stuff:
+            panoptic[pixels] = stuff[label]
+            continue
+        segments.append((len(segments) + 1, label, bool(is_thing[label])))
+        panoptic[pixels] = len(segments)
+        if not is_thing[label]:
+            stuff[label] = len(segments)
+    return panoptic, segments
+
+
+@pytest.mark.parametrize('seed', range(6))
+@pytest.mark.parametrize('use_stuff_queries', [False, True])
+def test_panoptic_matches_loops(seed, use_stuff_queries):
+    raw, sample = make_raw(seed), make_sample(use_stuff_queries=use_stuff_queries)
+    thresholds = dict(score_thr=0.2, mask_thr=0.5, overlap_thr=0.3)
+    panoptic, segments = panoptic_by_loops(raw, sample, **thresholds)
+    found = decoding.decode_panoptic(raw, sample, **thresholds)
+    assert found['panoptic'].dtype == torch.int32
+    assert torch.equal(found['panoptic'], panoptic)
+    assert [(s['id'], s['label'], s['isthing']) for s in found['segments_info']] == segments
+    assert set(found['panoptic'].unique().tolist()) - {0} == {s[0] for s in segments}
+
+
+def test_panoptic_without_answers():
+    raw = make_raw(0)
+    raw.logits[:, -1] = 50.
+    found = decoding.decode_panoptic(
+        raw, make_sample(), score_thr=0.1, mask_thr=0.5, overlap_thr=0.8)
+    assert found['panoptic'].shape == (30, 50) and not found['panoptic'].any()
+    assert found['segments_info'] == []
+
+
+def test_stuff_queries_name_stuff_only():
+    raw, sample = make_raw(3), make_sample(use_stuff_queries=True)
+    probabilities = decoding.word_probabilities(raw, sample)
+    is_thing = torch.tensor(THINGS)
+    assert (probabilities[:8, :-1][:, ~is_thing] == 0).all()
+    assert (probabilities[8:, :-1][:, is_thing] == 0).all()
+    assert torch.allclose(probabilities.sum(1), torch.ones(12))
+
+
+def test_semantic_matches_loops(monkeypatch):
+    raw, sample = make_raw(5), make_sample()
+    monkeypatch.setattr(decoding, '_SEMANTIC_CHUNK', 1000)
+    probabilities = raw.logits.softmax(-1)
+    masks = decoding.rescale_mask_logits(raw.mask_logits, META).sigmoid()
+    votes = torch.zeros(len(THINGS), 30, 50)
+    for query in range(12):
+        for k in range(len(THINGS)):
+            votes[k] += probabilities[query, k] * masks[query]
+    found = decoding.decode_semantic(raw, sample)
+    assert found.dtype == torch.int64
+    assert (found == votes.argmax(0)).float().mean() > 0.999
+
+
+@pytest.mark.parametrize('things_only', [False, True])
+def test_instances_match_loops(things_only):
+    raw, sample = make_raw(7), make_sample()
+    probabilities = raw.logits.softmax(-1)
+    masks = decoding.rescale_mask_logits(raw.mask_logits, META).sigmoid()
+    pairs = [(float(probabilities[q, k]), q, k) for q in range(12) for k in range(len(THINGS))
+             if THINGS[k] or not things_only]
+    expected = []
+    for score, query, label in sorted(pairs, reverse=True)[:15]:
+        mask = masks[query] > 0.5
+        quality = float(masks[query][mask].mean()) if mask.any() else 0.
+        expected.append((score * quality, query, label))
+    expected = sorted((e for e in expected if e[0] > 0.05), reverse=True)
+    found = decoding.decode_instances(
+        raw, sample, max_per_image=15, score_thr=0.05, things_only=things_only, with_masks=True)
+    boxes = decoding.rescale_boxes(raw.boxes, META)
+    assert found.labels.tolist() == [label for _, _, label in expected]
+    assert np.allclose(found.scores, [score for score, _, _ in expected], atol=1e-5)
+    assert torch.equal(found.bboxes, boxes[[query for _, query, _ in expected]])
+    assert torch.equal(found.masks, torch.stack([masks[q] > 0.5 for _, q, _ in expected]))
+
+
+def test_instances_of_boxes_only():
+    found = decoding.decode_instances(make_raw(1), make_sample(), max_per_image=5, score_thr=0.,
+                                      things_only=True, with_masks=False)
+    assert len(found) == 5 and 'masks' not in found
+    assert (found.scores.diff() <= 0).all()
+
+
+def test_instances_without_things():
+    found = decoding.decode_instances(
+        make_raw(1, phrases=2), make_sample((False, False)), max_per_image=5, score_thr=0.,
+        things_only=True, with_masks=True)
+    assert len(found) == 0 and found.masks.shape == (0, 30, 50)
+
+
+def test_referring_takes_the_best_query():
+    raw = make_raw(2, sentence=True)
+    best = int(raw.logits.argmax())
+    found = decoding.decode_referring(raw, make_sample(), with_masks=True)
+    assert found.scores.tolist() == pytest.approx([float(raw.logits[best].sigmoid())])
+    assert torch.equal(found.bboxes[0], decoding.rescale_boxes(raw.boxes, META)[best])
+    mask = decoding.rescale_mask_logits(raw.mask_logits, META)[best] > 0
+    assert torch.equal(found.masks[0], mask)
+
+
+def test_candidates_are_ranked():
+    raw = make_raw(2, sentence=True)
+    found = decoding.decode_candidates(raw, make_sample(), num=50, with_masks=True)
+    order = raw.logits.argsort(descending=True)
+    assert torch.equal(found.bboxes, decoding.rescale_boxes(raw.boxes, META)[order])
+    masks = decoding.rescale_mask_logits(raw.mask_logits, META) > 0
+    assert torch.equal(found.masks, masks[order])
+
+
+def test_generalized_may_be_empty():
+    raw = make_raw(4, sentence=True)
+    count = int((raw.logits.sigmoid() > 0.6).sum())
+    assert len(decoding.decode_generalized(
+        raw, make_sample(), score_thr=0.6, with_masks=True)) == count > 0
+    raw.logits -= 100
+    empty = decoding.decode_generalized(raw, make_sample(), score_thr=0.6, with_masks=True)
+    assert len(empty) == 0 and empty.masks.shape == (0, 30, 50) and empty.bboxes.shape == (0, 4)
+
+
+def test_wrong_logits_are_named():
+    with pytest.raises(ValueError, match=r'4 phrases needs logits of shape \(Q, 5\)'):
+        decoding.decode_semantic(make_raw(0, phrases=6), make_sample())
+    with pytest.raises(ValueError, match=r'shape \(Q,\)'):
+        decoding.decode_referring(make_raw(0), make_sample(), with_masks=False)

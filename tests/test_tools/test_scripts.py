@@ -1,0 +1,171 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+import importlib.util
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from mvp_mm.engine import ConfigError
+
+ROOT = Path(__file__).parents[2]
+SHELL_SCRIPTS = sorted([*ROOT.glob('tools/*.sh'), ROOT / '.ci' / 'run'])
+
+TOY_CONFIG = """
+_base_ = '{runtime}'
+custom_imports = dict(imports=['tests.test_engine.toys'])
+_loader = dict(
+    batch_size=2, dataset=dict(type='ToyDataset'), collate_fn=dict(type='default_collate'),
+    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False))
+model = dict(type='ToyModel')
+train_dataloader = dict(
+    batch_size=2, dataset=dict(type='ToyDataset'), collate_fn=dict(type='default_collate'),
+    sampler=dict(type='InfiniteSampler'))
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=4, val_interval=100)
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01))
+default_hooks = dict(checkpoint=dict(interval=2))
+test_dataloader = dict(panoptic=_loader, refcoco=_loader)
+test_evaluator = dict(panoptic=[dict(type='ToyMetric')], refcoco=[dict(type='ToyMetric')])
+test_cfg = dict(type='MultiTestLoop')
+"""
+
+
+def load_tool(name):
+    spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run_tool(monkeypatch, tmp_path):
+    """Run a command of tools/ in this process, inside an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    runtime = ROOT / 'configs' / '_base_' / 'default_runtime.py'
+    Path('toy.py').write_text(TOY_CONFIG.format(runtime=runtime))
+
+    def run(name, *args):
+        monkeypatch.setattr(sys, 'argv', [name, *args])
+        load_tool(name).main()
+
+    yield run
+    DefaultScope._instance_dict.clear()
+
+
+@pytest.mark.parametrize('script', SHELL_SCRIPTS, ids=lambda path: path.name)
+def test_shell_scripts_parse_and_are_executable(script):
+    subprocess.run(['bash', '-n', script], check=True)
+    assert script.stat().st_mode & stat.S_IXUSR
+
+
+@pytest.mark.parametrize('script, usage', [
+    ('dist_train.sh', 'CONFIG GPUS'), ('dist_test.sh', 'CONFIG CHECKPOINT GPUS')])
+def test_launchers_explain_their_arguments(script, usage):
+    done = subprocess.run(
+        ['bash', ROOT / 'tools' / script, 'config.py'], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert usage in done.stderr
+
+
+@pytest.mark.parametrize('script, args, expected', [
+    ('dist_train.sh', ['c.py', '2', '--amp', '--work-dir', 'w d'],
+     ['train.py', 'c.py', '--launcher', 'pytorch', '--amp', '--work-dir', 'w d']),
+    ('dist_test.sh', ['c.py', 'k.pth', '2', '--out', 'o.pkl'],
+     ['test.py', 'c.py', 'k.pth', '--launcher', 'pytorch', '--out', 'o.pkl']),
+])
+def test_launchers_pass_the_job_to_torchrun(tmp_path, script, args, expected):
+    fake = tmp_path / 'torchrun'
+    fake.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
+    fake.chmod(0o755)
+    env = {**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}',
+           'NNODES': '3', 'NODE_RANK': '1', 'PORT': '1234', 'MASTER_ADDR': 'head'}
+    done = subprocess.run(['bash', ROOT / 'tools' / script, *args], env=env, check=True,
+                          capture_output=True, text=True).stdout.splitlines()
+    assert done[:5] == ['--nnodes=3', '--node_rank=1', '--nproc_per_node=2',
+                        '--master_addr=head', '--master_port=1234']
+    assert [Path(done[5]).name, *done[6:]] == expected
+
+
+@pytest.mark.parametrize('version, message', [
+    ('3.9.18', 'Python 3.9.18 (.*) is not supported'),
+    ('3.13.0', 'Python 3.13.0 (.*) is not supported'),
+    ('', 'cannot run'),
+])
+def test_setup_refuses_other_pythons(tmp_path, version, message):
+    fake = tmp_path / 'python'
+    fake.write_text(f'#!/usr/bin/env bash\necho {version}\n' if version else 'exit 1\n')
+    fake.chmod(0o755 if version else 0o644)
+    done = subprocess.run(['bash', ROOT / 'tools' / 'setup_env.sh'], capture_output=True, text=True,
+                          env={**os.environ, 'PYTHON': str(fake)})
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith('setup_env: error: ')
+    assert 'set PYTHON to' in lines[0]
+    assert re.search(message, lines[0])
+
+
+def test_train_resume_and_test(run_tool, capsys):
+    run_tool('train', 'toy.py', '--resume', '--cfg-options', 'train_cfg.max_iters=2')
+    assert 'no checkpoint in work_dirs/toy, starting from the beginning' in capsys.readouterr().out
+    assert Path('work_dirs/toy/last_checkpoint').read_text().endswith('iter_2.pth')
+    assert list(Path('work_dirs/toy').glob('*/vis_data/config.py'))
+    assert 'System environment' in next(Path('work_dirs/toy').glob('*/*.log')).read_text()
+
+    run_tool('train', 'toy.py', '--resume', 'auto')
+    assert 'resumed epoch: 0, iter: 2' in capsys.readouterr().out
+    assert Path('work_dirs/toy/iter_4.pth').is_file()
+
+    run_tool('test', 'toy.py', 'work_dirs/toy/iter_4.pth', '--out', 'all.pkl')
+    metrics = json.loads(Path('work_dirs/toy/metrics.json').read_text())
+    assert metrics['refcoco/toy/count'] == 4
+    assert Path('all_panoptic.pkl').is_file() and Path('all_refcoco.pkl').is_file()
+
+
+def test_load_from_starts_a_new_run(run_tool, capsys):
+    run_tool('train', 'toy.py', '--work-dir', 'one')
+    run_tool('train', 'toy.py', '--work-dir', 'two', '--load-from', 'one/iter_4.pth')
+    out = capsys.readouterr().out
+    assert 'from the checkpoint: encoder (2), head (2)' in out
+    assert Path('two/iter_4.pth').is_file()
+
+
+@pytest.mark.parametrize('tool, args, message', [
+    ('train', ['nowhere.py'], 'train: error: config not found: nowhere.py'),
+    ('train', ['toy.py', '--load-from', 'no.pth'], 'load_from: no such file or folder: no.pth'),
+    ('train', ['toy.py', '--cfg-options', 'modle.width=3'], "unknown top-level key 'modle'"),
+    ('test', ['toy.py', 'no.pth'], 'load_from: no such file or folder: no.pth'),
+    ('test', ['toy.py', 'toy.py', '--out', 'x.json'], '--out must end in .pkl or .pickle'),
+])
+def test_bad_input_ends_in_one_error(run_tool, tool, args, message):
+    with pytest.raises(SystemExit, match='error') as stopped:
+        run_tool(tool, *args)
+    assert message in str(stopped.value)
+
+
+def test_resume_auto_keeps_load_from_when_there_is_nothing_to_resume(tmp_path):
+    cfg = Config(dict(work_dir=str(tmp_path), load_from='stage1.pth'))
+    load_tool('train').apply_start(cfg, resume='auto', load_from=None)
+    assert cfg.load_from == 'stage1.pth' and not cfg.get('resume')
+
+
+def test_show_dir_draws_every_sample():
+    cfg = Config(dict(default_hooks=dict(visualization=dict(
+        type='PerceptionVisualizationHook', interval=50, score_thr=0.5))))
+    load_tool('test').draw_predictions(cfg, 'here')
+    assert cfg.default_hooks.visualization == dict(
+        type='PerceptionVisualizationHook', interval=1, score_thr=0.5, out_dir='here')
+
+
+def test_out_of_a_single_data_set_keeps_its_name():
+    cfg = Config(dict(test_evaluator=dict(type='ToyMetric')))
+    load_tool('test').dump_predictions(cfg, 'here/all.pkl')
+    assert cfg.test_evaluator[1] == dict(type='DumpResults', out_file_path='here/all.pkl')
+    with pytest.raises(ConfigError):
+        load_tool('test').dump_predictions(cfg, 'all.txt')

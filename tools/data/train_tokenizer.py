@@ -1,0 +1,109 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Train a small byte-level BPE tokenizer on the training text of a synthetic world.
+
+Every class name and colour becomes a single token when a space stands before it.
+
+Example::
+
+    python tools/data/train_tokenizer.py --world data/synthetic --out data/synthetic/tokenizer
+"""
+
+import argparse
+import json
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from mvp_mm.datasets.synthetic import COLOURS, SIZES, STUFF_CLASSES, TEXTURES, THING_CLASSES
+
+END_OF_TEXT = '<|endoftext|>'
+SINGLE_TOKENS = (*THING_CLASSES, *STUFF_CLASSES, *COLOURS)
+# Merges follow frequency: names that must be whole are repeated, rare task words are not lost.
+NAME_REPEATS = 5000
+TASK_TEXT_REPEATS = 200
+MIN_VOCAB_SIZE = 257
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--world', required=True, help='folder of the synthetic world')
+    parser.add_argument('--out', required=True, help='folder for the tokenizer')
+    parser.add_argument('--vocab-size', type=int, default=512, help='tokens, the special included')
+    parser.add_argument('--text', nargs='*', default=[],
+                        help='more text to train on, such as the instructions of the tasks')
+    return parser.parse_args()
+
+
+def world_text(world: Path) -> Iterator[str]:
+    """Captions and sentences of the training split."""
+    for entry in json.loads((world / 'annotations' / 'captions_train.json').read_text()):
+        yield from (turn['value'] for turn in entry['conversations'])
+    for image in json.loads((world / 'annotations' / 'grounding_train.json').read_text())['images']:
+        yield image['caption']
+    for captions in json.loads(
+            (world / 'captions' / 'train.json').read_text())['captions'].values():
+        yield from captions
+    refs = pickle.loads((world / 'refer' / 'refcoco' / 'refs(unc).p').read_bytes())
+    refs += json.loads((world / 'refer' / 'grefcoco' / 'grefs(unc).json').read_text())
+    for ref in refs:
+        if ref['split'] == 'train':
+            yield from (sentence['sent'] for sentence in ref['sentences'])
+
+
+def training_text(world: Path, task_texts: list[str]) -> Iterator[str]:
+    """Everything the tokenizer is trained on."""
+    yield from world_text(world)
+    for name in (*SINGLE_TOKENS, *SIZES, *TEXTURES):
+        yield f' {name}' * NAME_REPEATS
+        yield name
+    for text in task_texts:
+        yield from [text] * TASK_TEXT_REPEATS
+
+
+def train_tokenizer(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer.
+
+    Args:
+        texts: What to train on.
+        vocab_size: Number of tokens: 256 bytes, the end of text, and merges.
+
+    Returns:
+        A fast tokenizer in which all of ``SINGLE_TOKENS`` are one token after a space.
+    """
+    if vocab_size < MIN_VOCAB_SIZE:
+        raise ValueError(f'vocab_size={vocab_size} is below {MIN_VOCAB_SIZE}, the 256 bytes and '
+                         'the end of text')
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[END_OF_TEXT], show_progress=False,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
+    broken = [name for name in SINGLE_TOKENS if len(tokenizer.encode(f' {name}').ids) != 1]
+    if broken:
+        raise ValueError(f'vocab_size={vocab_size} leaves {broken} in pieces; take a larger one')
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT,
+        unk_token=END_OF_TEXT)
+
+
+def main() -> None:
+    args = parse_args()
+    world = Path(args.world)
+    if not (world / 'world.json').is_file():
+        sys.exit(f'error: {world / "world.json"} is missing: not a synthetic world')
+    try:
+        tokenizer = train_tokenizer(training_text(world, args.text), args.vocab_size)
+    except ValueError as error:
+        sys.exit(f'error: {error}')
+    tokenizer.save_pretrained(args.out)
+    print(f'{len(tokenizer)} tokens written to {args.out}')
+
+
+if __name__ == '__main__':
+    main()

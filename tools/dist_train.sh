@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Trains on several processes of this node, or of several nodes.
+#
+#   tools/dist_train.sh CONFIG GPUS [arguments of tools/train.py]
+#
+# NNODES, NODE_RANK, MASTER_ADDR, PORT describe a job of several nodes. Without CUDA the
+# processes train on the CPU over gloo.
+set -euo pipefail
+
+if [ $# -lt 2 ]; then
+    echo "usage: $0 CONFIG GPUS [arguments of tools/train.py]" >&2
+    exit 2
+fi
+CONFIG="$1"
+GPUS="$2"
+TOOLS="$(dirname "${BASH_SOURCE[0]}")"
+
+PYTHONPATH="$TOOLS/..:${PYTHONPATH:-}" exec torchrun \
+    --nnodes="${NNODES:-1}" \
+    --node_rank="${NODE_RANK:-0}" \
+    --nproc_per_node="$GPUS" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
+    --master_port="${PORT:-29500}" \
+    "$TOOLS/train.py" "$CONFIG" --launcher pytorch "${@:3}"

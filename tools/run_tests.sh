@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Sets the environment up where needed, lints, and runs the tests.
+#
+#   tools/run_tests.sh [pytest arguments]
+#
+# MVP_MM_SAMPLE_DATA  folder with the sample data sets (default: shared/data beside the
+#                     repository, where it exists); tests that read them skip without it
+set -euo pipefail
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+cd "$ROOT"
+
+tools/setup_env.sh
+if [ -z "${MVP_MM_SAMPLE_DATA:-}" ] && [ -d "$ROOT/../shared/data" ]; then
+    MVP_MM_SAMPLE_DATA="$(cd "$ROOT/../shared/data" && pwd)"
+    export MVP_MM_SAMPLE_DATA
+fi
+
+# Two workers share the cores: one thread each, or torch's thread pools fight.
+export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+export PATH="$ROOT/.venv/bin:$PATH"
+
+ruff check .
+exec python -m pytest -n 2 "$@"

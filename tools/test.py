@@ -1,0 +1,79 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Test a checkpoint with the data sets and metrics of a config."""
+import argparse
+import sys
+from pathlib import Path
+
+import mmengine
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner
+
+from mvp_mm.engine.config_check import ConfigError, check_config
+from mvp_mm.engine.launch import add_common_arguments, load_config, prepare_processes
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description='Test a model')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--out', metavar='FILE.pkl',
+        help='also write all predictions; with several data sets to FILE_<data set>.pkl')
+    parser.add_argument('--show-dir', help='write pictures of the predictions to this folder')
+    parser.add_argument(
+        '--metrics-file', help='where to write the metrics; default <work folder>/metrics.json')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def dump_predictions(cfg: Config, out: str) -> None:
+    """Add mmengine's DumpResults to the evaluator of every data set."""
+    path = Path(out)
+    if path.suffix not in ('.pkl', '.pickle'):
+        raise ConfigError(f'--out must end in .pkl or .pickle, got {out}')
+
+    def with_dump(metrics: dict | list, target: Path) -> list:
+        metrics = metrics if isinstance(metrics, list) else [metrics]
+        return [*metrics, dict(type='DumpResults', out_file_path=str(target))]
+
+    if isinstance(cfg.test_evaluator, list) or 'type' in cfg.test_evaluator:
+        cfg.test_evaluator = with_dump(cfg.test_evaluator, path)
+    else:
+        for name, metrics in cfg.test_evaluator.items():
+            cfg.test_evaluator[name] = with_dump(
+                metrics, path.with_name(f'{path.stem}_{name}{path.suffix}'))
+
+
+def draw_predictions(cfg: Config, show_dir: str) -> None:
+    """Let the visualization hook draw every sample into a folder."""
+    hook = dict(type='PerceptionVisualizationHook')
+    hook.update(cfg.default_hooks.get('visualization') or {}, interval=1, out_dir=show_dir)
+    cfg.default_hooks.visualization = hook
+
+
+def main() -> None:
+    """Test."""
+    args = parse_args()
+    try:
+        cfg = load_config(args)
+        cfg.load_from, cfg.resume = args.checkpoint, False
+        if args.out:
+            dump_predictions(cfg, args.out)
+        if args.show_dir:
+            draw_predictions(cfg, args.show_dir)
+        check_config(cfg, modes=('test',))
+    except ConfigError as error:
+        sys.exit(f'test: error: {error}')
+    prepare_processes(cfg)
+    metrics = Runner.from_cfg(cfg).test()
+    if is_main_process():
+        target = Path(args.metrics_file or Path(cfg.work_dir) / 'metrics.json')
+        target.parent.mkdir(parents=True, exist_ok=True)
+        mmengine.dump(metrics, str(target), indent=2, sort_keys=True)
+        print(f'metrics written to {target}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,68 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Train a model from a config."""
+import argparse
+import sys
+
+from mmengine.config import Config
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from mvp_mm.engine.config_check import ConfigError, check_config
+from mvp_mm.engine.launch import add_common_arguments, load_config, prepare_processes
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description='Train a model')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--amp', action='store_true', help='train with mixed precision')
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
+        '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
+        help='continue from this checkpoint; without a name (or with auto) from the newest in the '
+        'work folder, or from the start if there is none')
+    start.add_argument(
+        '--load-from', metavar='CHECKPOINT',
+        help='start from the weights of an earlier stage; overrides load_from of the config')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def apply_start(cfg: Config, resume: str | None, load_from: str | None) -> None:
+    """Set what the run starts from.
+
+    Args:
+        cfg (Config): The config to change.
+        resume (str, optional): A checkpoint to continue, or 'auto'.
+        load_from (str, optional): A checkpoint whose weights to start from.
+    """
+    if load_from is not None:
+        cfg.load_from = load_from
+    if resume == 'auto':
+        # Found here, not by the Runner: it would resume from the config's load_from instead.
+        latest = find_latest_checkpoint(cfg.work_dir)
+        if latest is None:
+            print(f'--resume auto: no checkpoint in {cfg.work_dir}, starting from the beginning')
+        resume = latest
+    if resume is not None:
+        cfg.resume = True
+        cfg.load_from = resume
+
+
+def main() -> None:
+    """Train."""
+    args = parse_args()
+    try:
+        cfg = load_config(args)
+        if args.amp:
+            cfg.optim_wrapper.type = 'AmpOptimWrapper'
+            cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        apply_start(cfg, args.resume, args.load_from)
+        check_config(cfg, modes=('train', 'val'))
+    except ConfigError as error:
+        sys.exit(f'train: error: {error}')
+    prepare_processes(cfg)
+    Runner.from_cfg(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
