@@ -122,7 +122,7 @@ print(":".join(glob.glob(sysconfig.get_path("purelib") + "/nvidia/cu*/include"))
         say "building mmcv $version with CPU operators (minutes)"
     fi
     # No cache: a wheel built for another kind of machine must not be taken for this one.
-    MMCV_WITH_OPS=1 CFLAGS="${CFLAGS:+$CFLAGS }-g0" MAX_JOBS="${MAX_JOBS:-$(nproc)}" \
+    PATH="$VENV/bin:$PATH" MMCV_WITH_OPS=1 CFLAGS="${CFLAGS:+$CFLAGS }-g0" MAX_JOBS="${MAX_JOBS:-$(nproc)}" \
         pip_install --no-deps --no-build-isolation --no-cache-dir \
         --no-binary onedl-mmcv "onedl-mmcv==$version"
 }

@@ -1,10 +1,10 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 import numpy as np
 import pytest
-from tests.test_datasets.small_data import SAMPLE, needs_sample, tokenizer_config
 
 from mvp_mm.registry import TASKS, TOKENIZERS
 from mvp_mm.structures import ImageAnnotation, Referral, SegmentKind
+from tests.test_datasets.small_data import SAMPLE, needs_sample, tokenizer_config
 
 
 @pytest.fixture(params=['bytes', pytest.param('gpt2', marks=needs_sample)])

@@ -4,10 +4,18 @@ import pickle
 
 import numpy as np
 import pytest
-from tests.test_datasets.small_data import SAMPLE, config, images, instances, needs_sample, references, write_json
 
 from mvp_mm.datasets.captions import CaptionRefiner, CaptionStore, entropy_ratio
 from mvp_mm.registry import DATASETS
+from tests.test_datasets.small_data import (
+    SAMPLE,
+    config,
+    images,
+    instances,
+    needs_sample,
+    references,
+    write_json,
+)
 
 KINDS = ('CocoPanopticDataset', 'CocoInstanceDataset', 'BoxDetectionDataset', 'RefCocoDataset',
          'GRefCocoDataset', 'GroundingDataset', 'CaptionDataset')
