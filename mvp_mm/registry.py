@@ -8,27 +8,33 @@ from mmengine import registry as root
 from mmengine.registry import Registry
 
 _SCOPE = 'mvp_mm'
-_LOCATIONS = {
-    'models': ['mvp_mm.models', 'mvp_mm.ops'],
-    'datasets': ['mvp_mm.datasets'],
-    'engine': ['mvp_mm.engine'],
-}
 
-MODELS = Registry('model', parent=root.MODELS, scope=_SCOPE, locations=_LOCATIONS['models'])
-MODEL_WRAPPERS = Registry(
-    'model_wrapper', parent=root.MODEL_WRAPPERS, scope=_SCOPE, locations=_LOCATIONS['engine'])
-TASK_UTILS = Registry(
-    'task util', parent=root.TASK_UTILS, scope=_SCOPE, locations=_LOCATIONS['models'])
-DATASETS = Registry('dataset', parent=root.DATASETS, scope=_SCOPE, locations=_LOCATIONS['datasets'])
-TRANSFORMS = Registry(
-    'transform', parent=root.TRANSFORMS, scope=_SCOPE, locations=_LOCATIONS['datasets'])
-SAMPLERS = Registry(
-    'data sampler', parent=root.DATA_SAMPLERS, scope=_SCOPE, locations=_LOCATIONS['datasets'])
-METRICS = Registry('metric', parent=root.METRICS, scope=_SCOPE, locations=['mvp_mm.evaluation'])
-HOOKS = Registry('hook', parent=root.HOOKS, scope=_SCOPE, locations=_LOCATIONS['engine'])
-LOOPS = Registry('loop', parent=root.LOOPS, scope=_SCOPE, locations=_LOCATIONS['engine'])
-VISUALIZERS = Registry(
-    'visualizer', parent=root.VISUALIZERS, scope=_SCOPE, locations=['mvp_mm.visualization'])
+
+def _child(parent: Registry, *packages: str) -> Registry:
+    """A child of one of mmengine's registries; its packages are imported on first use."""
+    return Registry(parent.name, parent=parent, scope=_SCOPE,
+                    locations=[f'{_SCOPE}.{package}' for package in packages])
+
+
+MODELS = _child(root.MODELS, 'models', 'ops')
+MODEL_WRAPPERS = _child(root.MODEL_WRAPPERS, 'engine')
+TASK_UTILS = _child(root.TASK_UTILS, 'models')
+DATASETS = _child(root.DATASETS, 'datasets')
+TRANSFORMS = _child(root.TRANSFORMS, 'datasets')
+SAMPLERS = _child(root.DATA_SAMPLERS, 'datasets')
+METRICS = _child(root.METRICS, 'evaluation')
+EVALUATOR = _child(root.EVALUATOR, 'evaluation')
+HOOKS = _child(root.HOOKS, 'engine', 'visualization')
+LOOPS = _child(root.LOOPS, 'engine')
+VISUALIZERS = _child(root.VISUALIZERS, 'visualization')
+VISBACKENDS = _child(root.VISBACKENDS, 'visualization')
+OPTIMIZERS = _child(root.OPTIMIZERS, 'engine')
+OPTIM_WRAPPERS = _child(root.OPTIM_WRAPPERS, 'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
+PARAM_SCHEDULERS = _child(root.PARAM_SCHEDULERS, 'engine')
+LOG_PROCESSORS = _child(root.LOG_PROCESSORS, 'engine')
+FUNCTIONS = _child(root.FUNCTIONS, 'datasets')
+WEIGHT_INITIALIZERS = _child(root.WEIGHT_INITIALIZERS, 'models')
 
 TASKS = Registry('task', scope=_SCOPE, locations=['mvp_mm.tasks'])
 TOKENIZERS = Registry('tokenizer', scope=_SCOPE, locations=['mvp_mm.datasets'])

@@ -26,17 +26,20 @@ class PerceptionVisualizationHook(Hook):
         interval: n.
         draw_gt: Draw the ground truth as well.
         score_thr: Instances of word lists with lower scores are left out.
+        out_dir: Where to write; None for ``<work_dir>/vis_images``.
 
     Raises:
         ValueError: If the interval is not positive.
     """
 
-    def __init__(self, interval: int = 50, draw_gt: bool = True, score_thr: float = 0.3) -> None:
+    def __init__(self, interval: int = 50, draw_gt: bool = True, score_thr: float = 0.3,
+                 out_dir: str | None = None) -> None:
         if interval < 1:
             raise ValueError(f'interval must be at least 1, got {interval}')
         self.interval = interval
         self.draw_gt = draw_gt
         self.score_thr = score_thr
+        self.out_dir = out_dir
         self._seen = 0
         self._visualizer = PerceptionVisualizer(name='perception_visualization_hook')
 
@@ -53,6 +56,7 @@ class PerceptionVisualizationHook(Hook):
             data_batch: Not used.
             outputs: The batch's samples with predictions.
         """
+        root = Path(self.out_dir or Path(runner.work_dir) / 'vis_images')
         for sample in outputs or ():
             self._seen += 1
             if (self._seen - 1) % self.interval:
@@ -63,4 +67,4 @@ class PerceptionVisualizationHook(Hook):
             image = mmcv.imread(path, channel_order='rgb')
             self._visualizer.add_datasample(
                 stem, image, sample, draw_gt=self.draw_gt, pred_score_thr=self.score_thr,
-                out_file=Path(runner.work_dir) / 'vis_images' / folder / f'{stem}.png')
+                out_file=root / folder / f'{stem}.png')

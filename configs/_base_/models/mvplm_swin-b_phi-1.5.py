@@ -3,10 +3,6 @@ _norm = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 _num_points = 12544
 _loss_weights = dict(
     class_weight=2.0, l1_weight=5.0, giou_weight=2.0, bce_weight=5.0, dice_weight=5.0)
-# 1024² gives 32 × 32 positions at stride 32, merged 2 × 2.
-_tokenizer = dict(
-    type='InstructionTokenizer', path='checkpoints/phi-1_5', num_visual_tokens=256,
-    max_length=2048)
 
 model = dict(
     type='MVPLM',
@@ -29,6 +25,8 @@ model = dict(
         kept_layers=(-1, ),
         config=dict(
             model_type='phi',
+            # The same function as Phi's gelu_new, in one fused operation.
+            hidden_act='gelu_pytorch_tanh',
             vocab_size=51200,
             hidden_size=2048,
             intermediate_size=8192,
@@ -36,7 +34,10 @@ model = dict(
             num_attention_heads=32,
             partial_rotary_factor=0.5,
             max_position_embeddings=2048)),
-    tokenizer=_tokenizer,
+    # 1024² gives 32 × 32 positions at stride 32, merged 2 × 2.
+    tokenizer=dict(
+        type='InstructionTokenizer', path='checkpoints/phi-1_5', num_visual_tokens=256,
+        max_length=2048),
     pixel_decoder=dict(
         type='MSDeformPixelDecoder', num_layers=6, num_heads=8, num_points=4, feedforward=1024),
     perception=dict(

@@ -78,3 +78,23 @@ class BuildInstructions(BaseTransform):
         results['requests'] = requests
         results['objects'] = np.flatnonzero(needed)
         return results
+
+
+@TRANSFORMS.register_module()
+class TokenizeRequests(BaseTransform):
+    """Tokenises requests that were made from a user's words, for inference.
+
+    Required key: ``requests``.
+
+    Args:
+        tokenizer: Config of the instruction tokenizer, or a built one.
+    """
+
+    def __init__(self, tokenizer: dict | Any) -> None:
+        self.tokenizer = TOKENIZERS.build(tokenizer) if isinstance(tokenizer, dict) else tokenizer
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Fill in the tokens of every request's instruction."""
+        for request in results['requests']:
+            self.tokenizer.tokenize(request.instruction)
+        return results
