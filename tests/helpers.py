@@ -20,7 +20,7 @@ from mvp_mm.structures import ImageAnnotation, PerceptionDataSample, Referral
 from mvp_mm.tasks import prompts
 
 ROOT = Path(__file__).resolve().parents[1]
-CANVAS = 64
+CANVAS = 128
 NAMES = ('circle', 'square', 'star', 'grass')
 
 
@@ -54,7 +54,7 @@ def tiny_model_config(tokenizer_path: str, **overrides) -> dict:
         llm=dict(config=dict(
             vocab_size=512, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
             num_attention_heads=2, max_position_embeddings=256)),
-        connector=dict(merge=1),
+        connector=dict(merge=2),
         tokenizer=dict(path=tokenizer_path, num_visual_tokens=4, max_length=256),
         pixel_decoder=dict(num_layers=1, num_heads=4, num_points=2, feedforward=64),
         perception=dict(

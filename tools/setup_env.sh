@@ -36,7 +36,7 @@ except m.PackageNotFoundError: pass' "$1"
 pip_install() { "$PY" -m pip install --quiet "$@"; }
 
 stamp_text() {
-    { echo "$ROOT $1"; cat "$ROOT"/requirements/*.txt "$ROOT/setup.py"; } | sha256sum | cut -d' ' -f1
+    { echo "$ROOT $1"; cat "$ROOT"/requirements/*.txt "$ROOT/setup.py" "$ROOT"/mvp_mm/ops/csrc/*; } | sha256sum | cut -d' ' -f1
 }
 
 check_python() {
@@ -140,6 +140,16 @@ install_mmcv() {
     fi
 }
 
+build_kernel() { # the fast CPU path of deformable attention
+    command -v "${CXX:-c++}" >/dev/null || {
+        say "no C++ compiler: deformable attention on the CPU stays on the slower torch version"
+        return
+    }
+    say "building the CPU kernel of deformable attention"
+    (cd "$ROOT" && PATH="$VENV/bin:$PATH" "$PY" -m mvp_mm.ops.cpu_kernel >/dev/null 2>&1) ||
+        die "the CPU kernel does not build; see: $PY -m mvp_mm.ops.cpu_kernel"
+}
+
 check_cv2() {
     "$PY" -c 'import cv2' 2>/dev/null && return
     say "cv2 does not import here (no libGL?): putting the headless build in front"
@@ -180,6 +190,7 @@ main() {
     pip_install -r "$ROOT/requirements/runtime.txt" -r "$ROOT/requirements/tensorboard.txt" \
         -r "$ROOT/requirements/tests.txt"
     pip_install --no-deps --no-build-isolation -e "$ROOT"
+    build_kernel
     rm -f "$MARKER" # everything is installed; what may still fail is the machine
     check_cv2
     check_imports

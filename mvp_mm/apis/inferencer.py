@@ -163,7 +163,7 @@ class PerceptionInferencer:
             height=shape[0], width=shape[1], requests=[request],
             # Nothing is known about the image: no objects, in the form the transforms expect.
             annotation=ImageAnnotation(source=path), gt_bboxes=HorizontalBoxes(torch.zeros(0, 4)),
-            gt_bboxes_labels=np.zeros(0, dtype=np.int64)))
+            gt_bboxes_labels=np.zeros(0, dtype=np.int64), num_objects=0))
         batch = dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
         before, self.model.thinking = self.model.thinking, thinking
         try:

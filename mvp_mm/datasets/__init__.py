@@ -9,6 +9,7 @@ from mvp_mm.datasets.collate import perception_collate
 from mvp_mm.datasets.grefcoco import GRefCocoDataset
 from mvp_mm.datasets.grounding import GroundingDataset
 from mvp_mm.datasets.instruction_tokenizer import InstructionTokenizer
+from mvp_mm.datasets.joined import JoinedDataset
 from mvp_mm.datasets.refcoco import RefCocoDataset
 from mvp_mm.datasets.samplers import *  # noqa: F401, F403
 from mvp_mm.datasets.transforms import *  # noqa: F401, F403
@@ -16,5 +17,5 @@ from mvp_mm.datasets.transforms import *  # noqa: F401, F403
 __all__ = [
     'BoxDetectionDataset', 'CaptionDataset', 'CaptionRefiner', 'CaptionStore',
     'CocoInstanceDataset', 'CocoPanopticDataset', 'GRefCocoDataset', 'GroundingDataset',
-    'InstructionTokenizer', 'PerceptionDataset', 'RefCocoDataset', 'perception_collate'
+    'InstructionTokenizer', 'JoinedDataset', 'PerceptionDataset', 'RefCocoDataset', 'perception_collate'
 ]

@@ -96,7 +96,7 @@ class PerceptionDataset(BaseDataset):
         return items
 
     def _check_captions(self, items: list[dict[str, Any]]) -> None:
-        needing = [task.name for task in self.tasks if getattr(task, 'needs_captions', False)]
+        needing = [task.name for task in self.tasks if task.needs_captions]
         if self.test_mode or not needing:
             return
         without = [item['file_name'] for item in items if not item.get('captions')]

@@ -8,6 +8,7 @@ import ast
 import difflib
 import inspect
 import textwrap
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from mvp_mm import registry as own_registry
 
 EXTRA_TOP_KEYS = (
     'custom_imports',  # modules that register their components on import
+    'inferencer',  # what mvp_mm.apis.PerceptionInferencer offers
     'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile',
     'activation_checkpointing', 'efficient_conv_bn_eval',
     'vis_backends',  # named apart from the visualizer so that a leaf config can replace it
@@ -58,15 +60,20 @@ def check_config(cfg: Config, modes: Sequence[str] = ('train',)) -> None:
         ConfigError: If a key or type is unknown or an input file is missing.
     """
     problems = [*_unknown_top_keys(cfg)]
-    for key, value in cfg.items():
-        if key.startswith('_') or key == 'custom_imports':
-            continue
-        problems += _component_problems(value, key)
+    with warnings.catch_warnings():
+        # Looking for a type imports all of mmdet, which tells what optional packages it lacks.
+        warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
+        for key, value in cfg.items():
+            if key.startswith('_') or key == 'custom_imports':
+                continue
+            problems += _component_problems(value, key)
     for mode in ('train', 'val', 'test'):
         problems += _loader_key_problems(cfg.get(f'{mode}_dataloader'), f'{mode}_dataloader')
     problems += _missing_files(cfg, modes)
+    where = cfg.filename or 'config'
+    if len(problems) == 1:
+        raise ConfigError(f'{where}: {problems[0]}')
     if problems:
-        where = cfg.filename or 'config'
         raise ConfigError(f'{where} has {len(problems)} problem(s):\n  ' + '\n  '.join(problems))
 
 

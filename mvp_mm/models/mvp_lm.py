@@ -124,7 +124,8 @@ class MVPLM(BaseModel):
         features = self.encoder(images)
         visual = self.connector(features[-1])
         if not perceive:
-            return ImageState(visual)
+            # A training encoder needs a gradient in every parameter, those of unused maps too.
+            return ImageState(visual + sum(f.sum() for f in features[:-1]) * 0)
         extent = torch.ones(len(images), 2)
         for sample in data_samples:
             height, width = sample.img_shape[:2]

@@ -21,12 +21,14 @@ class BaseTask(ABC):
         kind: ``'word'``, ``'sentence'`` or ``'caption'``: which similarity loss applies.
         predicts_masks: Whether answers carry masks.
         default_metric: Type of the metric that scores it.
+        needs_captions: Whether training images must have captions.
     """
 
     name: ClassVar[str]
     kind: ClassVar[str]
     predicts_masks: ClassVar[bool] = True
     default_metric: ClassVar[str] = ''
+    needs_captions: bool = False
 
     @abstractmethod
     def instruct(self, annotation: ImageAnnotation, rng: np.random.Generator,

@@ -397,7 +397,7 @@ def test_tokenizer_keeps_names_whole_and_loads_from_its_folder(world, tmp_path):
     transformers = pytest.importorskip('transformers')
     tool = load_tool('train_tokenizer')
     text = 'Please identify the target.'
-    tool.train_tokenizer(tool.training_text(world, [text]), 512).save_pretrained(tmp_path)
+    tool.train_tokenizer(tool.training_text(world), 512).save_pretrained(tmp_path)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer.eos_token == '<|endoftext|>' and len(tokenizer) == 512
     for name in (*THING_CLASSES, *STUFF_CLASSES, *COLOURS):

@@ -19,7 +19,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from mvp_mm.datasets.synthetic import COLOURS, SIZES, STUFF_CLASSES, TEXTURES, THING_CLASSES
+from mvp_mm.tasks import prompts
 
+TASK_TEXTS = (prompts.WORD_DESCRIPTION, prompts.SENTENCE_DESCRIPTION, prompts.CAPTION_DESCRIPTION,
+              f' {prompts.RESULT}', prompts.ANSWER)
 END_OF_TEXT = '<|endoftext|>'
 SINGLE_TOKENS = (*THING_CLASSES, *STUFF_CLASSES, *COLOURS)
 # Merges follow frequency: names that must be whole are repeated, rare task words are not lost.
@@ -33,8 +36,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--world', required=True, help='folder of the synthetic world')
     parser.add_argument('--out', required=True, help='folder for the tokenizer')
     parser.add_argument('--vocab-size', type=int, default=512, help='tokens, the special included')
-    parser.add_argument('--text', nargs='*', default=[],
-                        help='more text to train on, such as the instructions of the tasks')
     return parser.parse_args()
 
 
@@ -54,13 +55,13 @@ def world_text(world: Path) -> Iterator[str]:
             yield from (sentence['sent'] for sentence in ref['sentences'])
 
 
-def training_text(world: Path, task_texts: list[str]) -> Iterator[str]:
-    """Everything the tokenizer is trained on."""
+def training_text(world: Path) -> Iterator[str]:
+    """Everything the tokenizer is trained on: the world's text, names, the tasks' own texts."""
     yield from world_text(world)
     for name in (*SINGLE_TOKENS, *SIZES, *TEXTURES):
         yield f' {name}' * NAME_REPEATS
         yield name
-    for text in task_texts:
+    for text in TASK_TEXTS:
         yield from [text] * TASK_TEXT_REPEATS
 
 
@@ -98,7 +99,7 @@ def main() -> None:
     if not (world / 'world.json').is_file():
         sys.exit(f'error: {world / "world.json"} is missing: not a synthetic world')
     try:
-        tokenizer = train_tokenizer(training_text(world, args.text), args.vocab_size)
+        tokenizer = train_tokenizer(training_text(world), args.vocab_size)
     except ValueError as error:
         sys.exit(f'error: {error}')
     tokenizer.save_pretrained(args.out)

@@ -5,11 +5,11 @@ _goldg_train = [
         data_root='data/goldg',
         ann_file='annotations/final_mixed_train.json',
         data_prefix=dict(img='gqa/images'),
-        tasks=[dict(type='PhraseGroundingTask', num_negatives=(0, 80))]),
+        tasks=[dict(type='PhraseGroundingTask', max_negatives=80)]),
     dict(
         type='GroundingDataset',
         data_root='data/goldg',
         ann_file='annotations/final_flickr_separateGT_train.json',
         data_prefix=dict(img='flickr30k/images'),
-        tasks=[dict(type='PhraseGroundingTask', num_negatives=(0, 80))])
+        tasks=[dict(type='PhraseGroundingTask', max_negatives=80)])
 ]

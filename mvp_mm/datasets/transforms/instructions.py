@@ -21,9 +21,10 @@ class BuildInstructions(BaseTransform):
     It needs the annotation only, so it comes first in a pipeline: an image that no task asks
     about is not even read, and masks that no request needs are not decoded.
 
-    Required keys: ``annotation``, ``tasks``. Added keys: ``requests`` (with tokens) and
-    ``objects``, the indices of the annotation's objects that are needed: the requests' targets
-    and, in evaluation of word lists, the crowd regions.
+    Required keys: ``annotation``, ``tasks``; or ``parts``, items of several datasets about the
+    same image. Added keys: ``requests`` (with tokens) and, in each part, ``objects``, the indices
+    of the annotation's objects that are needed: the requests' targets and, in evaluation of word
+    lists, the crowd regions.
 
     Args:
         tokenizer: Config of the instruction tokenizer, or a built one.
@@ -57,27 +58,41 @@ class BuildInstructions(BaseTransform):
         Raises:
             ValueError: In evaluation, where no task asks anything.
         """
-        annotation = results['annotation']
         rng = self._generator()
+        parts = results.get('parts') or [results]
         requests: list[Request] = []
-        for task in results['tasks']:
-            for request in task.instruct(annotation, rng, self.training):
-                request.task = task
-                requests.append(request)
+        offset = 0
+        for part in parts:
+            asked = self._ask(part, rng)
+            # A request's targets count through the objects of all parts.
+            for request in asked:
+                request.targets = request.targets + offset
+            requests.extend(asked)
+            offset += len(part['annotation'].labels)
         if not requests:
             if self.training:
                 return None
-            names = [task.name for task in results['tasks']]
-            raise ValueError(f'{annotation.source}: none of the tasks {names} has a question')
-        needed = np.zeros(len(annotation.labels), dtype=bool)
-        for request in requests:
-            self.tokenizer.tokenize(request.instruction)
-            needed[request.targets] = True
-            if not self.training and request.instruction.kind == 'word':
-                needed |= annotation.crowd
+            names = [task.name for part in parts for task in part['tasks']]
+            raise ValueError(f'{results["annotation"].source}: none of the tasks {names} has a '
+                             'question')
         results['requests'] = requests
-        results['objects'] = np.flatnonzero(needed)
         return results
+
+    def _ask(self, part: dict[str, Any], rng: np.random.Generator) -> list[Request]:
+        """One dataset's requests; notes which of its objects they need."""
+        annotation = part['annotation']
+        needed = np.zeros(len(annotation.labels), dtype=bool)
+        requests = []
+        for task in part['tasks']:
+            for request in task.instruct(annotation, rng, self.training):
+                request.task = task
+                self.tokenizer.tokenize(request.instruction)
+                needed[request.targets] = True
+                if not self.training and request.instruction.kind == 'word':
+                    needed |= annotation.crowd
+                requests.append(request)
+        part['objects'] = np.flatnonzero(needed)
+        return requests
 
 
 @TRANSFORMS.register_module()

@@ -24,6 +24,7 @@ class LoadPerceptionAnnotations(BaseTransform):
     - ``gt_bboxes``: m boxes, and ``gt_masks``: m bitmaps, absent for box-only data.
     - ``gt_bboxes_labels``: (m,) int64 *object indices*, under the name that mmdet's transforms
       keep in step with the boxes.
+    - ``num_objects``: number of the annotation's objects, of all parts.
     - ``original``: what evaluation needs of the image as it is stored: ``objects`` (m,),
       ``boxes`` (m, 4), and ``masks`` or None.
     """
@@ -35,17 +36,31 @@ class LoadPerceptionAnnotations(BaseTransform):
             ValueError: If image, masks and annotation do not fit together.
         """
         shape = results['img'].shape[:2]
-        self._check_shape(results, shape)
-        boxes = results.pop('boxes')
-        objects = results.get('objects', np.arange(len(boxes)))
-        boxes = boxes[objects]
-        masks = self._masks(results, objects, shape)
+        loaded = []
+        offset = 0
+        for part in results.get('parts') or [results]:
+            self._check_shape(part, shape)
+            boxes = part.pop('boxes')
+            objects = part.get('objects', np.arange(len(boxes)))
+            loaded.append((objects + offset, boxes[objects], self._masks(part, objects, shape)))
+            offset += len(boxes)
+        objects, boxes, masks = self._joined(loaded, results['img_path'])
+        results['num_objects'] = offset
         results['gt_bboxes'] = HorizontalBoxes(torch.from_numpy(boxes), clone=True)
         results['gt_bboxes_labels'] = objects
         if masks is not None:
             results['gt_masks'] = BitmapMasks(masks, *shape)
         results['original'] = dict(objects=objects, boxes=boxes, masks=masks)
         return results
+
+    @staticmethod
+    def _joined(loaded: list[tuple], path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        if len(loaded) == 1:
+            return loaded[0]
+        objects, boxes, masks = zip(*loaded, strict=True)
+        if any(m is None for m in masks):
+            raise ValueError(f'{path}: box-only data cannot be joined with data that has masks')
+        return np.concatenate(objects), np.concatenate(boxes), np.concatenate(masks)
 
     def _check_shape(self, results: dict[str, Any], shape: tuple[int, int]) -> None:
         annotated = (results.get('height', shape[0]), results.get('width', shape[1]))

@@ -40,7 +40,7 @@ class PackPerceptionInputs(BaseTransform):
         meta = {key: results[key] for key in _META_KEYS if key in results}
         meta['batch_input_shape'] = tuple(image.shape[1:])
         present = results['gt_bboxes_labels']
-        row = np.full(len(results['annotation'].labels), -1, dtype=np.int64)
+        row = np.full(results['num_objects'], -1, dtype=np.int64)
         row[present] = np.arange(len(present))
         boxes = results['gt_bboxes'].tensor.numpy()
         masks = results.get('gt_masks')

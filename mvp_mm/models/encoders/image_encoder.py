@@ -59,10 +59,14 @@ class TimmBackbone(nn.Module):
                  model_args: dict | None = None) -> None:
         super().__init__()
         stages = out_indices or self._last_four(model_name, model_args or {})
+        # As pretrained weights, timm fits a classifier's checkpoint to the feature extractor.
+        weights = dict(pretrained=True, pretrained_cfg_overlay=dict(file=pretrained_path))
         self.model = timm.create_model(
-            model_name, pretrained=False, features_only=True, out_indices=stages,
-            checkpoint_path=pretrained_path or '', **(model_args or {}))
+            model_name, features_only=True, out_indices=stages,
+            **(weights if pretrained_path else {}), **(model_args or {}))
         self.num_features = self.model.feature_info.channels()
+        # Some timm transformers return channels last.
+        self.channels_last = getattr(self.model, 'output_fmt', 'NCHW') == 'NHWC'
         strides = self.model.feature_info.reduction()
         if list(strides) != [4, 8, 16, 32]:
             raise ValueError(f'{model_name}: stages {stages} have strides {strides}, '
@@ -77,7 +81,6 @@ class TimmBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         maps = self.model(images)
-        # Some timm transformers return channels last.
-        return tuple(
-            m if m.shape[1] == c else m.permute(0, 3, 1, 2).contiguous()
-            for m, c in zip(maps, self.num_features, strict=True))
+        if self.channels_last:
+            maps = [m.permute(0, 3, 1, 2).contiguous() for m in maps]
+        return tuple(maps)

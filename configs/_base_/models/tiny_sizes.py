@@ -1,0 +1,34 @@
+# The sizes of a model that learns the synthetic world on two CPU cores, laid over the full one.
+# No pretrained part exists at this size: the encoder and the LLM train too, and since a young
+# LLM's output states for different names look alike, phrases also read their input embeddings.
+_tiny_tokenizer = dict(path='data/synthetic/tokenizer', num_visual_tokens=16, max_length=256)
+_tiny_sizes = dict(
+    embed_dims=96,
+    encoder=dict(
+        frozen=False,
+        backbone=dict(
+            pretrain_img_size=128,
+            embed_dims=32,
+            depths=(1, 1, 2, 1),
+            num_heads=(1, 2, 4, 8),
+            window_size=4)),
+    connector=dict(merge=1),
+    llm=dict(
+        kept_layers=(0, -1),
+        config=dict(
+            vocab_size=576,
+            hidden_size=128,
+            intermediate_size=256,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=256)),
+    tokenizer=_tiny_tokenizer,
+    pixel_decoder=dict(num_layers=1, num_heads=4, feedforward=256),
+    perception=dict(
+        num_stuff_queries=6,
+        query_generator=dict(num_queries=24),
+        decoder=dict(num_layers=3, num_heads=4, feedforward=256),
+        denoising=dict(num_queries=24),
+        matcher=dict(num_points=256),
+        criterion=dict(num_points=1024)),
+    max_response_tokens=48)

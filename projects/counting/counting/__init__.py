@@ -1,0 +1,5 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+from projects.counting.counting.metric import CountingMetric
+from projects.counting.counting.task import CountingTask
+
+__all__ = ['CountingMetric', 'CountingTask']

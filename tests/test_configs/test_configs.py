@@ -1,0 +1,254 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from torch.overrides import TorchFunctionMode
+
+import mvp_mm.models  # noqa: F401  registers the components
+from mvp_mm.engine import check_config
+from mvp_mm.registry import MODELS
+from tests.helpers import ROOT, save_tokenizer
+
+CONFIGS = ROOT / 'configs'
+ALL = sorted(CONFIGS.rglob('*.py'))
+LEAVES = sorted((CONFIGS / 'mvplm').rglob('*.py'))
+
+# What a tiny model may change: sizes, files, and which parts train.
+TINY_MODEL_KEYS = {
+    'connector.merge', 'embed_dims', 'encoder.backbone.depths', 'encoder.backbone.embed_dims',
+    'encoder.backbone.num_heads', 'encoder.backbone.pretrain_img_size',
+    'encoder.backbone.window_size', 'encoder.frozen', 'llm.config.hidden_size',
+    'llm.config.intermediate_size', 'llm.config.max_position_embeddings',
+    'llm.config.num_attention_heads', 'llm.config.num_hidden_layers', 'llm.config.vocab_size',
+    # Phrases of an LLM that starts from random weights read their input embeddings too.
+    'llm.kept_layers',
+    'max_response_tokens', 'perception.criterion.num_points', 'perception.decoder.feedforward',
+    'perception.decoder.num_heads', 'perception.decoder.num_layers',
+    'perception.denoising.num_queries', 'perception.matcher.num_points',
+    'perception.num_stuff_queries', 'perception.query_generator.num_queries',
+    'pixel_decoder.feedforward', 'pixel_decoder.num_heads', 'pixel_decoder.num_layers',
+    'tokenizer.max_length', 'tokenizer.num_visual_tokens', 'tokenizer.path', 'trainable'
+}
+TINY_OTHER_KEYS = {
+    'default_hooks.checkpoint.interval', 'load_from', 'optim_wrapper.optimizer.lr',
+    'param_scheduler', 'train_cfg.max_iters', 'train_cfg.val_interval'
+}
+DATA_KEYS = {'train_dataloader', 'test_dataloader', 'test_evaluator', 'inferencer'}
+
+
+def read(name):
+    return Config.fromfile(CONFIGS / 'mvplm' / f'{name}.py')
+
+
+@pytest.fixture(scope='module')
+def full():
+    return {name: read(name) for name in ('stage1', 'stage2')}
+
+
+def flatten(value, path=''):
+    """Leaves of nested dicts by dotted path; lists are leaves."""
+    if not isinstance(value, dict):
+        return {path: value}
+    found = {}
+    for key, child in value.items():
+        found.update(flatten(child, f'{path}.{key}' if path else str(key)))
+    return found
+
+
+def differing(one, other):
+    missing = object()
+    one, other = flatten(one), flatten(other)
+    return {key for key in one.keys() | other.keys()
+            if one.get(key, missing) != other.get(key, missing)}
+
+
+def depth(path):
+    """Levels of files that a config inherits from."""
+    bases = []
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == '_base_':
+            value = ast.literal_eval(node.value)
+            bases = [value] if isinstance(value, str) else value
+    return max((1 + depth((path.parent / base).resolve()) for base in bases), default=0)
+
+
+@pytest.mark.parametrize('path', ALL, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_every_config_parses(path):
+    assert Config.fromfile(path).keys()
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_keys_and_types_of_a_leaf_are_known(path, tmp_path):
+    cfg = Config.fromfile(path)
+    cfg.load_from, cfg.model.tokenizer.path = None, str(tmp_path)
+    check_config(cfg, modes=())
+
+
+@pytest.mark.parametrize('path', ALL, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_inheritance_is_at_most_two_levels_deep(path):
+    assert depth(path) <= 2
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_leaf_configs_are_short(path):
+    assert len(path.read_text().splitlines()) <= 90
+
+
+@pytest.mark.parametrize('name, lr, decay, steps, batch', [
+    ('stage1', 2e-3, 0.0, 4650, 128), ('stage2', 4e-5, 0.05, 80000, 64)])
+def test_schedules_are_the_papers(full, name, lr, decay, steps, batch):
+    cfg = full[name]
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', lr, decay)
+    assert cfg.train_cfg.max_iters == steps
+    # The paper does not tell how a batch was spread; we assume eight GPUs.
+    assert cfg.train_dataloader.batch_size * 8 == batch
+
+
+@pytest.mark.parametrize('name', ['stage1', 'stage2'])
+def test_warm_up_is_three_percent_then_cosine(full, name):
+    warmup, cosine = full[name].param_scheduler
+    steps = full[name].train_cfg.max_iters
+    assert (warmup.type, cosine.type) == ('LinearLR', 'CosineAnnealingLR')
+    assert warmup.end == cosine.begin == round(0.03 * steps + 1e-9)
+    assert cosine.end == steps
+
+
+def test_loss_weights_are_the_papers(full):
+    criterion = full['stage2'].model.perception.criterion
+    weights = [criterion[f'{name}_weight'] for name in ('class', 'l1', 'giou', 'bce', 'dice')]
+    assert weights == [2.0, 5.0, 2.0, 5.0, 5.0]
+
+
+def test_the_matcher_weighs_as_the_losses_do(full):
+    perception = full['stage2'].model.perception
+    for name in ('class', 'l1', 'giou', 'bce', 'dice'):
+        assert perception.matcher[f'{name}_weight'] == perception.criterion[f'{name}_weight']
+
+
+def test_queries_are_the_papers(full):
+    perception = full['stage2'].model.perception
+    assert perception.query_generator.type == 'DynamicQueryGenerator'
+    assert (perception.query_generator.num_queries, perception.num_stuff_queries) == (100, 100)
+
+
+@pytest.mark.parametrize('name', ['stage1', 'stage2'])
+def test_images_are_resized_and_padded_to_1024(full, name):
+    dataset = full[name].train_dataloader.dataset
+    steps = {step.type: step for step in dataset.get('datasets', [dataset])[0].pipeline}
+    assert tuple(steps['mmdet.Resize'].scale) == tuple(steps['PadToCanvas'].size) == (1024, 1024)
+    assert steps['mmdet.Resize'].keep_ratio
+
+
+@pytest.mark.parametrize('name, trainable', [('stage1', ['connector']), ('stage2', None)])
+def test_trained_parts_are_the_papers(full, name, trainable):
+    assert full[name].model.get('trainable') == trainable
+    assert full[name].model.encoder.frozen and not full[name].model.llm.get('frozen')
+
+
+def test_the_mix_is_the_papers(full):
+    loader = full['stage2'].train_dataloader
+    ratios, datasets = loader.sampler.ratios, loader.dataset.datasets
+    share = {}
+    for ratio, dataset in zip(ratios, datasets, strict=True):
+        share[dataset.type] = share.get(dataset.type, 0) + ratio / sum(ratios)
+    assert share == pytest.approx(dict(
+        CocoPanopticDataset=0.333, RefCocoDataset=0.333, BoxDetectionDataset=0.167,
+        GroundingDataset=0.167), abs=1e-3)
+
+
+def test_images_of_referring_evaluation_stay_out_of_coco_training(full):
+    coco = full['stage2'].train_dataloader.dataset.datasets[0]
+    assert [Path(path).parent.name for path in coco.exclude_refs] == [
+        'refcoco', 'refcoco+', 'refcocog']
+
+
+class LinspaceOnCpu(TorchFunctionMode):
+    """mmdet's Swin reads values of a linspace, which the meta device does not have."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func is torch.linspace:
+            kwargs['device'] = 'cpu'
+        return func(*args, **kwargs)
+
+
+@pytest.fixture(scope='module')
+def full_size_model(full):
+    with torch.device('meta'), LinspaceOnCpu():
+        return MODELS.build(full['stage2'].model)
+
+
+@pytest.mark.parametrize('part, millions', [('encoder', 86.9), ('llm', 1418.3)])
+def test_the_full_size_model_has_the_known_number_of_parameters(full_size_model, part, millions):
+    count = sum(p.numel() for p in getattr(full_size_model, part).parameters())
+    assert count / 1e6 == pytest.approx(millions, abs=0.1)
+
+
+def test_stage_two_trains_all_but_the_encoder(full_size_model):
+    trains = {name for name, part in full_size_model.named_children()
+              if any(p.requires_grad for p in part.parameters())}
+    assert trains == {'connector', 'llm', 'pixel_decoder', 'perception'}
+
+
+@pytest.mark.parametrize('name', ['stage1', 'stage2'])
+def test_tiny_models_differ_in_sizes_only(full, name):
+    assert differing(full[name].model, read(f'tiny/{name}').model) <= TINY_MODEL_KEYS
+
+
+@pytest.mark.parametrize('name', ['stage1', 'stage2'])
+def test_the_rest_of_a_tiny_config_differs_in_data_and_schedule_only(full, name):
+    other = [{key: value for key, value in cfg.items()
+              if not key.startswith('_') and key not in DATA_KEYS | {'model'}}
+             for cfg in (full[name], read(f'tiny/{name}'))]
+    assert differing(*other) <= TINY_OTHER_KEYS
+
+
+@pytest.fixture(scope='module')
+def sound_options(tmp_path_factory):
+    """Settings with which the tiny stage 1 has every file it needs, without any data."""
+    root = tmp_path_factory.mktemp('world')
+    tokenizer = save_tokenizer(root / 'tokenizer')
+    dataset = read('tiny/stage1').train_dataloader.dataset
+    for name in (dataset.ann_file, dataset.caption_store if 'caption_store' in dataset else ''):
+        if name:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).touch()
+    return {
+        'model.tokenizer.path': tokenizer,
+        'train_dataloader.dataset.pipeline.0.tokenizer.path': tokenizer,
+        'train_dataloader.dataset.data_root': str(root),
+    }
+
+
+def test_a_tiny_config_with_its_files_is_sound(sound_options):
+    cfg = read('tiny/stage1')
+    cfg.merge_from_dict(sound_options)
+    check_config(cfg, modes=('train', 'val'))
+
+
+@pytest.mark.parametrize('option, named', [
+    ('model.perception.num_stuff_query=3',
+     "model.perception.num_stuff_query: PerceptionHead takes no 'num_stuff_query'; "
+     "did you mean 'num_stuff_queries'?"),
+    ('model.connector.type=MLPConector',
+     "model.connector.type: 'MLPConector' is in no registry; did you mean 'MLPConnector'?"),
+    ('train_dataloader.dataset.ann_file=gone.json',
+     'train_dataloader.dataset.ann_file: no such file or folder: '),
+], ids=['key', 'type', 'file'])
+def test_training_stops_at_a_mistake_and_names_it(sound_options, tmp_path, option, named):
+    options = [f'{key}={value}' for key, value in sound_options.items()]
+    done = subprocess.run(
+        [sys.executable, ROOT / 'tools/train.py', CONFIGS / 'mvplm/tiny/stage1.py',
+         '--work-dir', tmp_path / 'work', '--cfg-options', *options, option],
+        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    assert done.returncode == 1
+    line, = done.stderr.splitlines()
+    assert line.startswith('train: error: ') and named in line
+    assert not (tmp_path / 'work').exists()

@@ -1,0 +1,109 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+import pytest
+import torch
+
+from mvp_mm.models.decoders import MultiGranularityDecoder
+from mvp_mm.models.heads import BoxHead
+from mvp_mm.models.state import RowsByImage
+from tests.test_models.parts import WIDTH, make_state, random_boxes
+
+INDEX = [1, 0, 1]
+QUERIES, LAYERS = 5, 3
+
+
+@pytest.fixture
+def decoder():
+    decoder = MultiGranularityDecoder(
+        WIDTH, num_layers=LAYERS, num_heads=4, num_points=2, feedforward=32).eval()
+    for layer in decoder.layers:
+        torch.nn.init.normal_(layer.cross_attention.sampling_offsets.weight, std=0.3)
+    return decoder
+
+
+@pytest.fixture
+def box_head():
+    head = BoxHead(WIDTH)
+    torch.nn.init.normal_(head.delta[-1].weight)
+    return head
+
+
+@pytest.fixture
+def inputs():
+    allowed = torch.ones(3, QUERIES, QUERIES, dtype=torch.bool)
+    return torch.randn(3, QUERIES, WIDTH), random_boxes(3, QUERIES), allowed
+
+
+def decode(decoder, box_head, inputs, state, index=INDEX):
+    return decoder(*inputs, state, RowsByImage(torch.tensor(index), len(state.memory)), box_head)
+
+
+def test_shapes_hold_the_initial_queries_and_every_layer(decoder, box_head, inputs):
+    states, boxes = decode(decoder, box_head, inputs, make_state())
+    assert states.shape == (LAYERS + 1, 3, QUERIES, WIDTH)
+    assert boxes.shape == (LAYERS + 1, 3, QUERIES, 4)
+    torch.testing.assert_close(states[0], decoder.norm(inputs[0]))
+    torch.testing.assert_close(boxes[0], box_head(decoder.norm(inputs[0]), inputs[1]))
+
+
+def test_each_layer_corrects_the_boxes_of_the_one_before(decoder, box_head, inputs):
+    states, boxes = decode(decoder, box_head, inputs, make_state())
+    reference = inputs[1]
+    for layer in range(1, LAYERS + 1):
+        torch.testing.assert_close(boxes[layer], box_head(states[layer], reference))
+        reference = boxes[layer]
+
+
+def test_rows_of_one_image_give_what_they_give_alone(decoder, box_head, inputs):
+    state = make_state(extent=[(1.0, 0.5), (0.75, 1.0)])
+    together = decode(decoder, box_head, inputs, state)
+    for r, image in enumerate(INDEX):
+        alone = decode(decoder, box_head, [x[r:r + 1] for x in inputs], state, [image])
+        for a, b in zip(together, alone, strict=True):
+            torch.testing.assert_close(a[:, r:r + 1], b, atol=1e-5, rtol=1e-4)
+
+
+def test_a_query_does_not_see_what_it_is_not_allowed_to(decoder, box_head, inputs):
+    content, boxes, allowed = inputs
+    allowed[:, :2, 2:] = False
+    state = make_state()
+    before = decode(decoder, box_head, inputs, state)
+    content = content.clone()
+    content[:, 2:] += 1.0
+    after = decode(decoder, box_head, (content, boxes, allowed), state)
+    torch.testing.assert_close(before[0][:, :, :2], after[0][:, :, :2])
+    torch.testing.assert_close(before[1][:, :, :2], after[1][:, :, :2])
+    # The other direction is open.
+    content = inputs[0].clone()
+    content[:, :2] += 1.0
+    changed = decode(decoder, box_head, (content, boxes, allowed), state)
+    assert (before[0][-1, :, 2:] - changed[0][-1, :, 2:]).abs().max() > 1e-3
+
+
+def test_padded_memory_does_not_count(decoder, box_head, inputs):
+    state = make_state(extent=[(0.5, 0.5), (0.75, 1.0)])
+    before = decode(decoder, box_head, inputs, state)
+    noise = torch.randn_like(state.memory) * 5
+    state.memory = torch.where(state.padding_mask[..., None], noise, state.memory)
+    after = decode(decoder, box_head, inputs, state)
+    torch.testing.assert_close(before, after)
+
+
+def test_box_losses_do_not_reach_earlier_layers_through_the_reference(decoder, box_head, inputs):
+    boxes = inputs[1].requires_grad_(True)
+    _, refined = decode(decoder, box_head, (inputs[0], boxes, inputs[2]), make_state())
+    earlier = list(decoder.layers[0].parameters())
+    # The last layer's box with its own content held fixed depends on nothing before it.
+    assert torch.autograd.grad(
+        refined[1].sum(), boxes, retain_graph=True, allow_unused=True)[0].abs().sum() > 0
+    gradients = torch.autograd.grad(refined[-1].sum(), earlier, allow_unused=True)
+    assert any(g is not None and g.abs().sum() > 0 for g in gradients)
+
+
+def test_gradients_reach_every_weight_and_the_memory(decoder, box_head, inputs):
+    state = make_state()
+    state.memory.requires_grad_(True)
+    states, boxes = decode(decoder, box_head, inputs, state)
+    ((states * torch.randn_like(states)).sum() + boxes.sum()).backward()
+    assert state.memory.grad.abs().sum() > 0
+    for name, parameter in decoder.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name

@@ -1,0 +1,109 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+import math
+
+import pytest
+import torch
+
+from mvp_mm.models.heads import BoxHead, MaskHead, SimilarityHead
+from tests.test_models.parts import WIDTH, random_boxes
+
+LOWEST = torch.finfo(torch.float32).min
+
+
+@pytest.fixture
+def head():
+    return SimilarityHead(WIDTH, init_scale=14.0, prior_queries=10)
+
+
+@pytest.fixture
+def inputs():
+    """Two sets of a word row with 2 of 3 phrases, a full word row and a sentence row."""
+    mask = torch.tensor([[True, True, False], [True, True, True], [True, False, False]])
+    return (torch.randn(2, 3, 4, WIDTH), torch.randn(3, 3, WIDTH), mask,
+            torch.tensor([True, True, False]))
+
+
+def test_similarity_is_a_scaled_cosine(head, inputs):
+    queries, text, mask, is_word = inputs
+    logits = head(*inputs)
+    assert logits.shape == (2, 3, 4, 4)
+    for s in range(2):
+        for r in range(3):
+            for q in range(4):
+                visual = head.visual(queries[s, r, q])
+                for k in range(3):
+                    if not mask[r, k]:
+                        continue
+                    expected = 14.0 * torch.cosine_similarity(visual, text[r, k], dim=0)
+                    if not is_word[r]:
+                        expected = expected - math.log(9.0)
+                    torch.testing.assert_close(logits[s, r, q, k], expected, atol=1e-4, rtol=1e-4)
+                if is_word[r]:
+                    none = 14.0 * torch.cosine_similarity(visual, head.no_object, dim=0)
+                    torch.testing.assert_close(logits[s, r, q, 3], none, atol=1e-4, rtol=1e-4)
+
+
+def test_masked_phrases_never_reach_a_softmax(head, inputs):
+    queries, text, mask, is_word = inputs
+    prob = head(*inputs).softmax(-1)
+    assert (prob[:, 0, :, 2] == 0).all()
+    alone = head(queries[:, :1], text[:1, :2], mask[:1, :2], is_word[:1]).softmax(-1)
+    torch.testing.assert_close(prob[:, :1, :, [0, 1, 3]], alone)
+
+
+def test_masked_phrases_get_no_gradient(head, inputs):
+    queries, text, mask, is_word = inputs
+    text.requires_grad_(True)
+    head(queries, text, mask, is_word)[:, :2].log_softmax(-1)[..., 0].sum().backward()
+    assert (text.grad[0, 2] == 0).all() and (text.grad[0, :2].abs().sum(-1) > 0).all()
+
+
+def test_sentence_rows_have_no_object_column_at_the_lowest_float(head, inputs):
+    logits = head(*inputs)
+    assert (logits[:, 2, :, 1:] == LOWEST).all()
+    assert (logits[:, :2, :, 3] > LOWEST).all()
+
+
+def test_the_sentence_bias_starts_at_one_target_among_the_queries():
+    assert SimilarityHead(WIDTH, prior_queries=10).sentence_bias.sigmoid().item() == (
+        pytest.approx(0.1))
+
+
+def test_the_scale_is_bounded(head):
+    with torch.no_grad():
+        head.log_scale.fill_(math.log(1e4))
+    assert head.scale.item() == 100.0
+
+
+def test_the_length_of_queries_and_text_does_not_matter(head, inputs):
+    queries, text, mask, is_word = inputs
+    torch.testing.assert_close(head(queries, text * 7, mask, is_word), head(*inputs))
+
+
+def test_boxes_start_at_their_references():
+    reference = random_boxes(2, 5)
+    torch.testing.assert_close(BoxHead(WIDTH)(torch.randn(2, 5, WIDTH), reference), reference)
+
+
+def test_box_corrections_add_in_logit_space():
+    head = BoxHead(WIDTH)
+    torch.nn.init.normal_(head.delta[-1].weight)
+    queries, reference = torch.randn(2, 5, WIDTH), random_boxes(2, 5)
+    expected = (head.delta(queries) + (reference / (1 - reference)).log()).sigmoid()
+    found = head(queries, reference)
+    torch.testing.assert_close(found, expected)
+    assert (found - reference).abs().max() > 1e-2
+
+
+def test_boxes_at_the_border_stay_finite():
+    reference = torch.tensor([[[0.0, 1.0, 1e-9, 1.0]]], requires_grad=True)
+    boxes = BoxHead(WIDTH)(torch.randn(1, 1, WIDTH), reference)
+    boxes.sum().backward()
+    assert boxes.isfinite().all() and reference.grad.isfinite().all()
+
+
+def test_mask_embeddings_are_an_mlp_of_each_query():
+    head, queries = MaskHead(WIDTH), torch.randn(2, 5, WIDTH)
+    found = head(queries)
+    torch.testing.assert_close(found[1, 3], head.embedding(queries[1, 3]))
+    assert found.shape == queries.shape

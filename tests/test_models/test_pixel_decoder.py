@@ -1,0 +1,93 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+import math
+
+import pytest
+import torch
+
+from mvp_mm.models.pixel_decoders import MSDeformPixelDecoder
+from mvp_mm.models.position import grid_points, inverse_sigmoid, sine_embedding
+
+CHANNELS = [8, 12, 16, 20]
+
+
+def make_maps(batch=2, height=128, width=64):
+    return tuple(torch.randn(batch, c, height // s, width // s)
+                 for c, s in zip(CHANNELS, (4, 8, 16, 32), strict=True))
+
+
+@pytest.fixture
+def decoder():
+    decoder = MSDeformPixelDecoder(
+        CHANNELS, embed_dims=64, num_layers=2, num_heads=4, num_points=2, feedforward=32)
+    for layer in decoder.layers:
+        torch.nn.init.normal_(layer.attention.sampling_offsets.weight, std=0.3)
+        torch.nn.init.normal_(layer.attention.attention_weights.weight, std=0.3)
+    return decoder
+
+
+def test_shapes(decoder):
+    out = decoder(make_maps(), torch.ones(2, 2))
+    assert out['shapes'] == [(16, 8), (8, 4), (4, 2), (2, 1)]
+    assert out['spatial_shapes'].tolist() == [[16, 8], [8, 4], [4, 2], [2, 1]]
+    assert out['level_start_index'].tolist() == [0, 128, 160, 168]
+    assert out['memory'].shape == (2, 170, 64)
+    assert out['mask_features'].shape == (2, 64, 32, 16)
+    assert out['padding_mask'].shape == (2, 170) and not out['padding_mask'].any()
+
+
+def test_padding_is_what_lies_outside_the_image(decoder):
+    extent = torch.tensor([[0.5, 1.0], [1.0, 0.3]])
+    mask = decoder(make_maps(), extent)['padding_mask']
+    for image, (across, down) in enumerate(extent.tolist()):
+        expected = [(x + 0.5) / w > across or (y + 0.5) / h > down
+                    for h, w in [(16, 8), (8, 4), (4, 2), (2, 1)]
+                    for y in range(h) for x in range(w)]
+        assert mask[image].tolist() == expected
+
+
+def test_the_content_of_padded_tokens_never_changes_valid_ones(decoder):
+    shapes = [(16, 8), (8, 4), (4, 2), (2, 1)]
+    points = grid_points(shapes, torch.device('cpu'))
+    padding = (points > torch.tensor([0.5, 0.7])).any(-1)[None]
+    args = (torch.randn(1, 170, 64), points[None], torch.tensor(shapes),
+            torch.tensor([0, 128, 160, 168]), padding)
+    tokens = torch.randn(1, 170, 64)
+    noised = torch.where(padding[..., None], torch.randn_like(tokens) * 10, tokens)
+    outputs = []
+    for value in (tokens, noised):
+        for layer in decoder.layers:
+            value = layer(value, *args)
+        outputs.append(value[~padding])
+    torch.testing.assert_close(*outputs)
+
+
+def test_a_batch_gives_what_its_images_give_alone(decoder):
+    maps, extent = make_maps(), torch.tensor([[1.0, 0.5], [0.6, 1.0]])
+    together = decoder(maps, extent)
+    alone = decoder(tuple(m[1:] for m in maps), extent[1:])
+    for name in ('memory', 'mask_features', 'padding_mask'):
+        torch.testing.assert_close(together[name][1:], alone[name], atol=1e-5, rtol=1e-4)
+
+
+def test_gradients_reach_every_map_and_weight(decoder):
+    maps = tuple(m.requires_grad_(True) for m in make_maps())
+    out = decoder(maps, torch.ones(2, 2))
+    weights = [torch.randn_like(out[name]) for name in ('memory', 'mask_features')]
+    ((out['memory'] * weights[0]).sum() + (out['mask_features'] * weights[1]).sum()).backward()
+    assert all(m.grad.abs().sum() > 0 for m in maps)
+    assert all(p.grad.abs().sum() > 0 for p in decoder.parameters())
+
+
+def test_sine_embedding_is_sines_then_cosines_of_each_coordinate():
+    found = sine_embedding(torch.tensor([[0.2, 0.9]]), width=4)
+    expected = []
+    for value in (0.2, 0.9):
+        angles = [value * 2 * math.pi / 10000 ** (2 * i / 4) for i in range(2)]
+        expected += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
+    torch.testing.assert_close(found, torch.tensor([expected]))
+
+
+def test_inverse_sigmoid_inverts_and_stays_finite_at_the_ends():
+    logits = torch.tensor([-3.0, 0.0, 2.0])
+    torch.testing.assert_close(inverse_sigmoid(logits.sigmoid()), logits)
+    assert inverse_sigmoid(torch.tensor([0.0, 1.0])).isfinite().all()

@@ -1,0 +1,252 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Time the training step of a config's model, part by part, on made-up tensors.
+
+No data, weights or tokenizer are read. The compiled CPU kernel of deformable attention is then
+timed against mmcv's torch version on the shapes of the pixel decoder.
+
+Example::
+
+    python tools/analysis_tools/benchmark.py configs/mvplm/tiny/stage2.py --images 8 --threads 1
+"""
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
+from mmengine.config import Config, DictAction
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+
+from mvp_mm.models import MVPLM
+from mvp_mm.models.language import language_loss
+from mvp_mm.models.losses import Targets
+from mvp_mm.models.state import ImageState, InstructionBatch
+from mvp_mm.ops.cpu_kernel import load_kernel
+from mvp_mm.ops.deformable_attention import sample_and_sum
+from mvp_mm.registry import MODELS
+from mvp_mm.structures import PerceptionDataSample
+from mvp_mm.tasks import PanopticTask, ReferringSegmentationTask
+
+TOKENS_PER_PHRASE = 3
+PROMPT_TOKENS = 24
+RESPONSE_TOKENS = 24
+PHRASES = tuple(f'phrase {index}' for index in range(12))
+OBJECTS = 6
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--images', type=int, help='images a step; default: as in the config')
+    parser.add_argument('--sentences', type=int, default=2,
+                        help='sentences an image, beside its word list (default 2)')
+    parser.add_argument('--threads', type=int, help="CPU threads; default: torch's choice")
+    parser.add_argument('--steps', type=int, default=10, help='timed steps (default 10)')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='settings to override')
+    args = parser.parse_args()
+    if not Path(args.config).is_file():
+        sys.exit(f'benchmark: error: config not found: {args.config}')
+    for name in ('images', 'threads', 'steps'):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            parser.error(f'--{name} must be at least 1, got {value}')
+    return args
+
+
+class Stopwatch:
+    """Collects the seconds of named parts, one value a step."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+
+    def _now(self) -> float:
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time what happens inside."""
+        start = self._now()
+        yield
+        self.seconds[name].append(self._now() - start)
+
+
+def make_instruction(sample: PerceptionDataSample, visual_tokens: int, vocab_size: int,
+                     rng: np.random.Generator) -> None:
+    """Fill in random tokens of usual lengths; the last id of the vocabulary is ``<PER>``."""
+    instruction = sample.instruction
+    phrases = np.repeat(np.arange(len(instruction.phrases)), TOKENS_PER_PHRASE)
+    outside = np.full(PROMPT_TOKENS + visual_tokens, -1)
+    response = np.full(RESPONSE_TOKENS, -1)
+    instruction.phrase_index = np.concatenate([outside, phrases, response])
+    length = len(instruction.phrase_index)
+    instruction.input_ids = rng.integers(0, vocab_size - 1, length)
+    instruction.input_ids[-1] = vocab_size - 1
+    instruction.labels = instruction.input_ids.copy()
+    instruction.labels[:-RESPONSE_TOKENS] = -100
+    instruction.prompt_length = length - RESPONSE_TOKENS
+    instruction.image_start = PROMPT_TOKENS
+
+
+def make_samples(images: int, sentences: int, side: int, visual_tokens: int,
+                 vocab_size: int) -> list[PerceptionDataSample]:
+    """A word list and some sentences for every image, with box-shaped masks."""
+    rng = np.random.default_rng(0)
+    panoptic, referring = PanopticTask(), ReferringSegmentationTask()
+    samples = []
+    for image in range(images):
+        asked = [panoptic.ask(words=list(PHRASES))]
+        asked += [referring.ask(text='the one on the left') for _ in range(sentences)]
+        for request in asked:
+            count = OBJECTS if request.instruction.kind == 'word' else 1
+            corner = rng.uniform(0, side / 2, (count, 2))
+            boxes = np.concatenate(
+                [corner, corner + rng.uniform(side / 8, side / 2, (count, 2))], 1)
+            y, x = np.mgrid[:side, :side]
+            masks = ((x > boxes[:, 0, None, None]) & (x < boxes[:, 2, None, None])
+                     & (y > boxes[:, 1, None, None]) & (y < boxes[:, 3, None, None]))
+            sample = PerceptionDataSample(metainfo=dict(
+                img_shape=(side, side), batch_input_shape=(side, side), image_index=image))
+            sample.instruction = request.instruction
+            labels = rng.integers(0, len(request.instruction.phrases), count)
+            sample.gt_instances = InstanceData(
+                bboxes=torch.from_numpy(boxes).float(), labels=torch.from_numpy(labels),
+                masks=torch.from_numpy(masks))
+            make_instruction(sample, visual_tokens, vocab_size, rng)
+            samples.append(sample)
+    return samples
+
+
+def forward_parts(model: MVPLM, images: torch.Tensor, samples: list[PerceptionDataSample],
+                  watch: Stopwatch) -> torch.Tensor:
+    """The forward pass of :meth:`MVPLM.loss`, timed part by part; returns the total loss."""
+    with watch.part('encoder'):
+        features = model.encoder(images)
+    with watch.part('connector'):
+        visual = model.connector(features[-1])
+    state = ImageState(visual)
+    if model.perception_trains:
+        with watch.part('pixel decoder'):
+            extent = torch.ones(len(images), 2, device=images.device)
+            state = ImageState(visual, **model.pixel_decoder(features, extent))
+    with watch.part('LLM'):
+        batch = InstructionBatch.collate(samples, images.device, with_response=True)
+        hidden, language = model.read(state, batch)
+        total = language_loss(model.llm, hidden, batch.labels)
+    if model.perception_trains:
+        with watch.part('perception head and losses'):
+            targets = Targets.collate(samples, batch, tuple(images.shape[-2:]))
+            losses = model.perception.loss(
+                state, batch, language.text, language.summary, targets)
+            total = total + sum(losses.values())
+    return total
+
+
+def time_steps(cfg: Config, args: argparse.Namespace, device: torch.device) -> None:
+    """Time training steps and print the median of every part."""
+    init_default_scope(cfg.get('default_scope', 'mvp_mm'))
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model).to(device).train()
+    # In place of the tokenizer's, so that no tokenizer is needed.
+    model.per_id = model.llm.vocab_size - 1
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
+    visual_tokens = cfg.model.tokenizer.num_visual_tokens
+    side = 32 * cfg.model.connector.merge * math.isqrt(visual_tokens)
+    count = args.images or cfg.train_dataloader.batch_size
+    samples = make_samples(count, args.sentences, side, visual_tokens, model.llm.vocab_size)
+    images = torch.randn(count, 3, side, side, device=device)
+    print(f'{args.config}: {count} images of {side} x {side}, {len(samples)} instructions, '
+          f'{device}, {torch.get_num_threads()} threads, median of {args.steps} steps')
+
+    watch = Stopwatch(device)
+    for step in range(args.steps + 2):
+        if step == 2:  # the first steps allocate memory and warm caches
+            watch.seconds.clear()
+        total = forward_parts(model, images, samples, watch)
+        with watch.part('backward'):
+            optimizer.backward(total)
+        with watch.part('optimizer'):
+            optimizer.step()
+            optimizer.zero_grad()
+    medians = {name: statistics.median(values) for name, values in watch.seconds.items()}
+    whole = sum(medians.values())
+    for name, value in medians.items():
+        print(f'  {name:<28}{1000 * value:>10.1f} ms{100 * value / whole:>7.1f} %')
+    print(f'  {"step":<28}{1000 * whole:>10.1f} ms{count / whole:>9.2f} images/s')
+
+
+def time_kernel(cfg: Config, args: argparse.Namespace) -> None:
+    """Time the CPU kernel against mmcv's torch version, one pixel decoder layer's attention."""
+    if load_kernel() is None:
+        print('deformable attention on the CPU: the kernel is not built, nothing to compare')
+        return
+    decoder = cfg.model.pixel_decoder
+    heads, points = decoder.get('num_heads', 8), decoder.get('num_points', 4)
+    side = 32 * cfg.model.connector.merge * math.isqrt(cfg.model.tokenizer.num_visual_tokens)
+    sizes = [(math.ceil(side / stride),) * 2 for stride in (8, 16, 32, 64)]
+    shapes = torch.tensor(sizes)
+    areas = shapes.prod(1)
+    starts = torch.cat([areas.new_zeros(1), areas.cumsum(0)[:-1]])
+    batch, tokens = args.images or cfg.train_dataloader.batch_size, int(areas.sum())
+    generator = torch.Generator().manual_seed(0)
+    value = torch.randn(
+        batch, tokens, heads, cfg.model.embed_dims // heads, generator=generator)
+    locations = torch.rand(batch, tokens, heads, len(sizes), points, 2, generator=generator)
+    weights = torch.rand(batch, tokens, heads, len(sizes), points, generator=generator)
+    weights = weights / weights.sum((-2, -1), keepdim=True)
+    leaves = [x.requires_grad_() for x in (value, locations, weights)]
+
+    def ours() -> torch.Tensor:
+        return sample_and_sum(value, shapes, starts, locations, weights)
+
+    def mmcv() -> torch.Tensor:
+        return multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
+
+    def measure(function: Callable[[], torch.Tensor]) -> tuple[float, float]:
+        watch = Stopwatch(torch.device('cpu'))
+        for _ in range(args.steps + 1):
+            with watch.part('forward'):
+                out = function()
+            with watch.part('backward'):
+                torch.autograd.grad(out.square().sum(), leaves)
+        return tuple(statistics.median(watch.seconds[name][1:]) for name in watch.seconds)
+
+    with torch.no_grad():
+        gap = float((ours() - mmcv()).abs().max())
+    print(f'deformable attention on the CPU: {batch} x {tokens} tokens, {heads} heads, '
+          f'{len(sizes)} levels, {points} points; largest difference {gap:.1e}')
+    fast, slow = measure(ours), measure(mmcv)
+    for name, a, b in zip(('forward', 'backward'), fast, slow, strict=True):
+        print(f'  {name:<10}kernel {1000 * a:>9.1f} ms   mmcv {1000 * b:>9.1f} ms   '
+              f'ratio {b / a:.2f}')
+
+
+def main() -> None:
+    """Benchmark."""
+    args = parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    time_steps(cfg, args, torch.device(args.device))
+    time_kernel(cfg, args)
+
+
+if __name__ == '__main__':
+    main()
