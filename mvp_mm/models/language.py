@@ -79,7 +79,8 @@ def language_loss(llm: CausalLM, hidden: Tensor, labels: Tensor) -> Tensor:
     wanted = labels[:, 1:]
     keep = wanted != -100
     logits = llm.logits(hidden[:, :-1][keep]).float()
-    count = reduce_mean(keep.sum().float()).clamp(min=1.0)
+    # The average over processes may be below one; where the count is zero, so is the sum.
+    count = reduce_mean(keep.sum().float()).clamp(min=1e-6)
     return F.cross_entropy(logits, wanted[keep], reduction='sum') / count
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from mmdet.utils import reduce_mean
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -22,6 +23,22 @@ class StuffQueries(nn.Module):
         super().__init__()
         self.content = nn.Parameter(torch.randn(num_queries, embed_dims) * 0.1)
         self.boxes = nn.Parameter(torch.randn(num_queries, 4))
+
+
+@torch.no_grad()
+def phrase_likeness(text: Tensor, phrase_mask: Tensor) -> Tensor:
+    """Mean cosine between the embeddings of different phrases of one list; logged, not trained.
+
+    Near 1 means that the LLM does not tell the names apart, whatever the decoder does.
+
+    Args:
+        text: (R, K, C).
+        phrase_mask: (R, K) bool.
+    """
+    unit = F.normalize(text.float(), dim=-1)
+    pairs = phrase_mask[:, :, None] & phrase_mask[:, None]
+    pairs = pairs & ~torch.eye(text.shape[1], dtype=torch.bool, device=text.device)
+    return ((unit @ unit.transpose(1, 2)) * pairs).sum() / pairs.sum().clamp(min=1)
 
 
 @MODELS.register_module()
@@ -68,6 +85,8 @@ class PerceptionHead(BaseModule):
              targets: Targets) -> dict[str, Tensor]:
         """Perception losses of R instructions, named ``enc.``, ``d0.`` … and ``denoise.``.
 
+        ``text_cosine`` (see :func:`phrase_likeness`) is logged beside them.
+
         Args:
             state: B images.
             batch: R instructions.
@@ -97,6 +116,7 @@ class PerceptionHead(BaseModule):
         idle = (self.stuff.content.sum() + self.stuff.boxes.sum()) * 0
         first = next(iter(losses))
         losses[first] = losses[first] + idle
+        losses['text_cosine'] = phrase_likeness(text, batch.phrase_mask)
         return losses
 
     def predict(self, state: ImageState, batch: InstructionBatch, pooled: Tensor,
@@ -124,7 +144,8 @@ class PerceptionHead(BaseModule):
         """Append stuff queries when any row wants them; what each query may attend to."""
         content, boxes = queries.content, queries.boxes
         rows, dynamic = content.shape[:2]
-        valid = torch.ones(rows, dynamic, dtype=torch.bool, device=content.device)
+        # A caption row has no answer: its queries take no part in any loss or count.
+        valid = batch.perceives[:, None].expand(rows, dynamic)
         if bool(batch.use_stuff.any()):
             content = torch.cat([content, self.stuff.content.expand(rows, -1, -1)], 1)
             boxes = torch.cat([boxes, self.stuff.boxes.sigmoid().expand(rows, -1, -1)], 1)
@@ -160,7 +181,7 @@ class PerceptionHead(BaseModule):
         logits = self.similarity_head(queries.selected, text, batch.phrase_mask, batch.is_word)
         missing = predictions.boxes.shape[2] - self.num_queries
         pad = (0, 0, 0, missing)
-        taking_part = torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
+        taking_part = predictions.valid[0, :, :self.num_queries]
         first = (F.pad(logits, pad), F.pad(queries.selected_boxes, pad, value=0.5),
                  F.pad(self.mask_head(queries.selected), pad),
                  F.pad(taking_part, (0, missing), value=False))
@@ -188,7 +209,9 @@ class PerceptionHead(BaseModule):
         matches = noised.matches(len(rows.logits))
         values = self.criterion(rows, wanted, matches, batch.is_word[source], geometry)
         # A target is restored once a group: the mean over its copies keeps the loss's scale.
-        copies = (noised.valid.sum() / targets.count[source].sum().clamp(min=1)).clamp(min=1)
+        counts = reduce_mean(
+            torch.stack([noised.valid.sum(), targets.count[source].sum()]).float())
+        copies = (counts[0] / counts[1].clamp(min=1e-6)).clamp(min=1)
         named = {}
         for name, value in values.items():
             if name in ('loss_sent', 'loss_rank'):

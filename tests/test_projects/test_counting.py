@@ -13,7 +13,14 @@ from mvp_mm.registry import METRICS, TASKS
 from mvp_mm.structures import Instruction, PerceptionDataSample, RawPrediction
 from mvp_mm.tasks.prompts import word_prompt
 from tests.helpers import (
-    CANVAS, ROOT, build_model, make_annotation, make_batch, make_samples, save_tokenizer)
+    CANVAS,
+    ROOT,
+    build_model,
+    make_annotation,
+    make_batch,
+    make_samples,
+    save_tokenizer,
+)
 
 
 @pytest.fixture(scope='module')

@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,6 +65,12 @@ def parse_args() -> argparse.Namespace:
         if value is not None and value < 1:
             parser.error(f'--{name} must be at least 1, got {value}')
     return args
+
+
+def canvas_side(cfg: Config) -> int:
+    """Side of the square canvas that gives the model its number of visual tokens."""
+    merged = 32 * cfg.model.connector['merge']  # as an attribute, a dict's method
+    return merged * math.isqrt(cfg.model.tokenizer.num_visual_tokens)
 
 
 class Stopwatch:
@@ -166,8 +172,7 @@ def time_steps(cfg: Config, args: argparse.Namespace, device: torch.device) -> N
     # In place of the tokenizer's, so that no tokenizer is needed.
     model.per_id = model.llm.vocab_size - 1
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
-    visual_tokens = cfg.model.tokenizer.num_visual_tokens
-    side = 32 * cfg.model.connector.merge * math.isqrt(visual_tokens)
+    side, visual_tokens = canvas_side(cfg), cfg.model.tokenizer.num_visual_tokens
     count = args.images or cfg.train_dataloader.batch_size
     samples = make_samples(count, args.sentences, side, visual_tokens, model.llm.vocab_size)
     images = torch.randn(count, 3, side, side, device=device)
@@ -198,8 +203,7 @@ def time_kernel(cfg: Config, args: argparse.Namespace) -> None:
         return
     decoder = cfg.model.pixel_decoder
     heads, points = decoder.get('num_heads', 8), decoder.get('num_points', 4)
-    side = 32 * cfg.model.connector.merge * math.isqrt(cfg.model.tokenizer.num_visual_tokens)
-    sizes = [(math.ceil(side / stride),) * 2 for stride in (8, 16, 32, 64)]
+    sizes = [(math.ceil(canvas_side(cfg) / stride),) * 2 for stride in (8, 16, 32, 64)]
     shapes = torch.tensor(sizes)
     areas = shapes.prod(1)
     starts = torch.cat([areas.new_zeros(1), areas.cumsum(0)[:-1]])
@@ -218,23 +222,25 @@ def time_kernel(cfg: Config, args: argparse.Namespace) -> None:
     def mmcv() -> torch.Tensor:
         return multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
 
-    def measure(function: Callable[[], torch.Tensor]) -> tuple[float, float]:
-        watch = Stopwatch(torch.device('cpu'))
-        for _ in range(args.steps + 1):
-            with watch.part('forward'):
+    watch = Stopwatch(torch.device('cpu'))
+    for step in range(args.steps + 1):
+        if step == 1:
+            watch.seconds.clear()
+        # In turns, so that other work on the machine slows both alike.
+        for name, function in (('kernel', ours), ('mmcv', mmcv)):
+            with watch.part(f'{name} forward'):
                 out = function()
-            with watch.part('backward'):
+            with watch.part(f'{name} backward'):
                 torch.autograd.grad(out.square().sum(), leaves)
-        return tuple(statistics.median(watch.seconds[name][1:]) for name in watch.seconds)
-
     with torch.no_grad():
         gap = float((ours() - mmcv()).abs().max())
     print(f'deformable attention on the CPU: {batch} x {tokens} tokens, {heads} heads, '
           f'{len(sizes)} levels, {points} points; largest difference {gap:.1e}')
-    fast, slow = measure(ours), measure(mmcv)
-    for name, a, b in zip(('forward', 'backward'), fast, slow, strict=True):
-        print(f'  {name:<10}kernel {1000 * a:>9.1f} ms   mmcv {1000 * b:>9.1f} ms   '
-              f'ratio {b / a:.2f}')
+    medians = {name: statistics.median(values) for name, values in watch.seconds.items()}
+    for name in ('forward', 'backward'):
+        fast, slow = medians[f'kernel {name}'], medians[f'mmcv {name}']
+        print(f'  {name:<10}kernel {1000 * fast:>9.1f} ms   mmcv {1000 * slow:>9.1f} ms   '
+              f'ratio {slow / fast:.2f}')
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ END_OF_TEXT = '<|endoftext|>'
 SINGLE_TOKENS = (*THING_CLASSES, *STUFF_CLASSES, *COLOURS)
 # Merges follow frequency: names that must be whole are repeated, rare task words are not lost.
 NAME_REPEATS = 5000
-TASK_TEXT_REPEATS = 200
+TASK_TEXT_REPEATS = 5000
 MIN_VOCAB_SIZE = 257
 
 
@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--world', required=True, help='folder of the synthetic world')
     parser.add_argument('--out', required=True, help='folder for the tokenizer')
-    parser.add_argument('--vocab-size', type=int, default=512, help='tokens, the special included')
+    parser.add_argument('--vocab-size', type=int, default=576, help='tokens, the special included')
     return parser.parse_args()
 
 

@@ -46,7 +46,7 @@ class DenoisingRows:
 
 @MODELS.register_module()
 class Denoising(BaseModule):
-    """Makes denoising rows for word instructions with targets.
+    """Makes denoising rows for word instructions with targets that dynamic queries look for.
 
     Args:
         embed_dims: Width C.
@@ -73,15 +73,18 @@ class Denoising(BaseModule):
             text: (R, K, C) text embeddings.
             num_slots: Queries Q of a decoder row; groups fill it as far as they fit.
         """
-        source = (batch.is_word & (targets.count > 0)).nonzero()[:, 0]
-        count = targets.count[source][:, None]
+        noised = targets.valid & ~targets.is_stuff
+        source = (batch.is_word & noised.any(1)).nonzero()[:, 0]
+        count = noised[source].sum(1, keepdim=True)
         slot = torch.arange(num_slots, device=text.device)[None]
         budget = min(num_slots, self.num_queries)
         groups = (budget // count.clamp(min=1)).clamp(min=1)
         valid = (slot < groups * count) & (slot < budget)
         # A random start decides who is left out when there are more targets than slots.
         start = torch.randint(1 << 30, (len(source), 1), device=text.device)
-        target = (slot + start) % count.clamp(min=1)
+        # Stuff has queries of its own: the order puts what is noised first.
+        order = (~noised[source]).long().argsort(dim=1, stable=True)
+        target = order.gather(1, (slot + start) % count.clamp(min=1))
         group = slot // count.clamp(min=1)
         same = (group[:, :, None] == group[:, None, :]) & (valid[:, :, None] & valid[:, None, :])
         allowed = same | torch.eye(num_slots, dtype=torch.bool, device=text.device)

@@ -1,0 +1,260 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torchvision.ops import box_convert, generalized_box_iou
+
+from mvp_mm.models.losses import HungarianMatcher, MaskGeometry, Matches, PerceptionCriterion
+from mvp_mm.models.losses.criterion import ranking_loss
+from tests.test_models.parts import make_batch, make_predictions, make_state, make_targets
+
+INDEX = [1, 0, 1, 0, 0]
+LABELS = [[0, 2, 1, 1], [1, 0, 1], [0], [], [0, 0]]
+SETS = 2
+
+
+@pytest.fixture
+def scene():
+    """Panoptic, box-only words, sentences with one, no and two targets, over two images."""
+    batch = make_batch(['stuff', 'word', 'sentence', 'sentence', 'sentence'], [3, 2, 1, 1, 1],
+                       INDEX, things=[[True, False, True]])
+    targets = make_targets(LABELS, batch, masked=[True, False, True, True, True])
+    predictions = make_predictions(batch, sets=SETS, dynamic=4, stuff=3)
+    geometry = MaskGeometry(make_state().mask_features, torch.tensor(INDEX))
+    matches = HungarianMatcher()(predictions, targets, batch.is_word, geometry)
+    return predictions, targets, matches, batch.is_word, geometry
+
+
+def taken(matches, s, r):
+    """{query: target} of one set and row."""
+    here = (matches.sets == s) & (matches.rows == r)
+    return dict(zip(matches.queries[here].tolist(), matches.targets[here].tolist(), strict=True))
+
+
+def test_word_loss_is_a_weighted_cross_entropy(scene):
+    predictions, targets, matches, is_word, _ = scene
+    found = PerceptionCriterion(no_object_weight=0.1)(*scene)['loss_word']
+    for s in range(SETS):
+        total = weights = 0.0
+        for r in is_word.nonzero()[:, 0].tolist():
+            pairs = taken(matches, s, r)
+            for q in range(predictions.logits.shape[2]):
+                if not predictions.valid[s, r, q]:
+                    continue
+                column = targets.labels[r, pairs[q]] if q in pairs else -1
+                weight = 1.0 if q in pairs else 0.1
+                total -= weight * predictions.logits[s, r, q].log_softmax(-1)[column]
+                weights += weight
+        torch.testing.assert_close(found[s], 2 * total / weights)
+
+
+def test_sentence_loss_is_a_binary_cross_entropy_summed_over_queries(scene):
+    predictions, _, matches, is_word, _ = scene
+    found = PerceptionCriterion()(*scene)['loss_sent']
+    for s in range(SETS):
+        total = 0.0
+        for r in (~is_word).nonzero()[:, 0].tolist():
+            pairs = taken(matches, s, r)
+            for q in range(4):
+                prob = predictions.logits[s, r, q, 0].sigmoid()
+                total -= torch.log(prob if q in pairs else 1 - prob)
+        torch.testing.assert_close(found[s], 2 * total / 3)
+
+
+def test_ranking_loss_gives_the_probability_to_the_targets(scene):
+    predictions, _, matches, is_word, _ = scene
+    found = PerceptionCriterion(ranking_weight=3.0)(*scene)['loss_rank']
+    for s in range(SETS):
+        total = 0.0
+        for r in (2, 4):
+            prob = predictions.logits[s, r, :4, 0].softmax(0)
+            total -= torch.log(sum(prob[q] for q in taken(matches, s, r)))
+        torch.testing.assert_close(found[s], 3 * total / 3)
+
+
+def test_ranking_can_be_left_out(scene):
+    assert (PerceptionCriterion()(*scene)['loss_rank'] == 0).all()
+
+
+def test_box_losses_are_sums_over_matches_a_target(scene):
+    predictions, targets, matches, _, _ = scene
+    found = PerceptionCriterion()(*scene)
+    for s in range(SETS):
+        l1 = giou = 0.0
+        for r in range(5):
+            for q, g in taken(matches, s, r).items():
+                a, b = predictions.boxes[s, r, q], targets.boxes[r, g]
+                l1 += (a - b).abs().sum()
+                corners = [box_convert(x[None], 'cxcywh', 'xyxy') for x in (a, b)]
+                giou += 1 - generalized_box_iou(*corners)[0, 0]
+        torch.testing.assert_close(found['loss_box_l1'][s], 5 * l1 / 10)
+        torch.testing.assert_close(found['loss_box_giou'][s], 2 * giou / 10)
+
+
+def test_mask_losses_are_sums_over_matches_with_masks(scene):
+    predictions, targets, matches, _, geometry = scene
+    found = PerceptionCriterion()(*scene)
+    for s in range(SETS):
+        bce = dice = 0.0
+        for r in (0, 2, 4):
+            for q, g in taken(matches, s, r).items():
+                logits = torch.einsum('c,chw->hw', predictions.mask_embed[s, r, q],
+                                      geometry.features[INDEX[r]])
+                mask = targets.masks[targets.mask_index[r, g]].float().view(16, 2, 16, 2)
+                mask = mask.mean((1, 3))
+                bce += F.binary_cross_entropy_with_logits(logits, mask)
+                prob = logits.sigmoid()
+                dice += 1 - (2 * (prob * mask).sum() + 1) / (prob.sum() + mask.sum() + 1)
+        torch.testing.assert_close(found['loss_mask_bce'][s], 5 * bce / 7)
+        torch.testing.assert_close(found['loss_mask_dice'][s], 5 * dice / 7)
+
+
+def test_every_loss_has_one_value_a_set_and_its_weight(scene):
+    single = PerceptionCriterion(*[1.0] * 6)(*scene)
+    weighted = PerceptionCriterion(2.0, 3.0, 5.0, 7.0, 11.0, 13.0)(*scene)
+    factors = dict(zip(PerceptionCriterion.names, (2, 2, 3, 5, 7, 11, 13), strict=True))
+    assert set(single) == set(weighted) == set(factors)
+    for name, factor in factors.items():
+        assert single[name].shape == (SETS, )
+        torch.testing.assert_close(weighted[name], single[name] * factor)
+
+
+def zero_target_scene():
+    batch = make_batch(['stuff', 'sentence'], [3, 1], [0, 1])
+    predictions = make_predictions(batch, dynamic=4, stuff=3)
+    leaves = [x.requires_grad_(True) for x in (predictions.boxes, predictions.mask_embed)]
+    geometry = MaskGeometry(make_state().mask_features.requires_grad_(True), batch.image_index)
+    nothing = Matches(*torch.zeros(4, 0, dtype=torch.long))
+    return leaves, (predictions, make_targets([[], []], batch), nothing, batch.is_word, geometry)
+
+
+def test_without_targets_losses_are_finite_and_those_of_boxes_and_masks_zero():
+    _, scene = zero_target_scene()
+    found = PerceptionCriterion(ranking_weight=1.0)(*scene)
+    assert all(v.isfinite().all() for v in found.values())
+    for name in ('loss_box_l1', 'loss_box_giou', 'loss_mask_bce', 'loss_mask_dice', 'loss_rank'):
+        assert (found[name] == 0).all()
+    assert (found['loss_word'] > 0).all() and (found['loss_sent'] > 0).all()
+
+
+def test_without_targets_boxes_and_masks_still_get_zero_gradients():
+    leaves, scene = zero_target_scene()
+    sum(v.sum() for v in PerceptionCriterion()(*scene).values()).backward()
+    for leaf in (*leaves, scene[-1].features):
+        assert leaf.grad is not None and (leaf.grad == 0).all()
+
+
+def test_box_only_targets_have_no_mask_loss(scene):
+    predictions, targets, matches, is_word, geometry = scene
+    bare = replace(targets, mask_index=torch.full_like(targets.mask_index, -1),
+                   masks=targets.masks[:0])
+    found = PerceptionCriterion()(predictions, bare, matches, is_word, geometry)
+    assert (found['loss_mask_bce'] == 0).all() and (found['loss_mask_dice'] == 0).all()
+    torch.testing.assert_close(
+        found['loss_box_l1'], PerceptionCriterion()(*scene)['loss_box_l1'])
+
+
+def test_queries_that_take_no_part_change_nothing(scene):
+    predictions, targets, matches, is_word, geometry = scene
+    predictions.logits.requires_grad_(True)
+    values = PerceptionCriterion(ranking_weight=1.0)(
+        predictions, targets, matches, is_word, geometry)
+    sum(v.sum() for v in values.values()).backward()
+    gradient = predictions.logits.grad.abs().sum(-1)
+    assert (gradient[~predictions.valid] == 0).all()
+    assert (gradient[predictions.valid] > 0).all()
+
+
+def test_masked_phrases_get_no_gradient(scene):
+    predictions, targets, matches, is_word, geometry = scene
+    predictions.logits.requires_grad_(True)
+    values = PerceptionCriterion(ranking_weight=1.0)(
+        predictions, targets, matches, is_word, geometry)
+    sum(v.sum() for v in values.values()).backward()
+    masked = predictions.logits == torch.finfo(torch.float32).min
+    assert masked.any() and (predictions.logits.grad[masked] == 0).all()
+
+
+def test_one_match_of_a_perfect_prediction_costs_nothing():
+    batch = make_batch(['word'], [2], [0])
+    targets = make_targets([[1]], batch)
+    targets.masks = torch.zeros(1, 32, 32, dtype=torch.bool)
+    targets.masks[:, 4:16, 8:24] = True
+    predictions = make_predictions(batch, sets=1, dynamic=2, width=1)
+    predictions.logits = torch.tensor([[[[-50.0, 50.0, -50.0], [-50.0, -50.0, 50.0]]]])
+    predictions.boxes[0, 0, 0] = targets.boxes[0, 0]
+    predictions.mask_embed[:] = 1.0
+    features = F.max_pool2d(targets.masks[None].float(), 2) * 100 - 50
+    matches = Matches(*torch.zeros(4, 1, dtype=torch.long))
+    found = PerceptionCriterion(ranking_weight=1.0)(
+        predictions, targets, matches, batch.is_word, MaskGeometry(features, torch.tensor([0])))
+    for name, value in found.items():
+        assert value.abs().item() < 1e-4, name
+
+
+def test_sampled_points_approach_the_grid():
+    torch.manual_seed(0)
+    batch = make_batch(['word'], [2], [0])
+    targets = make_targets([[0, 1]], batch, canvas=64)
+    blocks = torch.rand(2, 8, 8) > 0.5
+    targets.masks = blocks.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    predictions = make_predictions(batch, sets=1, dynamic=2)
+    features = F.interpolate(
+        torch.randn(1, 32, 4, 4), size=(64, 64), mode='bilinear', align_corners=False)
+    matches = Matches(*(torch.tensor(x) for x in ([0, 0], [0, 0], [0, 1], [0, 1])))
+    args = (predictions, targets, matches, batch.is_word,
+            MaskGeometry(features, torch.tensor([0])))
+    exact = PerceptionCriterion(num_points=64 * 64)(*args)
+    sampled = PerceptionCriterion(num_points=3000, importance_ratio=0.0)(*args)
+    for name in ('loss_mask_bce', 'loss_mask_dice'):
+        torch.testing.assert_close(sampled[name], exact[name], rtol=0.05, atol=0.05)
+
+
+def test_importance_sampling_looks_where_masks_are_uncertain():
+    criterion = PerceptionCriterion(num_points=200)
+    logits = torch.full((1, 32, 32), 20.0)
+    logits[:, :, :4] = 0.0
+    masks = torch.ones(1, 32, 32, dtype=torch.bool)
+    values, _ = criterion._mask_values(logits, masks, torch.tensor([0]))
+    uncertain = (values < 10).float().mean().item()
+    assert uncertain > 0.3  # an eighth of the area
+
+
+def test_ranking_ignores_rows_without_a_positive_query():
+    logits = torch.randn(1, 2, 4, requires_grad=True)
+    positive = torch.zeros(1, 2, 4, dtype=torch.bool)
+    positive[0, 0, 1] = True
+    loss = ranking_loss(logits, positive, torch.ones(1, 2, 4))
+    torch.testing.assert_close(loss[0], -logits[0, 0].log_softmax(0)[1])
+    loss.sum().backward()
+    assert (logits.grad[0, 1] == 0).all() and logits.grad.isfinite().all()
+
+
+def test_more_than_two_sets_are_summed_apart():
+    batch = make_batch(['word'], [2], [0])
+    targets = make_targets([[0, 1]], batch)
+    predictions = make_predictions(batch, sets=4, dynamic=3)
+    geometry = MaskGeometry(make_state().mask_features, batch.image_index)
+    matches = HungarianMatcher()(predictions, targets, batch.is_word, geometry)
+    together = PerceptionCriterion()(predictions, targets, matches, batch.is_word, geometry)
+    for s in range(4):
+        here = matches.where(matches.sets == s)
+        here.sets = torch.zeros_like(here.sets)
+        alone = PerceptionCriterion()(predictions.rows(slice(None), slice(s, s + 1)), targets,
+                                      here, batch.is_word, geometry)
+        for name, value in alone.items():
+            torch.testing.assert_close(together[name][s], value[0])
+
+
+def test_identical_boxes_have_finite_gradients():
+    batch = make_batch(['word'], [1], [0])
+    targets = make_targets([[0]], batch, masked=[False])
+    predictions = make_predictions(batch, sets=1, dynamic=1)
+    predictions.boxes = targets.boxes[None].clone().requires_grad_(True)
+    geometry = MaskGeometry(make_state().mask_features, batch.image_index)
+    matches = Matches(*torch.zeros(4, 1, dtype=torch.long))
+    found = PerceptionCriterion()(predictions, targets, matches, batch.is_word, geometry)
+    (found['loss_box_l1'] + found['loss_box_giou']).sum().backward()
+    assert predictions.boxes.grad.isfinite().all()
