@@ -17,5 +17,6 @@ from mvp_mm.datasets.transforms import *  # noqa: F401, F403
 __all__ = [
     'BoxDetectionDataset', 'CaptionDataset', 'CaptionRefiner', 'CaptionStore',
     'CocoInstanceDataset', 'CocoPanopticDataset', 'GRefCocoDataset', 'GroundingDataset',
-    'InstructionTokenizer', 'JoinedDataset', 'PerceptionDataset', 'RefCocoDataset', 'perception_collate'
+    'InstructionTokenizer', 'JoinedDataset', 'PerceptionDataset', 'RefCocoDataset',
+    'perception_collate'
 ]

@@ -1,6 +1,14 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 from mvp_mm.models import (
-    connectors, decoders, encoders, heads, llms, losses, pixel_decoders, query_generators)
+    connectors,
+    decoders,
+    encoders,
+    heads,
+    llms,
+    losses,
+    pixel_decoders,
+    query_generators,
+)
 from mvp_mm.models.data_preprocessor import PerceptionDataPreprocessor
 from mvp_mm.models.mvp_lm import MVPLM
 from mvp_mm.models.perception import PerceptionHead

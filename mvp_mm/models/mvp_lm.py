@@ -9,7 +9,12 @@ from mmengine.model import BaseModel
 from torch import Tensor
 
 from mvp_mm.models.language import (
-    LanguageOutput, append_tokens, insert_visual_tokens, language_loss, pool_phrases)
+    LanguageOutput,
+    append_tokens,
+    insert_visual_tokens,
+    language_loss,
+    pool_phrases,
+)
 from mvp_mm.models.losses import Targets
 from mvp_mm.models.state import ImageState, InstructionBatch
 from mvp_mm.registry import MODELS, TOKENIZERS

@@ -9,7 +9,13 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mvp_mm.models.losses import (
-    Denoising, DenoisingRows, MaskGeometry, PerceptionCriterion, Predictions, Targets)
+    Denoising,
+    DenoisingRows,
+    MaskGeometry,
+    PerceptionCriterion,
+    Predictions,
+    Targets,
+)
 from mvp_mm.models.losses.matcher import HungarianMatcher
 from mvp_mm.models.query_generators import QuerySet
 from mvp_mm.models.state import ImageState, InstructionBatch, RowsByImage

@@ -9,7 +9,9 @@ from __future__ import annotations
 import torch
 from mmcv.ops import MultiScaleDeformableAttention
 from mmcv.ops.multi_scale_deform_attn import (
-    MultiScaleDeformableAttnFunction, multi_scale_deformable_attn_pytorch)
+    MultiScaleDeformableAttnFunction,
+    multi_scale_deformable_attn_pytorch,
+)
 from torch import Tensor
 
 from mvp_mm.ops.cpu_kernel import DeformableAttentionCPU, load_kernel

@@ -1,7 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 from mvp_mm.structures.annotation import ImageAnnotation, Referral
-from mvp_mm.structures.instruction import Instruction, Segment, SegmentKind
 from mvp_mm.structures.data_sample import PerceptionDataSample
+from mvp_mm.structures.instruction import Instruction, Segment, SegmentKind
 from mvp_mm.structures.raw_prediction import RawPrediction
 from mvp_mm.structures.request import Request
 

@@ -52,7 +52,7 @@ def collate(path, mix, images):
 def gradients(model, run, batch):
     model.zero_grad(set_to_none=True)
     losses = run(**model.data_preprocessor(batch, True), mode='loss')
-    sum(losses.values()).backward()
+    sum(value for name, value in losses.items() if 'loss' in name).backward()
     return {name: p.grad.clone() for name, p in model.named_parameters()}
 
 

@@ -5,8 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mvp_mm.models.language import (
-    append_tokens, insert_visual_tokens, language_loss, pool_phrases)
+from mvp_mm.models.language import append_tokens, insert_visual_tokens, language_loss, pool_phrases
 from mvp_mm.models.llms import CausalLM
 from mvp_mm.models.state import InstructionBatch
 from tests.helpers import make_samples

@@ -11,7 +11,13 @@ from torchvision.ops import box_convert, generalized_box_iou
 from mvp_mm.models.losses import HungarianMatcher, MaskGeometry
 from mvp_mm.models.losses.matcher import pairwise_giou, pairwise_mask_costs
 from tests.test_models.parts import (
-    WIDTH, make_batch, make_predictions, make_state, make_targets, random_boxes)
+    WIDTH,
+    make_batch,
+    make_predictions,
+    make_state,
+    make_targets,
+    random_boxes,
+)
 
 INDEX = [1, 0, 1, 0]
 LABELS = [[0, 2, 1, 1], [1, 0, 1], [0], []]

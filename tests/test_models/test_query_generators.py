@@ -4,7 +4,10 @@ import torch
 
 from mvp_mm.models.heads import BoxHead, SimilarityHead
 from mvp_mm.models.query_generators import (
-    DynamicQueryGenerator, LearnableQueryGenerator, VisualQueryGenerator)
+    DynamicQueryGenerator,
+    LearnableQueryGenerator,
+    VisualQueryGenerator,
+)
 from mvp_mm.models.state import RowsByImage
 from tests.test_models.parts import SHAPES, WIDTH, make_state
 

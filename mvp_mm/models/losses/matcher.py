@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from mvp_mm.models.losses.targets import (
-    MaskGeometry, Matches, Predictions, Targets, masks_at_points, masks_on_grid)
+    MaskGeometry,
+    Matches,
+    Predictions,
+    Targets,
+    masks_at_points,
+    masks_on_grid,
+)
 from mvp_mm.models.state import RowsByImage
 from mvp_mm.registry import TASK_UTILS
 
