@@ -15,10 +15,12 @@ CONFIG="$1"
 GPUS="$2"
 TOOLS="$(dirname "${BASH_SOURCE[0]}")"
 
-PYTHONPATH="$TOOLS/..:${PYTHONPATH:-}" exec torchrun \
-    --nnodes="${NNODES:-1}" \
-    --node_rank="${NODE_RANK:-0}" \
-    --nproc_per_node="$GPUS" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master_port="${PORT:-29500}" \
+# One node needs no agreed port: two jobs then run side by side.
+MEETING=(--standalone)
+if [ "${NNODES:-1}" -gt 1 ] || [ -n "${PORT:-}" ]; then
+    MEETING=(--nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}"
+             --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}")
+fi
+
+PYTHONPATH="$TOOLS/..:${PYTHONPATH:-}" exec torchrun --nproc_per_node="$GPUS" "${MEETING[@]}" \
     "$TOOLS/train.py" "$CONFIG" --launcher pytorch "${@:3}"

@@ -208,15 +208,16 @@ class PerceptionHead(BaseModule):
         """Losses of the denoising rows, after every layer (not of the noised input)."""
         rows = predictions.rows(slice(len(batch.ids), None), sets=slice(1, None))
         source = noised.source
+        # Stuff is not noised and must not count.
+        things = (targets.valid & ~targets.is_stuff)[source]
         wanted = Targets(
-            targets.labels[source], targets.boxes[source], targets.valid[source],
-            targets.is_stuff[source], targets.mask_index[source], targets.masks)
+            targets.labels[source], targets.boxes[source], things, targets.is_stuff[source],
+            targets.mask_index[source].masked_fill(~things, -1), targets.masks)
         geometry = MaskGeometry(state.mask_features, batch.image_index[source])
         matches = noised.matches(len(rows.logits))
         values = self.criterion(rows, wanted, matches, batch.is_word[source], geometry)
         # A target is restored once a group: the mean over its copies keeps the loss's scale.
-        counts = reduce_mean(
-            torch.stack([noised.valid.sum(), targets.count[source].sum()]).float())
+        counts = reduce_mean(torch.stack([noised.valid.sum(), things.sum()]).float())
         copies = (counts[0] / counts[1].clamp(min=1e-6)).clamp(min=1)
         named = {}
         for name, value in values.items():

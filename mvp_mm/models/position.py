@@ -8,19 +8,23 @@ import torch
 from torch import Tensor
 
 
-def sine_embedding(coordinates: Tensor, width: int, temperature: float = 10000.0) -> Tensor:
+def sine_embedding(coordinates: Tensor, width: int, max_cycles: float = 16.0) -> Tensor:
     """Encode normalised coordinates.
+
+    Frequencies grow geometrically from half a cycle over the canvas, so that every channel tells
+    positions apart; with DETR's temperature of 10 000 most of a narrow code would be constant.
 
     Args:
         coordinates: (..., n), each in [0, 1].
         width: Even number of channels per coordinate.
+        max_cycles: Highest frequency, in cycles over the canvas.
 
     Returns:
         (..., n * width).
     """
-    steps = torch.arange(width // 2, dtype=torch.float32, device=coordinates.device)
-    frequency = temperature ** (-2 * steps / width)
-    angle = coordinates.float()[..., None] * 2 * math.pi * frequency
+    octaves = torch.linspace(0, 1, width // 2, device=coordinates.device)
+    cycles = 0.5 * (2 * max_cycles) ** octaves
+    angle = coordinates.float()[..., None] * 2 * math.pi * cycles
     return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(-2)
 
 

@@ -25,6 +25,7 @@ MIXES = dict(
 # Noise of zero leaves denoising nothing random but the order of its queries.
 DENOISING = dict(
     denoising_of_different_counts=([dict(task='InstanceTask', num_objects=5)], [BOXES]),
+    denoising_beside_stuff=([PANOPTIC], [BOXES]),
     denoising_in_one_process=([SENTENCES], [BOXES]),
 )
 

@@ -7,7 +7,9 @@ from tests.test_models.parts import WIDTH, make_batch, make_targets
 
 KINDS = ['word', 'sentence', 'stuff', 'word', 'word']
 PHRASES = [4, 1, 3, 2, 3]
-LABELS = [[0, 3, 1], [0], [2, 1], [], [1, 1, 2, 0, 2]]
+LABELS = [[0, 3, 1], [0], [1, 2, 1, 0], [], [1, 1, 2, 0, 2]]
+# Targets that are noised: the third row's phrase 1 is stuff.
+NOISED = [[0, 1, 2], [0], [1, 3], [], [0, 1, 2, 3, 4]]
 
 
 @pytest.fixture
@@ -20,26 +22,29 @@ def noise(scene, num_slots=12, **args):
     return Denoising(WIDTH, **args)(*scene, num_slots)
 
 
-def test_word_rows_with_targets_get_denoising_rows(scene):
+def test_word_rows_with_things_get_denoising_rows(scene):
     assert noise(scene).source.tolist() == [0, 2, 4]
+    targets = scene[0]
+    targets.valid[2, [1, 3]] = False
+    assert noise(scene).source.tolist() == [0, 4]
 
 
 def test_each_group_holds_every_target_once(scene):
     found = noise(scene, num_slots=12, num_queries=12)
     for w, source in enumerate(found.source.tolist()):
-        count = len(LABELS[source])
+        count = len(NOISED[source])
         groups = 12 // count
         assert found.valid[w].tolist() == [True] * (groups * count) + [False] * (
             12 - groups * count)
         for g in range(groups):
             group = found.target[w, g * count:(g + 1) * count]
-            assert sorted(group.tolist()) == list(range(count))
+            assert sorted(group.tolist()) == NOISED[source]
 
 
 def test_a_query_sees_its_own_group_and_itself(scene):
     found = noise(scene, num_slots=12, num_queries=12)
     for w, source in enumerate(found.source.tolist()):
-        count = len(LABELS[source])
+        count = len(NOISED[source])
         for q in range(12):
             for other in range(12):
                 same = q // count == other // count

@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from torchvision.ops import box_convert, generalized_box_iou
 
 from mvp_mm.models.losses import HungarianMatcher, MaskGeometry
-from mvp_mm.models.losses.matcher import pairwise_giou, pairwise_mask_costs
+from mvp_mm.models.losses.matcher import pairwise_iou, pairwise_mask_costs
 from tests.test_models.parts import (
     WIDTH,
     make_batch,
@@ -42,7 +42,9 @@ def plain_cost(scene, s, r, q, g):
     prob = logits.softmax(-1)[label] if is_word[r] else logits[label].sigmoid()
     box, wanted = predictions.boxes[s, r, q], targets.boxes[r, g]
     corners = [box_convert(x[None], 'cxcywh', 'xyxy') for x in (box, wanted)]
-    cost = -2 * prob + 5 * (box - wanted).abs().sum() - 2 * generalized_box_iou(*corners)[0, 0]
+    cost = -2 * prob
+    if not targets.is_stuff[r, g]:
+        cost += 5 * (box - wanted).abs().sum() - 2 * generalized_box_iou(*corners)[0, 0]
     if targets.mask_index[r, g] >= 0:
         features = geometry.features[geometry.image_index[r]]
         predicted = torch.einsum('c,chw->hw', predictions.mask_embed[s, r, q], features)
@@ -82,7 +84,7 @@ def as_set(matches):
 def test_matches_are_those_of_one_assignment_a_row(scene):
     matches = HungarianMatcher()(*scene)
     assert as_set(matches) == plain_match(scene)
-    # 3 things, 1 stuff; 3 boxes; 1 sentence: all of them, in both sets.
+    # 2 things and 2 stuff; 3 boxes; 1 sentence: all of them, in both sets.
     assert len(matches) == 2 * (4 + 3 + 1)
 
 
@@ -139,10 +141,10 @@ def test_more_targets_than_queries_use_every_query():
 
 
 @pytest.mark.parametrize('reference', ['torchvision', 'mmdet'])
-def test_pairwise_giou(reference):
+def test_pairwise_generalised_iou(reference):
     a, b = random_boxes(3, 5), random_boxes(3, 4)
     a[0, 0] = b[0, 0]
-    found = pairwise_giou(a, b)
+    found = pairwise_iou(a, b)[1]
     for row in range(3):
         corners = [box_convert(x[row], 'cxcywh', 'xyxy') for x in (a, b)]
         expected = (generalized_box_iou(*corners) if reference == 'torchvision'
@@ -152,7 +154,7 @@ def test_pairwise_giou(reference):
 
 def test_giou_of_empty_boxes_is_finite():
     empty = torch.tensor([[0.5, 0.5, 0.0, 0.0]])
-    assert pairwise_giou(empty, empty).isfinite().all()
+    assert pairwise_iou(empty, empty)[1].isfinite().all()
 
 
 def test_pairwise_mask_costs_survive_large_logits():

@@ -37,7 +37,7 @@ def perturb(model):
 
 @pytest.fixture(scope='module')
 def shared(tokenizer_path):
-    """Models that no test changes: without denoising and, as None, with it."""
+    """Models that no test changes: without denoising and with it."""
     return dict(plain=perturb(build_model(tokenizer_path, perception=dict(denoising=None))),
                 full=perturb(build_model(tokenizer_path)))
 
@@ -141,14 +141,32 @@ def test_losses_have_no_selection_set_where_nothing_is_selected(tokenizer_path, 
     assert {n for n in losses if 'loss' in n} == supervised_names(False, False)
 
 
-def test_denoising_does_not_change_the_other_losses(training_model, model, samples):
+def test_denoising_does_not_change_the_other_losses(training_model, tokenizer_path, samples):
     groups = [samples('PanopticTask', 'ReferringSegmentationTask'), samples('DetectionTask')]
+    model = build_model(tokenizer_path, perception=dict(denoising=None))
     model.load_state_dict(training_model.state_dict(), strict=False)
     with torch.no_grad():
         plain = model(**prepare(model, groups, True), mode='loss')
         noised = training_model(**prepare(training_model, groups, True), mode='loss')
     for name, value in plain.items():
         torch.testing.assert_close(noised[name], value, atol=1e-5, rtol=1e-4)
+
+
+def test_stuff_targets_do_not_change_the_denoising_losses(tokenizer_path, samples):
+    model = perturb(build_model(
+        tokenizer_path, perception=dict(denoising=dict(label_noise=0.0, box_noise=0.0))))
+    found = samples('PanopticTask', num_objects=6, seed=3)
+    is_stuff = ~torch.from_numpy(found[0].instruction.is_thing)[found[0].gt_instances.labels]
+    assert is_stuff.any() and not is_stuff.all()
+    bare = copy.deepcopy(found)
+    bare[0].gt_instances = bare[0].gt_instances[~is_stuff]
+    with torch.no_grad():
+        losses, expected = (model(**prepare(model, [g], True), mode='loss')
+                            for g in (found, bare))
+    names = [n for n in losses if n.startswith('denoise.')]
+    assert len(names) == 10
+    for name in names:
+        torch.testing.assert_close(losses[name], expected[name], atol=1e-5, rtol=1e-4)
 
 
 def test_a_batch_s_losses_are_averages_over_tokens_and_targets(model, samples):
@@ -240,7 +258,6 @@ def test_gradients_reach_every_parameter_in_each_mix(training_model, samples, mi
 
 def test_everything_together_moves_every_parameter(training_model, samples):
     backward(training_model, samples, GRADIENT_MIXES['everything'])
-    # Attention ignores what shifts all keys alike; only unused rows of the vocabulary rest.
     still = [n for n, p in training_model.named_parameters() if p.grad.abs().sum() == 0]
     assert not still
 
@@ -255,7 +272,7 @@ def test_a_frozen_encoder_gets_no_gradient(tokenizer_path, samples):
 
 def test_the_connector_alone_trains_on_language(tokenizer_path, samples):
     model = build_model(tokenizer_path, trainable=['connector']).train()
-    model.perception.forward = model.pixel_decoder.forward = None
+    model.perception.loss = model.pixel_decoder.forward = None
     losses = model(**prepare(model, [samples('CaptionTask', 'PanopticTask')], True), mode='loss')
     assert list(losses) == ['loss_llm']
     total(losses).backward()
@@ -424,7 +441,7 @@ def test_the_summary_is_the_state_of_the_summary_token(model, samples):
     data = prepare(model, [samples('PanopticTask', 'ReferringSegmentationTask')])
     batch = InstructionBatch.collate(data['data_samples'], torch.device('cpu'), True)
     with torch.no_grad():
-        states, language = model.read(model.encode(**data), batch)
+        states, language = model.read(model.encode(*data.values()), batch)
     for r, sample in enumerate(data['data_samples']):
         at = sample.instruction.input_ids.tolist().index(model.per_id)
         torch.testing.assert_close(language.summary[r], states[r, at], rtol=0, atol=0)
@@ -441,7 +458,7 @@ def test_padding_of_the_canvas_is_known_from_the_image_s_shape(model, samples):
     data = prepare(model, [samples('DetectionTask'), samples('DetectionTask')])
     data['data_samples'][1].set_metainfo(dict(img_shape=(CANVAS // 2, CANVAS)))
     with torch.no_grad():
-        padding = model.encode(**data).padding_mask
+        padding = model.encode(*data.values()).padding_mask
     side = CANVAS // 8
     finest = padding[1, :side * side].view(side, side)
     assert not padding[0].any()

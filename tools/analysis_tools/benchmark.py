@@ -160,7 +160,7 @@ def forward_parts(model: MVPLM, images: torch.Tensor, samples: list[PerceptionDa
             targets = Targets.collate(samples, batch, tuple(images.shape[-2:]))
             losses = model.perception.loss(
                 state, batch, language.text, language.summary, targets)
-            total = total + sum(losses.values())
+            total = total + model.parse_losses(losses)[0]
     return total
 
 

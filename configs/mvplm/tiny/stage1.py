@@ -5,11 +5,11 @@ _base_ = [
 ]
 model = dict(trainable=['encoder', 'connector', 'llm'], **_base_._tiny_sizes)
 
-_max_iters = 300
+_max_iters = 150
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=50),
-    dict(type='CosineAnnealingLR', eta_min=1e-4, by_epoch=False, begin=50, end=_max_iters)
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=30),
+    dict(type='CosineAnnealingLR', eta_min=1e-4, by_epoch=False, begin=30, end=_max_iters)
 ]
 train_cfg = dict(max_iters=_max_iters, val_interval=_max_iters + 1)
 default_hooks = dict(checkpoint=dict(interval=_max_iters))

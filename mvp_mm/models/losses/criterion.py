@@ -10,6 +10,7 @@ from mmdet.utils import reduce_mean
 from torch import Tensor, nn
 from torchvision.ops import box_convert, generalized_box_iou_loss
 
+from mvp_mm.models.losses.matcher import pairwise_iou
 from mvp_mm.models.losses.targets import (
     MaskGeometry,
     Matches,
@@ -80,6 +81,10 @@ class PerceptionCriterion(nn.Module):
         bce_weight: Weight of the mask BCE.
         dice_weight: Weight of the Dice loss.
         no_object_weight: Weight of "no object" in the word cross-entropy.
+        positive_iou: In sentence tasks, queries whose box overlaps a target's so much are
+            positive beside the matched one: an answer is the best query or the union of many, so
+            copies do no harm, and calling them wrong hides what the sentence means. A value
+            above 1 gives one positive a target.
         num_points: Points P a mask is compared on; the whole grid when it has no more.
         oversample_ratio: Candidates drawn per point.
         importance_ratio: Share of the points taken where the mask is least certain.
@@ -91,6 +96,7 @@ class PerceptionCriterion(nn.Module):
     def __init__(self, class_weight: float = 2.0, ranking_weight: float = 0.0,
                  l1_weight: float = 5.0, giou_weight: float = 2.0, bce_weight: float = 5.0,
                  dice_weight: float = 5.0, no_object_weight: float = 0.1,
+                 positive_iou: float = 1.1,
                  num_points: int = 12544, oversample_ratio: float = 3.0,
                  importance_ratio: float = 0.75) -> None:
         super().__init__()
@@ -98,6 +104,7 @@ class PerceptionCriterion(nn.Module):
             class_weight, class_weight, ranking_weight, l1_weight, giou_weight, bce_weight,
             dice_weight), strict=True))
         self.no_object_weight = no_object_weight
+        self.positive_iou = positive_iou
         self.num_points = num_points
         self.oversample_ratio = oversample_ratio
         self.importance_ratio = importance_ratio
@@ -123,8 +130,9 @@ class PerceptionCriterion(nn.Module):
         # One reduction for every count: targets with a box loss and with masks, sentences, word
         # weights.
         sentences = ~is_word & predictions.valid.any(2).any(0)
+        boxed = targets.valid & ~targets.is_stuff
         counts = torch.stack([
-            targets.valid.sum().float(), (targets.mask_index >= 0).sum().float(),
+            boxed.sum().float(), (targets.mask_index >= 0).sum().float(),
             sentences.sum().float()])
         counts, word_norm = reduce_mean(torch.cat([counts, word_norm])).split([3, sets])
         # Averages over processes may be below one; where a count is zero, so is its sum.
@@ -150,9 +158,16 @@ class PerceptionCriterion(nn.Module):
         word, norm = word_loss(logits, classes, weight * is_word[:, None])
         sentence_weight = taking_part * ~is_word[:, None]
         first = torch.where(is_word[:, None], 0.0, logits[..., 0])
-        positive = positive & ~is_word[:, None]
+        positive = (positive | self._on_target(predictions, targets)) & ~is_word[:, None]
         return (word, norm, sentence_loss(first, positive, sentence_weight),
                 ranking_loss(first, positive, sentence_weight))
+
+    @torch.no_grad()
+    def _on_target(self, predictions: Predictions, targets: Targets) -> Tensor:
+        """(S, R, Q) bool, queries that take part and lie on a target of their row."""
+        iou, _ = pairwise_iou(predictions.boxes.float(), targets.boxes[None])
+        near = (iou >= self.positive_iou) & targets.valid[:, None]
+        return near.any(-1) & predictions.valid
 
     @staticmethod
     def _boxes(predictions: Predictions, targets: Targets, matches: Matches,

@@ -20,8 +20,8 @@ from mvp_mm.models.state import RowsByImage
 from mvp_mm.registry import TASK_UTILS
 
 
-def pairwise_giou(a: Tensor, b: Tensor) -> Tensor:
-    """Generalised IoU of cxcywh boxes (…, Q, 4) and (…, G, 4) → (…, Q, G)."""
+def pairwise_iou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and generalised IoU of cxcywh boxes (…, Q, 4) and (…, G, 4), each (…, Q, G)."""
     a, b = (box_convert(x, 'cxcywh', 'xyxy') for x in (a, b))
     a, b = a[..., :, None, :], b[..., None, :, :]
     inter = (torch.minimum(a[..., 2:], b[..., 2:])
@@ -30,7 +30,8 @@ def pairwise_giou(a: Tensor, b: Tensor) -> Tensor:
             - torch.minimum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
     union = ((a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - inter)
     eps = torch.finfo(a.dtype).eps
-    return inter / union.clamp(min=eps) - (hull - union) / hull.clamp(min=eps)
+    iou = inter / union.clamp(min=eps)
+    return iou, iou - (hull - union) / hull.clamp(min=eps)
 
 
 def pairwise_mask_costs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,7 +124,7 @@ class HungarianMatcher(nn.Module):
         cost = -self.class_weight * prob.gather(-1, pick)
         wanted = targets.boxes[None]
         l1 = (boxes[..., :, None, :] - wanted[..., None, :, :]).abs().sum(-1)
-        box = self.l1_weight * l1 - self.giou_weight * pairwise_giou(boxes, wanted)
+        box = self.l1_weight * l1 - self.giou_weight * pairwise_iou(boxes, wanted)[1]
         cost += box.masked_fill(targets.is_stuff[None, :, None], 0.0)
         if len(targets.masks):
             cost += self._mask_cost(predictions, targets, geometry)
