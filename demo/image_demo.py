@@ -4,7 +4,8 @@
 Examples::
 
     python demo/image_demo.py room.jpg --task panoptic --words chair,table,floor --weights w.pth
-    python demo/image_demo.py room.jpg --task referring --text "the left chair" --weights w.pth
+    python demo/image_demo.py room.jpg --task referring_segmentation --text "the left chair" \\
+        --weights w.pth
 """
 from __future__ import annotations
 

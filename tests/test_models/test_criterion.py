@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from torchvision.ops import box_convert, generalized_box_iou
+from torchvision.ops import box_convert, box_iou, generalized_box_iou
 
 from mvp_mm.models.losses import HungarianMatcher, MaskGeometry, Matches, PerceptionCriterion
 from mvp_mm.models.losses.criterion import ranking_loss
@@ -17,7 +17,7 @@ SETS = 2
 
 @pytest.fixture
 def scene():
-    """Panoptic with 2 things and 2 stuff, box-only words, sentences with one, no and two targets, over two images."""
+    """Panoptic (2 things, 2 stuff), box-only words, sentences with one, no and two targets."""
     batch = make_batch(['stuff', 'word', 'sentence', 'sentence', 'sentence'], [3, 2, 1, 1, 1],
                        INDEX, things=[[True, False, True]])
     targets = make_targets(LABELS, batch, masked=[True, False, True, True, True])
@@ -72,6 +72,36 @@ def test_ranking_loss_gives_the_probability_to_the_targets(scene):
             prob = predictions.logits[s, r, :4, 0].softmax(0)
             total -= torch.log(sum(prob[q] for q in taken(matches, s, r)))
         torch.testing.assert_close(found[s], 3 * total / 3)
+
+
+def test_sentence_queries_on_a_target_can_all_be_positive(scene):
+    predictions, targets, matches, is_word, _ = scene
+    predictions.boxes[0, 4, 0] = targets.boxes[4, 1]
+    predictions.boxes[0, 4, 1] = targets.boxes[4, 1] * 0.95
+    predictions.boxes[1, 2, 3] = targets.boxes[2, 0]
+    found = PerceptionCriterion(ranking_weight=1.0, positive_iou=0.5)(*scene)
+    for s in range(SETS):
+        binary = rank = 0.0
+        added = 0
+        for r in (~is_word).nonzero()[:, 0].tolist():
+            matched = taken(matches, s, r)
+            positive = set(matched)
+            for q in range(4):
+                for g in range(len(LABELS[r])):
+                    corners = [box_convert(x[None], 'cxcywh', 'xyxy')
+                               for x in (predictions.boxes[s, r, q], targets.boxes[r, g])]
+                    if box_iou(*corners) >= 0.5:
+                        positive.add(q)
+            added += len(positive) - len(matched)
+            for q in range(4):
+                prob = predictions.logits[s, r, q, 0].sigmoid()
+                binary -= torch.log(prob if q in positive else 1 - prob)
+            if positive:
+                prob = predictions.logits[s, r, :4, 0].softmax(0)
+                rank -= torch.log(sum(prob[q] for q in positive))
+        assert added or s
+        torch.testing.assert_close(found['loss_sent'][s], 2 * binary / 3)
+        torch.testing.assert_close(found['loss_rank'][s], rank / 3)
 
 
 def test_ranking_can_be_left_out(scene):

@@ -79,10 +79,11 @@ def test_gradients_reach_every_map_and_weight(decoder):
 
 
 def test_sine_embedding_is_sines_then_cosines_of_each_coordinate():
-    found = sine_embedding(torch.tensor([[0.2, 0.9]]), width=4)
+    found = sine_embedding(torch.tensor([[0.2, 0.9]]), width=6, max_cycles=8)
     expected = []
     for value in (0.2, 0.9):
-        angles = [value * 2 * math.pi / 10000 ** (2 * i / 4) for i in range(2)]
+        # Half a cycle, the geometric mean of the ends, and eight cycles.
+        angles = [value * 2 * math.pi * cycles for cycles in (0.5, 2.0, 8.0)]
         expected += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
     torch.testing.assert_close(found, torch.tensor([expected]))
 
