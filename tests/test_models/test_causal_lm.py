@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from mvp_mm.models.llms import CausalLM
+from mvp_mm.models.llms.causal_lm import CausalLM, length_groups
 
 SIZES = dict(vocab_size=60, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
              num_attention_heads=4, max_position_embeddings=64)
@@ -119,7 +119,7 @@ def test_kept_layers_name_embedding_and_final_norm(llm, prompts):
     embeds, mask = prompts
     kept = CausalLM({**SIZES, **MODELS[llm.lm.config.model_type]}, kept_layers=(0, 1, -1)).eval()
     first, middle, last = kept(embeds, mask)
-    torch.testing.assert_close(first, embeds)
+    torch.testing.assert_close(first[mask], embeds[mask])
     out = kept.lm.get_decoder()(inputs_embeds=embeds, attention_mask=mask.long(),
                                 output_hidden_states=True)
     torch.testing.assert_close(middle[mask], out.hidden_states[1][mask])
@@ -157,3 +157,25 @@ def test_pretrained_weights_are_read_from_a_folder(tmp_path):
     assert (loaded.hidden_size, loaded.vocab_size, loaded.max_length) == (32, 60, 64)
     for ours, theirs in zip(loaded.parameters(), saved.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_sequences_split_by_length_where_it_saves_padding():
+    assert length_groups([9, 3, 10, 3]) == [([1, 3], 3), ([0, 2], 10)]
+    assert length_groups([10, 9, 10]) == [([1, 0, 2], 10)]
+    assert length_groups([7]) == [([0], 7)]
+
+
+def test_split_by_length_gives_what_one_run_gives():
+    torch.manual_seed(0)
+    llm = CausalLM(dict(model_type='phi', vocab_size=50, hidden_size=16, intermediate_size=32,
+                        num_hidden_layers=2, num_attention_heads=2), kept_layers=(0, -1)).eval()
+    lengths = [12, 4, 5, 11, 3]
+    mask = torch.arange(12) < torch.tensor(lengths)[:, None]
+    embeds = torch.randn(5, 12, 16)
+    assert len(length_groups(lengths)) == 2
+    with torch.no_grad():
+        found = llm(embeds, mask)
+        for r, n in enumerate(lengths):
+            alone = llm(embeds[r:r + 1, :n], mask[r:r + 1, :n])
+            for state, expected in zip(found, alone, strict=True):
+                torch.testing.assert_close(state[r, :n], expected[0], atol=1e-5, rtol=1e-5)

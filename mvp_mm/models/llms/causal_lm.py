@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
@@ -25,6 +26,27 @@ class Generation:
     tokens: Tensor
     prompt_states: list[Tensor]
     summary: Tensor
+
+
+def length_groups(lengths: list[int], least_saving: float = 0.1) -> list[tuple[list[int], int]]:
+    """Split sequences in two by length where that saves enough padding.
+
+    Args:
+        lengths: Tokens of each of R sequences.
+        least_saving: Share of the padded tokens that a split must save.
+
+    Returns:
+        One or two groups: row indices, and the length of the longest row in it.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    ranked = [lengths[r] for r in order]
+    whole = len(ranked) * ranked[-1]
+    costs = [i * ranked[i - 1] + (len(ranked) - i) * ranked[-1] for i in range(1, len(ranked))]
+    best = min(range(len(costs)), key=costs.__getitem__, default=0)
+    if not costs or costs[best] > (1 - least_saving) * whole:
+        return [(order, ranked[-1])]
+    cut = best + 1
+    return [(order[:cut], ranked[cut - 1]), (order[cut:], ranked[-1])]
 
 
 @MODELS.register_module()
@@ -76,11 +98,22 @@ class CausalLM(BaseModule):
             embeds: (R, T, D) input embeddings.
             attention_mask: (R, T) bool, False at padding.
 
+        Short and long sequences run apart: sentences beside word lists would be padding for the
+        most part.
+
         Returns:
-            One (R, T, D) tensor for each of ``kept_layers``.
+            One (R, T, D) tensor for each of ``kept_layers``; without meaning at padding.
         """
-        out = self._run(embeds, attention_mask, cache=None)
-        return self._keep(out)
+        total = attention_mask.shape[1]
+        groups = length_groups(attention_mask.sum(1).tolist())
+        parts = []
+        for group, length in groups:
+            index = torch.tensor(group, device=embeds.device)
+            out = self._run(embeds[index, :length], attention_mask[index, :length], cache=None)
+            parts.append([F.pad(s, (0, 0, 0, total - length)) for s in self._keep(out)])
+        order = torch.tensor([r for group, _ in groups for r in group], device=embeds.device)
+        back = order.argsort()
+        return [torch.cat(layer)[back] for layer in zip(*parts, strict=True)]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Vocabulary logits (…, vocabulary) of last-layer states (…, D)."""
