@@ -54,7 +54,7 @@ model = dict(
         matcher=dict(type='HungarianMatcher', num_points=_num_points, **_loss_weights),
         criterion=dict(
             type='PerceptionCriterion',
-            ranking_weight=1.0,
+            ranking_weight=2.0,
             positive_iou=0.7,
             no_object_weight=0.1,
             num_points=_num_points,

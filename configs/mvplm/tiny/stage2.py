@@ -6,7 +6,7 @@ _base_ = [
 model = _base_._tiny_sizes
 load_from = None
 
-_max_iters = 1200
+_max_iters = 1100
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=60),
@@ -38,7 +38,7 @@ train_dataloader = dict(
     batch_size=8,
     num_workers=0,
     persistent_workers=False,
-    sampler=dict(ratios=[10, 1, 1]),
+    sampler=dict(ratios=[6, 1, 1]),
     dataset=dict(
         datasets=[
             dict(

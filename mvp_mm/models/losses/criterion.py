@@ -156,9 +156,11 @@ class PerceptionCriterion(nn.Module):
         # Sentence rows have no "no object" column; the label 0 keeps their entries finite.
         classes = torch.where(is_word[:, None], classes, 0)
         word, norm = word_loss(logits, classes, weight * is_word[:, None])
-        sentence_weight = taking_part * ~is_word[:, None]
         first = torch.where(is_word[:, None], 0.0, logits[..., 0])
         positive = (positive | self._on_target(predictions, targets)) & ~is_word[:, None]
+        # Every sentence counts the same, however many queries lie on its targets.
+        share = 1 / positive.sum(-1, keepdim=True).clamp(min=1)
+        sentence_weight = taking_part * ~is_word[:, None] * share
         return (word, norm, sentence_loss(first, positive, sentence_weight),
                 ranking_loss(first, positive, sentence_weight))
 
