@@ -50,7 +50,7 @@ def test_word_loss_is_a_weighted_cross_entropy(scene):
         torch.testing.assert_close(found[s], 2 * total / weights)
 
 
-def test_sentence_loss_is_a_binary_cross_entropy_summed_over_queries(scene):
+def test_sentence_loss_is_a_binary_cross_entropy_that_counts_every_sentence_the_same(scene):
     predictions, _, matches, is_word, _ = scene
     found = PerceptionCriterion()(*scene)['loss_sent']
     for s in range(SETS):
@@ -59,7 +59,7 @@ def test_sentence_loss_is_a_binary_cross_entropy_summed_over_queries(scene):
             pairs = taken(matches, s, r)
             for q in range(4):
                 prob = predictions.logits[s, r, q, 0].sigmoid()
-                total -= torch.log(prob if q in pairs else 1 - prob)
+                total -= torch.log(prob if q in pairs else 1 - prob) / max(len(pairs), 1)
         torch.testing.assert_close(found[s], 2 * total / 3)
 
 
@@ -95,7 +95,8 @@ def test_sentence_queries_on_a_target_can_all_be_positive(scene):
             added += len(positive) - len(matched)
             for q in range(4):
                 prob = predictions.logits[s, r, q, 0].sigmoid()
-                binary -= torch.log(prob if q in positive else 1 - prob)
+                loss = -torch.log(prob if q in positive else 1 - prob)
+                binary += loss / max(len(positive), 1)
             if positive:
                 prob = predictions.logits[s, r, :4, 0].softmax(0)
                 rank -= torch.log(sum(prob[q] for q in positive))
