@@ -140,8 +140,10 @@ class PerceptionHead(BaseModule):
 
     def _generate(self, state: ImageState, batch: InstructionBatch, text: Tensor,
                   summary: Tensor, rows: RowsByImage) -> QuerySet:
-        # Where stuff has queries of its own, dynamic queries look for things.
+        # Where stuff has queries of its own, dynamic queries look for things; a list without any
+        # still selects by what it names.
         attracts = batch.phrase_mask & (batch.is_thing | ~batch.use_stuff[:, None])
+        attracts = torch.where(attracts.any(1, keepdim=True), attracts, batch.phrase_mask)
         return self.query_generator(
             summary, state, text, attracts, rows, self.similarity_head, self.box_head)
 
