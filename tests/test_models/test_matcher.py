@@ -42,9 +42,8 @@ def plain_cost(scene, s, r, q, g):
     prob = logits.softmax(-1)[label] if is_word[r] else logits[label].sigmoid()
     box, wanted = predictions.boxes[s, r, q], targets.boxes[r, g]
     corners = [box_convert(x[None], 'cxcywh', 'xyxy') for x in (box, wanted)]
-    cost = -2 * prob
-    if not targets.is_stuff[r, g]:
-        cost += 5 * (box - wanted).abs().sum() - 2 * generalized_box_iou(*corners)[0, 0]
+    cost = (-2 * prob + 5 * (box - wanted).abs().sum()
+            - 2 * generalized_box_iou(*corners)[0, 0])
     if targets.mask_index[r, g] >= 0:
         features = geometry.features[geometry.image_index[r]]
         predicted = torch.einsum('c,chw->hw', predictions.mask_embed[s, r, q], features)

@@ -25,7 +25,7 @@ _tiny_sizes = dict(
     tokenizer=_tiny_tokenizer,
     pixel_decoder=dict(num_layers=1, num_heads=4, feedforward=256),
     perception=dict(
-        num_stuff_queries=4,
+        num_stuff_queries=6,
         query_generator=dict(num_queries=24),
         decoder=dict(num_layers=3, num_heads=4, feedforward=256),
         denoising=dict(num_queries=24),

@@ -127,18 +127,16 @@ class PerceptionCriterion(nn.Module):
         word, word_norm, sent, rank = self._similarity(predictions, targets, matches, is_word)
         box = self._boxes(predictions, targets, matches, sets)
         mask = self._masks(predictions, targets, matches, geometry, sets)
-        # One reduction for every count: targets with a box loss and with masks, sentences, word
-        # weights.
+        # One reduction for every count: targets, targets with masks, sentences, word weights.
         sentences = ~is_word & predictions.valid.any(2).any(0)
-        boxed = targets.valid & ~targets.is_stuff
         counts = torch.stack([
-            boxed.sum().float(), (targets.mask_index >= 0).sum().float(),
+            targets.valid.sum().float(), (targets.mask_index >= 0).sum().float(),
             sentences.sum().float()])
         counts, word_norm = reduce_mean(torch.cat([counts, word_norm])).split([3, sets])
         # Averages over processes may be below one; where a count is zero, so is its sum.
-        num_boxes, num_masks, num_sentences = counts.clamp(min=1e-6)
+        num_targets, num_masks, num_sentences = counts.clamp(min=1e-6)
         values = (word / word_norm.clamp(min=1e-6), sent / num_sentences, rank / num_sentences,
-                  *(b / num_boxes for b in box), *(m / num_masks for m in mask))
+                  *(b / num_targets for b in box), *(m / num_masks for m in mask))
         return {name: self.weights[name] * value
                 for name, value in zip(self.names, values, strict=True)}
 
@@ -174,8 +172,6 @@ class PerceptionCriterion(nn.Module):
     @staticmethod
     def _boxes(predictions: Predictions, targets: Targets, matches: Matches,
                sets: int) -> tuple[Tensor, Tensor]:
-        # The box around all grass is no object's: stuff is told by its mask.
-        matches = matches.where(~targets.is_stuff[matches.rows, matches.targets])
         predicted = predictions.boxes[matches.sets, matches.rows, matches.queries].float()
         wanted = targets.boxes[matches.rows, matches.targets]
         l1 = (predicted - wanted).abs().sum(-1)

@@ -55,8 +55,7 @@ def pairwise_mask_costs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor
 class HungarianMatcher(nn.Module):
     """One assignment a set and instruction; one cost tensor, one copy to the host.
 
-    Things go to dynamic queries and, in rows with stuff queries, stuff to those; stuff is compared
-    by phrase and mask alone.
+    Things go to dynamic queries and, in rows with stuff queries, stuff to those.
 
     Args:
         class_weight: Weight of the (negative) probability of the target's phrase.
@@ -124,8 +123,7 @@ class HungarianMatcher(nn.Module):
         cost = -self.class_weight * prob.gather(-1, pick)
         wanted = targets.boxes[None]
         l1 = (boxes[..., :, None, :] - wanted[..., None, :, :]).abs().sum(-1)
-        box = self.l1_weight * l1 - self.giou_weight * pairwise_iou(boxes, wanted)[1]
-        cost += box.masked_fill(targets.is_stuff[None, :, None], 0.0)
+        cost += self.l1_weight * l1 - self.giou_weight * pairwise_iou(boxes, wanted)[1]
         if len(targets.masks):
             cost += self._mask_cost(predictions, targets, geometry)
         return cost
