@@ -87,9 +87,20 @@ def test_launchers_pass_the_job_to_torchrun(tmp_path, script, args, expected):
            'NNODES': '3', 'NODE_RANK': '1', 'PORT': '1234', 'MASTER_ADDR': 'head'}
     done = subprocess.run(['bash', ROOT / 'tools' / script, *args], env=env, check=True,
                           capture_output=True, text=True).stdout.splitlines()
-    assert done[:5] == ['--nnodes=3', '--node_rank=1', '--nproc_per_node=2',
+    assert done[:5] == ['--nproc_per_node=2', '--nnodes=3', '--node_rank=1',
                         '--master_addr=head', '--master_port=1234']
     assert [Path(done[5]).name, *done[6:]] == expected
+
+
+def test_one_node_needs_no_agreed_port(tmp_path):
+    fake = tmp_path / 'torchrun'
+    fake.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
+    fake.chmod(0o755)
+    env = {k: v for k, v in os.environ.items() if k not in ('NNODES', 'PORT')}
+    env['PATH'] = f'{tmp_path}:{env["PATH"]}'
+    done = subprocess.run(['bash', ROOT / 'tools' / 'dist_train.sh', 'c.py', '2'], env=env,
+                          check=True, capture_output=True, text=True).stdout.splitlines()
+    assert done[:2] == ['--nproc_per_node=2', '--standalone']
 
 
 @pytest.mark.parametrize('version, message', [
