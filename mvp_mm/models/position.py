@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 
-def sine_embedding(coordinates: Tensor, width: int, max_cycles: float = 16.0) -> Tensor:
+def sine_embedding(coordinates: Tensor, width: int, max_cycles: float = 1.0) -> Tensor:
     """Encode normalised coordinates.
 
-    Frequencies grow geometrically from half a cycle over the canvas, so that every channel tells
-    positions apart; with DETR's temperature of 10 000 most of a narrow code would be constant.
+    Frequencies grow geometrically from half a cycle over the canvas: every channel tells left
+    from right. DETR's code also ends at one cycle, but with its temperature of 10 000 most
+    channels of a narrow code would be constant.
 
     Args:
         coordinates: (..., n), each in [0, 1].

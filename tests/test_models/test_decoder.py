@@ -106,3 +106,19 @@ def test_gradients_reach_every_weight_and_the_memory(decoder, box_head, inputs):
     assert state.memory.grad.abs().sum() > 0
     for name, parameter in decoder.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize('in_content', [True, False])
+def test_where_a_query_is_reaches_what_it_tells_the_others(in_content, box_head, inputs):
+    decoder = MultiGranularityDecoder(
+        WIDTH, num_layers=1, num_heads=4, num_points=2, feedforward=32,
+        position_in_content=in_content).eval()
+    # Everybody is heard alike: a moved query is noticed by what it tells, not by who listens.
+    torch.nn.init.zeros_(decoder.layers[0].self_attention.in_proj_weight[:2 * WIDTH])
+    content, boxes, allowed = inputs
+    state, moved = make_state(), boxes.clone()
+    moved[:, 0] = random_boxes(3, 1)[:, 0]
+    before, after = (
+        decode(decoder, box_head, (content, b, allowed), state)[0][-1, :, 1:]
+        for b in (boxes, moved))
+    assert torch.allclose(before, after, atol=1e-6) != in_content

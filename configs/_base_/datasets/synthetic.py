@@ -31,7 +31,7 @@ _syn_grefcoco_train = dict(
     instances_file='refer/grefcoco/instances.json',
     split='train',
     data_prefix=dict(img='images'),
-    tasks=[dict(type='GeneralizedReferringTask', max_per_image=2)],
+    tasks=[dict(type='GeneralizedReferringTask', max_per_image=1)],
     **_captions)
 _syn_objects365_train = dict(
     type='BoxDetectionDataset',

@@ -1,4 +1,4 @@
-# Stage 2 at the tiny size, on the synthetic world. Two processes with 8 images each; an image
+# Stage 2 at the tiny size, on the synthetic world. Two processes with 4 images each; an image
 # carries a word list and several sentences.
 _base_ = [
     '../stage2.py', '../../_base_/models/tiny_sizes.py', '../../_base_/datasets/synthetic.py'
@@ -6,11 +6,11 @@ _base_ = [
 model = _base_._tiny_sizes
 load_from = None
 
-_max_iters = 1100
+_max_iters = 1750
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=60),
-    dict(type='CosineAnnealingLR', eta_min=2e-5, by_epoch=False, begin=60, end=_max_iters)
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=100),
+    dict(type='CosineAnnealingLR', eta_min=2e-5, by_epoch=False, begin=100, end=_max_iters)
 ]
 train_cfg = dict(max_iters=_max_iters, val_interval=_max_iters + 1)
 default_hooks = dict(
@@ -35,7 +35,7 @@ _test_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=0,
     persistent_workers=False,
     sampler=dict(ratios=[6, 1, 1]),

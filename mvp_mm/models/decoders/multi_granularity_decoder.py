@@ -15,9 +15,10 @@ from mvp_mm.registry import MODELS
 class DecoderLayer(nn.Module):
     """Self-attention, multi-scale deformable cross-attention, feed-forward net; post-norm."""
 
-    def __init__(self, attention: dict, embed_dims: int, num_heads: int,
-                 feedforward: int) -> None:
+    def __init__(self, attention: dict, embed_dims: int, num_heads: int, feedforward: int,
+                 position_in_content: bool) -> None:
         super().__init__()
+        self.position_in_content = position_in_content
         self.self_attention = nn.MultiheadAttention(embed_dims, num_heads, batch_first=True)
         self.norm1 = nn.LayerNorm(embed_dims)
         self.cross_attention = MODELS.build(attention)
@@ -28,6 +29,8 @@ class DecoderLayer(nn.Module):
 
     def forward(self, queries: Tensor, position: Tensor, boxes: Tensor, state: ImageState,
                 rows: RowsByImage, blocked: Tensor) -> Tensor:
+        if self.position_in_content:
+            queries = queries + position
         keyed = queries + position
         attended = self.self_attention(keyed, keyed, queries, attn_mask=blocked,
                                        need_weights=False)[0]
@@ -52,20 +55,27 @@ class MultiGranularityDecoder(BaseModule):
         num_points: Points P sampled per head and level.
         feedforward: Width of the feed-forward nets.
         attention_type: Registered deformable attention.
+        position_in_content: Add the code of a query's box to its content before every layer. In
+            DETR's decoders only the keys and queries of the attention see it, so that neither
+            what a query tells others nor what it answers knows where it is; "the leftmost" and
+            "the second from the left" are then hardly learned.
     """
 
     def __init__(self, embed_dims: int = 256, num_layers: int = 9, num_heads: int = 8,
                  num_levels: int = 4, num_points: int = 4, feedforward: int = 2048,
-                 attention_type: str = 'DeformableAttention') -> None:
+                 attention_type: str = 'DeformableAttention',
+                 position_in_content: bool = True) -> None:
         super().__init__()
         self.embed_dims = embed_dims
         self.num_heads = num_heads
         attention = dict(type=attention_type, embed_dims=embed_dims, num_heads=num_heads,
                          num_levels=num_levels, num_points=num_points)
         self.layers = nn.ModuleList(
-            DecoderLayer(attention, embed_dims, num_heads, feedforward)
+            DecoderLayer(attention, embed_dims, num_heads, feedforward, position_in_content)
             for _ in range(num_layers))
-        self.position = mlp(2 * embed_dims, embed_dims, embed_dims)
+        # Normed: as large as the content that it is added to, from the first step on.
+        self.position = nn.Sequential(
+            mlp(2 * embed_dims, embed_dims, embed_dims), nn.LayerNorm(embed_dims))
         self.norm = nn.LayerNorm(embed_dims)
 
     def forward(self, queries: Tensor, boxes: Tensor, allowed: Tensor, state: ImageState,
