@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from mvp_mm.registry import TASKS
-from mvp_mm.structures import PerceptionDataSample, RawPrediction, Referral
+from mvp_mm.structures import PerceptionDataSample, RawPrediction
 from mvp_mm.tasks.decoding import decode_candidates, decode_referring
 from mvp_mm.tasks.sentence import SentenceTask
 
@@ -19,14 +19,7 @@ class ReferringSegmentationTask(SentenceTask):
 
     name: ClassVar[str] = 'referring_segmentation'
     default_metric: ClassVar[str] = 'ReferringMetric'
-
-    def check_referral(self, referral: Referral, source: str) -> None:
-        """See :meth:`SentenceTask.check_referral`."""
-        if len(referral.targets) != 1:
-            raise ValueError(
-                f'{source}: sentence {referral.sent_id} of reference {referral.ref_id} means '
-                f'{len(referral.targets)} objects, task {self.name} answers with exactly one; '
-                'use GeneralizedReferringTask')
+    one_target: ClassVar[bool] = True
 
     def decode(self, raw: RawPrediction, sample: PerceptionDataSample) -> None:
         """See :meth:`BaseTask.decode`."""

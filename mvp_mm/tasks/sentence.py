@@ -24,9 +24,13 @@ class SentenceTask(BaseTask):
             evaluation always asks all.
         join_sentences: Ask all sentences of a reference as one expression.
         num_candidates: Number of queries kept in ``pred_candidates``; 0 keeps none.
+
+    Attributes:
+        one_target: Whether an expression must mean exactly one object.
     """
 
     kind: ClassVar[str] = 'sentence'
+    one_target: ClassVar[bool] = False
 
     def __init__(self,
                  *,
@@ -49,12 +53,13 @@ class SentenceTask(BaseTask):
         """Whether training images must have captions."""
         return self.response.needs_captions
 
-    def check_referral(self, referral: Referral, source: str) -> None:
-        """Refuse expressions that the task cannot answer; tasks override it.
-
-        Raises:
-            ValueError: If the expression has a number of targets that the task cannot answer.
-        """
+    def _check_targets(self, referral: Referral, source: str) -> None:
+        """Refuse expressions with a number of targets that the task cannot answer."""
+        if self.one_target and len(referral.targets) != 1:
+            raise ValueError(
+                f'{source}: sentence {referral.sent_id} of reference {referral.ref_id} means '
+                f'{len(referral.targets)} objects, task {self.name} answers with exactly one; '
+                'use GeneralizedReferringTask')
 
     def instruct(self, annotation: ImageAnnotation, rng: np.random.Generator,
                  training: bool) -> list[Request]:
@@ -68,7 +73,7 @@ class SentenceTask(BaseTask):
         existing = existing_names(annotation) if training else []
         requests = []
         for referral in referrals:
-            self.check_referral(referral, annotation.source)
+            self._check_targets(referral, annotation.source)
             response = self.response(annotation, existing, rng) if training else []
             requests.append(self._request(referral, response))
         return requests
