@@ -109,6 +109,10 @@ class InstructionTokenizer:
         return self.tokenizer.decode(
             [int(i) for i in ids], skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
+    def length_of(self, segments: Sequence[Segment]) -> int:
+        """Number of tokens of some segments, the V visual ones of an image included."""
+        return sum(len(self._segment_ids(segment, 'any')) for segment in segments)
+
     def tokenize(self, instruction: Instruction) -> Instruction:
         """Fill in the token fields of an instruction.
 

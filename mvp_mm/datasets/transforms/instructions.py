@@ -10,6 +10,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.dist import get_rank
 from torch.utils.data import get_worker_info
 
+from mvp_mm.datasets.phrase_budget import fit_word_list
 from mvp_mm.registry import TOKENIZERS, TRANSFORMS
 from mvp_mm.structures import Request
 
@@ -84,7 +85,7 @@ class BuildInstructions(BaseTransform):
         needed = np.zeros(len(annotation.labels), dtype=bool)
         requests = []
         for task in part['tasks']:
-            for request in task.instruct(annotation, rng, self.training):
+            for request in self._fitting(task.instruct(annotation, rng, self.training)):
                 request.task = task
                 self.tokenizer.tokenize(request.instruction)
                 needed[request.targets] = True
@@ -93,6 +94,14 @@ class BuildInstructions(BaseTransform):
                 requests.append(request)
         part['objects'] = np.flatnonzero(needed)
         return requests
+
+    def _fitting(self, requests: list[Request]) -> list[Request]:
+        """In training, word lists that are too long are shortened or split."""
+        if not self.training:
+            return requests
+        return [fitting for request in requests for fitting in (
+            fit_word_list(request, self.tokenizer)
+            if request.instruction.kind == 'word' else [request])]
 
 
 @TRANSFORMS.register_module()
