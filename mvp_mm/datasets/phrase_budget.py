@@ -34,7 +34,7 @@ def fit_word_list(request: Request, tokenizer: InstructionTokenizer) -> list[Req
     if total <= tokenizer.max_length:
         return [request]
     places = _phrase_positions(instruction.prompt)
-    separator = tokenizer.length_of(instruction.prompt[places[0] + 1:places[1]]) if len(places) > 1 else 0
+    separator = tokenizer.length_of(_separator(instruction.prompt, places))
     costs = separator + np.array(
         [tokenizer.length_of([instruction.prompt[index]]) for index in places])
     # The last phrase of a list has no separator behind it.
@@ -43,9 +43,9 @@ def fit_word_list(request: Request, tokenizer: InstructionTokenizer) -> list[Req
     needed = costs[wanted].max() if len(wanted) else costs.min()
     if needed > room:
         raise ValueError(
-            f'Task {instruction.task}: prompt, image and response take {total - costs.sum() + separator} '
-            f'tokens of max_length={tokenizer.max_length}, which leaves no room for a phrase of '
-            f'{needed - separator} tokens')
+            f'Task {instruction.task}: prompt, image and response take '
+            f'{total - costs.sum() + separator} tokens of max_length={tokenizer.max_length}, '
+            f'which leaves no room for a phrase of {needed - separator} tokens')
     groups = _deal(wanted, costs, room)
     if len(groups) == 1:
         groups[0] = _fill(groups[0], costs, room)
@@ -55,6 +55,11 @@ def fit_word_list(request: Request, tokenizer: InstructionTokenizer) -> list[Req
 def _phrase_positions(prompt: list[Segment]) -> list[int]:
     """Where the prompt's phrases stand."""
     return [i for i, segment in enumerate(prompt) if segment.kind == SegmentKind.PHRASE]
+
+
+def _separator(prompt: list[Segment], places: list[int]) -> list[Segment]:
+    """What stands between two phrases."""
+    return prompt[places[0] + 1:places[1]] if len(places) > 1 else []
 
 
 def _deal(wanted: np.ndarray, costs: np.ndarray, room: int) -> list[np.ndarray]:
@@ -87,7 +92,7 @@ def _keep(request: Request, phrases: np.ndarray, places: list[int]) -> Request:
     shorter = prompt[:places[0]]
     for number, phrase in enumerate(phrases):
         if number:
-            shorter = shorter + prompt[places[0] + 1:places[1]]
+            shorter = shorter + _separator(prompt, places)
         shorter = [*shorter, prompt[places[phrase]]]
     position = np.full(len(instruction.phrases), -1, dtype=np.int64)
     position[phrases] = np.arange(len(phrases))

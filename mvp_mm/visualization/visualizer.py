@@ -114,7 +114,7 @@ class PerceptionVisualizer(Visualizer):
         masks = truth.get('masks')
         if masks:
             masks = coco_mask.decode([dict(rle) for rle in masks]).transpose(2, 0, 1).astype(bool)
-        return self._draw_objects(image, truth.get('bboxes', np.zeros((0, 4))), masks,
+        return self.draw_objects(image, truth.get('bboxes', np.zeros((0, 4))), masks,
                                   truth.get('labels'), None, phrases)
 
     def _draw_predictions(self, image: np.ndarray, sample: PerceptionDataSample,
@@ -133,7 +133,7 @@ class PerceptionVisualizer(Visualizer):
         if 'pred_instances' in sample:
             found = sample.pred_instances
             found = found[found.scores >= thr]
-            panels.append(('prediction', self._draw_objects(
+            panels.append(('prediction', self.draw_objects(
                 image, found.bboxes, found.get('masks'), found.labels, found.scores, phrases)))
         return panels
 
@@ -156,9 +156,21 @@ class PerceptionVisualizer(Visualizer):
             tags.add(name, anchor_of(mask), color, centred=True)
         return tags.picture()
 
-    def _draw_objects(self, image: np.ndarray, boxes: Any, masks: Any, labels: Any, scores: Any,
+    def draw_objects(self, image: np.ndarray, boxes: Any, masks: Any, labels: Any, scores: Any,
                       phrases: list[str]) -> np.ndarray:
-        """Draw n boxes with names, over their masks, the best score on top."""
+        """Draw n boxes with names, over their masks, the best score on top.
+
+        Args:
+            image: (h, w, 3) uint8 RGB.
+            boxes: (n, 4) xyxy in pixels of the image.
+            masks: (n, h, w) bool, or None.
+            labels: (n,) indices into ``phrases``, or None for zeros.
+            scores: (n,), or None for ground truth.
+            phrases: Names.
+
+        Returns:
+            (H, W, 3) uint8 RGB, at least ``least_side`` long.
+        """
         canvas, factor = enlarge(image, self.least_side)
         boxes = to_numpy(boxes).reshape(-1, 4) * factor
         labels = np.zeros(len(boxes), dtype=int) if labels is None else to_numpy(labels)
