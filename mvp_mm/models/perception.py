@@ -8,6 +8,7 @@ from mmdet.utils import reduce_mean
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mvp_mm.models.heads import TextEmbeddings
 from mvp_mm.models.losses import (
     Denoising,
     DenoisingRows,
@@ -29,6 +30,12 @@ class StuffQueries(nn.Module):
         super().__init__()
         self.content = nn.Parameter(torch.randn(num_queries, embed_dims) * 0.1)
         self.boxes = nn.Parameter(torch.randn(num_queries, 4))
+
+
+def text_mlp(llm_dims: int, embed_dims: int) -> nn.Sequential:
+    """From the LLM's width to the perceiving half's."""
+    return nn.Sequential(
+        nn.Linear(llm_dims, embed_dims), nn.GELU(), nn.Linear(embed_dims, embed_dims))
 
 
 @torch.no_grad()
@@ -71,8 +78,7 @@ class PerceptionHead(BaseModule):
                  criterion: dict) -> None:
         super().__init__()
         width = dict(embed_dims=embed_dims)
-        self.text_mlp = nn.Sequential(
-            nn.Linear(llm_dims, embed_dims), nn.GELU(), nn.Linear(embed_dims, embed_dims))
+        self.text_mlp = text_mlp(llm_dims, embed_dims)
         self.query_generator = MODELS.build(
             {'llm_dims': llm_dims, **width, **query_generator})
         self.num_queries = self.query_generator.num_queries
@@ -80,6 +86,8 @@ class PerceptionHead(BaseModule):
         self.decoder = MODELS.build({**width, **decoder})
         self.similarity_head = MODELS.build(
             {**width, 'prior_queries': self.num_queries, **similarity_head})
+        self.relation_mlp = (
+            text_mlp(llm_dims, embed_dims) if self.similarity_head.relation else None)
         self.box_head = MODELS.build({**width, **box_head})
         self.mask_head = MODELS.build({**width, **mask_head})
         self.denoising: Denoising | None = (
@@ -100,17 +108,16 @@ class PerceptionHead(BaseModule):
             summary: (R, D) states of ``<PER>``.
             targets: Targets of the R instructions.
         """
-        text = self.text_mlp(pooled)
+        text = self._text(pooled, batch)
         rows = RowsByImage(batch.image_index, len(state.memory))
-        queries = self._generate(state, batch, text, summary, rows)
+        queries = self._generate(state, batch, text.content, summary, rows)
         content, boxes, allowed, valid = self._with_stuff(queries, batch)
         noised = None
         if self.denoising is not None:
-            noised = self.denoising(targets, batch, text, content.shape[1])
+            noised = self.denoising(targets, batch, text.content, content.shape[1])
         predictions = self._decode(state, batch, text, content, boxes, allowed, valid, noised)
         count = len(batch.ids)
-        main = self._add_selection(
-            predictions.rows(slice(count)), queries, batch, text)
+        main = self._add_selection(predictions.rows(slice(count)), queries, text)
         geometry = MaskGeometry(state.mask_features, batch.image_index)
         matches = self.matcher(main, targets, batch.is_word, geometry)
         values = self.criterion(main, targets, matches, batch.is_word, geometry)
@@ -122,21 +129,26 @@ class PerceptionHead(BaseModule):
         idle = (self.stuff.content.sum() + self.stuff.boxes.sum()) * 0
         first = next(iter(losses))
         losses[first] = losses[first] + idle
-        losses['text_cosine'] = phrase_likeness(text, batch.phrase_mask)
+        losses['text_cosine'] = phrase_likeness(text.content, text.mask)
         return losses
 
     def predict(self, state: ImageState, batch: InstructionBatch, pooled: Tensor,
                 summary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Last layer's logits (R, Q, K + 1), boxes (R, Q, 4) and mask logits (R, Q, h, w)."""
-        text = self.text_mlp(pooled)
+        text = self._text(pooled, batch)
         rows = RowsByImage(batch.image_index, len(state.memory))
-        queries = self._generate(state, batch, text, summary, rows)
+        queries = self._generate(state, batch, text.content, summary, rows)
         content, boxes, allowed, valid = self._with_stuff(queries, batch)
         states, refined = self.decoder(content, boxes, allowed, state, rows, self.box_head)
-        logits = self.similarity_head(states[-1], text, batch.phrase_mask, batch.is_word)
+        logits = self.similarity_head(states[-1], refined[-1], text)
         embed = rows.pack(self.mask_head(states[-1]))
         masks = rows.unpack(embed @ state.mask_features.flatten(2))
         return logits, refined[-1], masks.view(*masks.shape[:2], *state.mask_features.shape[-2:])
+
+    def _text(self, pooled: Tensor, batch: InstructionBatch) -> TextEmbeddings:
+        relation = None if self.relation_mlp is None else self.relation_mlp(pooled)
+        return TextEmbeddings(
+            self.text_mlp(pooled), relation, batch.phrase_mask, batch.is_word)
 
     def _generate(self, state: ImageState, batch: InstructionBatch, text: Tensor,
                   summary: Tensor, rows: RowsByImage) -> QuerySet:
@@ -162,31 +174,30 @@ class PerceptionHead(BaseModule):
         itself = torch.eye(content.shape[1], dtype=torch.bool, device=content.device)
         return content, boxes, valid[:, None, :] | itself, valid
 
-    def _decode(self, state: ImageState, batch: InstructionBatch, text: Tensor, content: Tensor,
-                boxes: Tensor, allowed: Tensor, valid: Tensor,
+    def _decode(self, state: ImageState, batch: InstructionBatch, text: TextEmbeddings,
+                content: Tensor, boxes: Tensor, allowed: Tensor, valid: Tensor,
                 noised: DenoisingRows | None) -> Predictions:
         """Decode the instructions and, behind them, the denoising rows."""
-        image_index, phrase_mask, is_word = batch.image_index, batch.phrase_mask, batch.is_word
+        image_index = batch.image_index
         if noised is not None:
             content = torch.cat([content, noised.content])
             boxes = torch.cat([boxes, noised.boxes])
             allowed = torch.cat([allowed, noised.allowed])
             valid = torch.cat([valid, noised.valid])
-            text, image_index, phrase_mask, is_word = (
-                torch.cat([x, x[noised.source]])
-                for x in (text, image_index, phrase_mask, is_word))
+            image_index = torch.cat([image_index, image_index[noised.source]])
+            text = text.with_copies(noised.source)
         rows = RowsByImage(image_index, len(state.memory))
         states, refined = self.decoder(content, boxes, allowed, state, rows, self.box_head)
-        logits = self.similarity_head(states, text, phrase_mask, is_word)
+        logits = self.similarity_head(states, refined, text)
         return Predictions(logits, refined, self.mask_head(states),
                            valid.expand(len(states), -1, -1), self.num_queries)
 
     def _add_selection(self, predictions: Predictions, queries: QuerySet,
-                       batch: InstructionBatch, text: Tensor) -> Predictions:
+                       text: TextEmbeddings) -> Predictions:
         """Put the selected features in front, as one more supervised set."""
         if queries.selected is None:
             return predictions
-        logits = self.similarity_head(queries.selected, text, batch.phrase_mask, batch.is_word)
+        logits = self.similarity_head(queries.selected, queries.selected_boxes, text)
         missing = predictions.boxes.shape[2] - self.num_queries
         pad = (0, 0, 0, missing)
         taking_part = predictions.valid[0, :, :self.num_queries]

@@ -4,27 +4,38 @@ import math
 import pytest
 import torch
 
-from mvp_mm.models.heads import BoxHead, MaskHead, SimilarityHead
+from mvp_mm.models.heads import BoxHead, MaskHead, SimilarityHead, TextEmbeddings
+from mvp_mm.models.position import sine_embedding
 from tests.test_models.parts import WIDTH, random_boxes
 
 LOWEST = torch.finfo(torch.float32).min
 
 
-@pytest.fixture
-def head():
-    return SimilarityHead(WIDTH, init_scale=14.0, prior_queries=10)
+@pytest.fixture(params=[True, False], ids=['relation', 'plain'])
+def head(request):
+    return SimilarityHead(WIDTH, init_scale=14.0, prior_queries=10, relation=request.param)
 
 
 @pytest.fixture
 def inputs():
     """Two sets of a word row with 2 of 3 phrases, a full word row and a sentence row."""
     mask = torch.tensor([[True, True, False], [True, True, True], [True, False, False]])
-    return (torch.randn(2, 3, 4, WIDTH), torch.randn(3, 3, WIDTH), mask,
-            torch.tensor([True, True, False]))
+    text = TextEmbeddings(torch.randn(3, 3, WIDTH), torch.randn(3, 3, WIDTH), mask,
+                          torch.tensor([True, True, False]))
+    return torch.randn(2, 3, 4, WIDTH), random_boxes(2, 3, 4), text
 
 
-def test_similarity_is_a_scaled_cosine(head, inputs):
-    queries, text, mask, is_word = inputs
+def relation_by_hand(head, query, box, phrase):
+    """Half the scale times the cosine of a relation and a visual embedding told its box."""
+    if head.relation is None:
+        return 0.0
+    code = head.relation.position(sine_embedding(box, WIDTH // 2))
+    return 7.0 * torch.cosine_similarity(head.relation.visual(query + code), phrase, dim=0)
+
+
+def test_similarity_is_a_sum_of_scaled_cosines(head, inputs):
+    queries, boxes, text = inputs
+    mask, is_word = text.mask, text.is_word
     logits = head(*inputs)
     assert logits.shape == (2, 3, 4, 4)
     for s in range(2):
@@ -34,9 +45,11 @@ def test_similarity_is_a_scaled_cosine(head, inputs):
                 for k in range(3):
                     if not mask[r, k]:
                         continue
-                    expected = 14.0 * torch.cosine_similarity(visual, text[r, k], dim=0)
+                    expected = 14.0 * torch.cosine_similarity(
+                        visual, text.content[r, k], dim=0)
                     if not is_word[r]:
-                        expected = expected - math.log(9.0)
+                        expected = expected - math.log(9.0) + relation_by_hand(
+                            head, queries[s, r, q], boxes[s, r, q], text.relation[r, k])
                     torch.testing.assert_close(logits[s, r, q, k], expected, atol=1e-4, rtol=1e-4)
                 if is_word[r]:
                     none = 14.0 * torch.cosine_similarity(visual, head.no_object, dim=0)
@@ -44,18 +57,53 @@ def test_similarity_is_a_scaled_cosine(head, inputs):
 
 
 def test_masked_phrases_never_reach_a_softmax(head, inputs):
-    queries, text, mask, is_word = inputs
+    queries, boxes, text = inputs
     prob = head(*inputs).softmax(-1)
     assert (prob[:, 0, :, 2] == 0).all()
-    alone = head(queries[:, :1], text[:1, :2], mask[:1, :2], is_word[:1]).softmax(-1)
+    shorter = TextEmbeddings(text.content[:1, :2], text.relation[:1, :2], text.mask[:1, :2],
+                             text.is_word[:1])
+    alone = head(queries[:, :1], boxes[:, :1], shorter).softmax(-1)
     torch.testing.assert_close(prob[:, :1, :, [0, 1, 3]], alone)
 
 
 def test_masked_phrases_get_no_gradient(head, inputs):
-    queries, text, mask, is_word = inputs
-    text.requires_grad_(True)
-    head(queries, text, mask, is_word)[:, :2].log_softmax(-1)[..., 0].sum().backward()
-    assert (text.grad[0, 2] == 0).all() and (text.grad[0, :2].abs().sum(-1) > 0).all()
+    queries, boxes, text = inputs
+    text.content.requires_grad_(True)
+    head(queries, boxes, text)[:, :2].log_softmax(-1)[..., 0].sum().backward()
+    grad = text.content.grad
+    assert (grad[0, 2] == 0).all() and (grad[0, :2].abs().sum(-1) > 0).all()
+
+
+def test_word_lists_do_not_train_the_relation(inputs):
+    head = SimilarityHead(WIDTH)
+    queries, boxes, text = inputs
+    text.relation.requires_grad_(True)
+    head(queries, boxes, text)[:, :2, :, :2].sum().backward()
+    assert (text.relation.grad == 0).all()
+    assert all((p.grad == 0).all() for p in head.relation.parameters())
+
+
+def test_similarity_moves_no_box(inputs):
+    queries, boxes, text = inputs
+    boxes.requires_grad_(True)
+    queries.requires_grad_(True)
+    SimilarityHead(WIDTH)(queries, boxes, text)[:, 2, :, 0].sum().backward()
+    assert boxes.grad is None and queries.grad.abs().sum() > 0
+
+
+def test_a_sentence_tells_equal_queries_apart_by_their_boxes(inputs):
+    queries, boxes, text = inputs
+    same = queries[:, :, :1].expand_as(queries)
+    logits = SimilarityHead(WIDTH)(same, boxes, text)
+    assert logits[:, 2, :, 0].std(-1).min() > 1e-3
+    torch.testing.assert_close(logits[:, :2], logits[:, :2, :1].expand(-1, -1, 4, -1))
+
+
+def test_copied_rows_stand_behind_the_others(inputs):
+    text = inputs[2].with_copies(torch.tensor([1, 1]))
+    assert text.mask.tolist()[3:] == [[True] * 3] * 2 and text.is_word.shape == (5,)
+    assert torch.equal(text.content[4], text.content[1])
+    assert torch.equal(text.relation[3], text.relation[1])
 
 
 def test_sentence_rows_have_no_object_column_at_the_lowest_float(head, inputs):
@@ -75,9 +123,10 @@ def test_the_scale_is_bounded(head):
     assert head.scale.item() == 100.0
 
 
-def test_the_length_of_queries_and_text_does_not_matter(head, inputs):
-    queries, text, mask, is_word = inputs
-    torch.testing.assert_close(head(queries, text * 7, mask, is_word), head(*inputs))
+def test_the_length_of_text_does_not_matter(head, inputs):
+    queries, boxes, text = inputs
+    longer = TextEmbeddings(text.content * 7, text.relation * 3, text.mask, text.is_word)
+    torch.testing.assert_close(head(queries, boxes, longer), head(*inputs))
 
 
 def test_boxes_start_at_their_references():

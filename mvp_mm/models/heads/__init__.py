@@ -1,4 +1,10 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-from mvp_mm.models.heads.perception_heads import BoxHead, MaskHead, SimilarityHead, mlp
+from mvp_mm.models.heads.perception_heads import (
+    BoxHead,
+    MaskHead,
+    SimilarityHead,
+    TextEmbeddings,
+    mlp,
+)
 
-__all__ = ['BoxHead', 'MaskHead', 'SimilarityHead', 'mlp']
+__all__ = ['BoxHead', 'MaskHead', 'SimilarityHead', 'TextEmbeddings', 'mlp']

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mvp_mm.models.position import inverse_sigmoid
+from mvp_mm.models.position import inverse_sigmoid, sine_embedding
 from mvp_mm.registry import MODELS
 
 
@@ -21,28 +22,58 @@ def mlp(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+@dataclass
+class TextEmbeddings:
+    """The phrases of R instructions as the similarity head compares them.
+
+    Attributes:
+        content: (R, K, C), what a phrase names.
+        relation: (R, K, C), which one of those a sentence means; None for a head without it.
+        mask: (R, K) bool, False where a row has fewer phrases.
+        is_word: (R,) bool, rows that are word lists.
+    """
+
+    content: Tensor
+    relation: Tensor | None
+    mask: Tensor
+    is_word: Tensor
+
+    def with_copies(self, source: Tensor) -> TextEmbeddings:
+        """The same with rows ``source`` (W,) appended once more."""
+        return TextEmbeddings(*(
+            None if x is None else torch.cat([x, x[source]])
+            for x in (self.content, self.relation, self.mask, self.is_word)))
+
+
 @MODELS.register_module()
 class SimilarityHead(BaseModule):
-    """Scores visual embeddings against text embeddings: a scaled cosine.
+    """Scores visual embeddings against text embeddings: scaled cosines.
 
     Word lists get one more column, a learned "no object"; sentences a learned bias that starts
-    at the log-odds of one target among the queries.
+    at the log-odds of one target among the queries. For sentences the similarity is the sum of
+    two cosines: the one that word lists have too, and one of a relation embedding with a visual
+    embedding that is told the query's box. In one cosine the two work against each other: names
+    are learned first and whatever else is in the embedding, such as its place, lowers their
+    cosine, until neither side tells left from right and none has a gradient to begin.
 
     Args:
         embed_dims: Width C.
-        init_scale: Initial factor on the cosine.
+        init_scale: Initial factor on the cosine; half of it on the relation's.
         prior_queries: Number of queries that the sentence bias starts from.
+        relation: Whether sentences have the second cosine; without it, the paper's head.
     """
 
     max_scale = 100.0
 
     def __init__(self, embed_dims: int = 256, init_scale: float = 14.0,
-                 prior_queries: int = 100) -> None:
+                 prior_queries: int = 100, relation: bool = True) -> None:
         super().__init__()
         self.visual = mlp(embed_dims, embed_dims, embed_dims)
         self.no_object = nn.Parameter(torch.randn(embed_dims))
         self.log_scale = nn.Parameter(torch.tensor(math.log(init_scale)))
         self.sentence_bias = nn.Parameter(torch.tensor(-math.log(prior_queries - 1.0)))
+        self.relation: RelationSimilarity | None = (
+            RelationSimilarity(embed_dims, init_scale / 2) if relation else None)
 
     @property
     def scale(self) -> Tensor:
@@ -52,26 +83,48 @@ class SimilarityHead(BaseModule):
         """Unit embeddings (…, C) of visual features (…, C)."""
         return F.normalize(self.visual(features), dim=-1)
 
-    def forward(self, queries: Tensor, text: Tensor, phrase_mask: Tensor,
-                is_word: Tensor) -> Tensor:
+    def forward(self, queries: Tensor, boxes: Tensor, text: TextEmbeddings) -> Tensor:
         """Similarities of queries and phrases.
 
         Args:
             queries: (…, R, Q, C).
-            text: (R, K, C) text embeddings.
-            phrase_mask: (R, K) bool.
-            is_word: (R,) bool.
+            boxes: (…, R, Q, 4) their boxes cxcywh in [0, 1]; they get no gradient.
+            text: The phrases of R rows.
 
         Returns:
             (…, R, Q, K + 1) logits, the last column being "no object". Masked phrases, and
             "no object" in sentence rows, hold the lowest float; in sentence rows the bias is in.
         """
-        columns = torch.cat([text, self.no_object.expand(len(text), 1, -1)], 1)
+        columns = torch.cat(
+            [text.content, self.no_object.expand(len(text.content), 1, -1)], 1)
         columns = F.normalize(columns, dim=-1)
         logits = self.scale * self.embed(queries) @ columns.transpose(-1, -2)
-        logits = logits + torch.where(is_word, 0.0, self.sentence_bias)[:, None, None]
-        valid = torch.cat([phrase_mask, is_word[:, None]], 1)
+        logits = logits + torch.where(text.is_word, 0.0, self.sentence_bias)[:, None, None]
+        if self.relation is not None:
+            related = self.relation(queries, boxes.detach(), text.relation)
+            related = related * ~text.is_word[:, None, None]
+            logits = logits + F.pad(related, (0, 1))
+        valid = torch.cat([text.mask, text.is_word[:, None]], 1)
         return logits.masked_fill(~valid[:, None], torch.finfo(logits.dtype).min)
+
+
+class RelationSimilarity(nn.Module):
+    """Scaled cosine of relation embeddings with queries that know where they are."""
+
+    def __init__(self, embed_dims: int, init_scale: float) -> None:
+        super().__init__()
+        # Normed, as the states of the queries are.
+        self.position = nn.Sequential(
+            mlp(2 * embed_dims, embed_dims, embed_dims), nn.LayerNorm(embed_dims))
+        self.visual = mlp(embed_dims, embed_dims, embed_dims)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(init_scale)))
+
+    def forward(self, queries: Tensor, boxes: Tensor, relation: Tensor) -> Tensor:
+        """(…, R, Q, K) from queries (…, R, Q, C), boxes (…, R, Q, 4), relation (R, K, C)."""
+        code = sine_embedding(boxes, queries.shape[-1] // 2).to(queries.dtype)
+        located = F.normalize(self.visual(queries + self.position(code)), dim=-1)
+        scale = self.log_scale.exp().clamp(max=SimilarityHead.max_scale)
+        return scale * located @ F.normalize(relation, dim=-1).transpose(-1, -2)
 
 
 @MODELS.register_module()
