@@ -10,21 +10,23 @@ from mvp_mm.datasets.instruction_tokenizer import InstructionTokenizer
 from mvp_mm.structures import Request, Segment, SegmentKind
 
 
-def fit_word_list(request: Request, tokenizer: InstructionTokenizer) -> list[Request]:
-    """Shorten or split the word list of a training request until its tokens fit.
+def fit_word_list(request: Request, tokenizer: InstructionTokenizer,
+                  drop_absent: bool = True) -> list[Request]:
+    """Shorten or split a word list until its tokens fit.
 
-    Phrases without a target go first, from the end of the list, which is in random order. If the
-    phrases with targets are too many by themselves, they are dealt to several requests, each with
-    the targets of its own phrases: every list is still true, for an answer is asked only about
-    the names that it holds.
+    Phrases without a target go first, from the end of the list, which is in random order in
+    training. If the phrases that must stay are too many by themselves, they are dealt to several
+    requests, each with the targets of its own phrases: every list is still true, for an answer
+    is asked only about the names that it holds.
 
     Args:
         request: A request of kind ``'word'``; it is not changed.
         tokenizer: Counts tokens and knows the limit.
+        drop_absent: Whether phrases without a target may go, as in training; in evaluation every
+            phrase must be asked.
 
     Returns:
-        The request itself where it fits, else one or more shorter ones that hold every target
-        exactly once.
+        The request itself where it fits, else shorter ones that hold every target exactly once.
 
     Raises:
         ValueError: If a single phrase does not fit beside prompt, image and response.
@@ -39,7 +41,7 @@ def fit_word_list(request: Request, tokenizer: InstructionTokenizer) -> list[Req
         [tokenizer.length_of([instruction.prompt[index]]) for index in places])
     # The last phrase of a list has no separator behind it.
     room = tokenizer.max_length - total + int(costs.sum())
-    wanted = np.unique(request.labels)
+    wanted = np.unique(request.labels) if drop_absent else np.arange(len(costs))
     needed = costs[wanted].max() if len(wanted) else costs.min()
     if needed > room:
         raise ValueError(
@@ -47,7 +49,7 @@ def fit_word_list(request: Request, tokenizer: InstructionTokenizer) -> list[Req
             f'{total - costs.sum() + separator} tokens of max_length={tokenizer.max_length}, '
             f'which leaves no room for a phrase of {needed - separator} tokens')
     groups = _deal(wanted, costs, room)
-    if len(groups) == 1:
+    if drop_absent and len(groups) == 1:
         groups[0] = _fill(groups[0], costs, room)
     return [_keep(request, group, places) for group in groups]
 
@@ -63,7 +65,7 @@ def _separator(prompt: list[Segment], places: list[int]) -> list[Segment]:
 
 
 def _deal(wanted: np.ndarray, costs: np.ndarray, room: int) -> list[np.ndarray]:
-    """Phrases with targets, in order, in as many groups as their tokens need."""
+    """The phrases that must stay, in order, in as many groups as their tokens need."""
     groups: list[list[int]] = [[]]
     used = 0
     for phrase in wanted.tolist():

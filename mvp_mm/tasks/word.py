@@ -44,11 +44,16 @@ class WordTask(BaseTask):
         num_negatives: Range ``(lo, hi)``, both ends included, of the number of absent classes
             mixed in; None takes the whole vocabulary.
         stuff_names: Names that :meth:`ask` takes as stuff; any other word is a thing.
+
+    Attributes:
+        names_stand_alone: Whether the answer to one name does not depend on the others, so that
+            a vocabulary beyond the LLM's context may be asked in pieces.
     """
 
     kind: ClassVar[str] = 'word'
     use_stuff_queries: ClassVar[bool] = False
     things_only: ClassVar[bool] = False
+    names_stand_alone: ClassVar[bool] = False
 
     def __init__(self,
                  *,

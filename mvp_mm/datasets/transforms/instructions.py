@@ -85,7 +85,8 @@ class BuildInstructions(BaseTransform):
         needed = np.zeros(len(annotation.labels), dtype=bool)
         requests = []
         for task in part['tasks']:
-            for request in self._fitting(task.instruct(annotation, rng, self.training)):
+            for request in self._fitting(
+                    task, task.instruct(annotation, rng, self.training)):
                 request.task = task
                 self.tokenizer.tokenize(request.instruction)
                 needed[request.targets] = True
@@ -95,13 +96,16 @@ class BuildInstructions(BaseTransform):
         part['objects'] = np.flatnonzero(needed)
         return requests
 
-    def _fitting(self, requests: list[Request]) -> list[Request]:
-        """In training, word lists that are too long are shortened or split."""
-        if not self.training:
+    def _fitting(self, task: Any, requests: list[Request]) -> list[Request]:
+        """The requests, with word lists that are too long shortened or split where that is right.
+
+        In evaluation a list is split only where the task answers every name by itself; another
+        is refused by the tokenizer.
+        """
+        if task.kind != 'word' or not (self.training or task.names_stand_alone):
             return requests
-        return [fitting for request in requests for fitting in (
-            fit_word_list(request, self.tokenizer)
-            if request.instruction.kind == 'word' else [request])]
+        return [fitting for request in requests
+                for fitting in fit_word_list(request, self.tokenizer, drop_absent=self.training)]
 
 
 @TRANSFORMS.register_module()
