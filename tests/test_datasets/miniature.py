@@ -105,9 +105,9 @@ def write_lvis(root: Path, split: str, images: list[dict]) -> None:
                     coco_url=f'http://images.cocodataset.org/{split}2017/{image["file_name"]}',
                     date_captured='', neg_category_ids=[3, 5], not_exhaustive_category_ids=[2])
                for image in images]
+    names = ('person', 'dog', 'bat_(animal)', 'sky', 'trash_can')
     categories = [dict(id=k, name=name, frequency='f', synonyms=[name], synset='', image_count=1,
-                       instance_count=1, **{'def': ''})
-                  for k, name in enumerate(('person', 'dog', 'bat_(animal)', 'sky', 'trash_can'), 1)]
+                       instance_count=1, **{'def': ''}) for k, name in enumerate(names, 1)]
     annotations = [{k: v for k, v in a.items() if k != 'iscrowd'}
                    for image in images for a in objects([1, 1, 2], image['id'],
                                                         first=10 * image['id'])]
@@ -215,9 +215,10 @@ def write_goldg(root: Path) -> None:
 
 def write_cc3m(root: Path) -> None:
     picture(root / 'images/00000/000000012.jpg')
-    write_json(root / 'chat.json', [dict(id='000000012', image='00000/000000012.jpg', conversations=[
-        {'from': 'human', 'value': 'Give a brief description of the image.\n<image>'},
-        {'from': 'gpt', 'value': 'a dog runs along the beach'}])])
+    turns = [{'from': 'human', 'value': 'Give a brief description of the image.\n<image>'},
+             {'from': 'gpt', 'value': 'a dog runs along the beach'}]
+    write_json(root / 'chat.json', [
+        dict(id='000000012', image='00000/000000012.jpg', conversations=turns)])
 
 
 def add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
