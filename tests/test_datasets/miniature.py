@@ -6,6 +6,7 @@ works on it when its ``data_root`` alone is changed.
 """
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import pickle
@@ -334,3 +335,11 @@ def entries() -> dict[str, dict]:
 def moved(cfg: dict, root: Path) -> dict:
     """The config with another ``data_root``, and nothing else changed."""
     return dict(cfg, data_root=str(root / Path(cfg['data_root']).relative_to('data')))
+
+
+def load_tool(name: str) -> Any:
+    """A command of tools/ as a module."""
+    spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / 'tools' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
