@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
@@ -54,7 +54,7 @@ def tidy_name(name: str) -> str:
 
 def last_parts(file_name: str, number: int) -> str:
     """The last parts of a path: ``images/v1/patch8/a.jpg`` with 2 → ``patch8/a.jpg``."""
-    return '/'.join(PurePosixPath(file_name).parts[-number:])
+    return '/'.join(file_name.split('/')[-number:])
 
 
 @DATASETS.register_module()

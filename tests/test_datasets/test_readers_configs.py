@@ -43,10 +43,14 @@ def root(tmp_path_factory):
 
 def steps(root: Path, name: str, training: bool) -> list[dict]:
     """The usual pipeline, with the loaders that tars and semantic maps ask for."""
-    swaps = {'LoadImageFromFile': 'LoadImageFromTar'} if 'tars' in name else {
-        'LoadPerceptionAnnotations': 'LoadSemanticMap'} if ENTRIES[name].get('vocabulary') else {}
-    return [dict(step, type=swaps.get(step['type'], step['type']))
-            for step in pipeline(root, training)]
+    def loader(kind: str) -> str:
+        if 'tars' in name and kind.startswith('LoadImage'):
+            return 'LoadImageFromTar'
+        if 'vocabulary' in ENTRIES[name] and kind == 'LoadPerceptionAnnotations':
+            return 'LoadSemanticMap'
+        return kind
+
+    return [dict(step, type=loader(step['type'])) for step in pipeline(root, training)]
 
 
 def test_every_entry_has_a_known_count():
