@@ -11,6 +11,7 @@ import numpy as np
 from mvp_mm.datasets.base import PerceptionDataset
 from mvp_mm.datasets.coco_records import CocoRecords, xywh_to_xyxy
 from mvp_mm.datasets.files import require
+from mvp_mm.datasets.vocabularies import get_name_style
 from mvp_mm.registry import DATASETS
 
 _COCO_SUFFIXES = ('-merged', '-other', '-stuff')
@@ -34,13 +35,17 @@ class CocoPanopticDataset(PerceptionDataset):
     Args:
         *args: See :class:`PerceptionDataset`; ``data_prefix`` has ``img`` and ``seg``.
         strip: Endings removed from class names, which say nothing to a reader.
+        name_style: How class names are written (see :func:`get_name_style`): None as in the file,
+            ``'first_synonym'`` for ADE20K.
         **kwargs: See :class:`PerceptionDataset`.
     """
 
     required_prefixes = ('img', 'seg')
 
-    def __init__(self, *args: Any, strip: Sequence[str] = _COCO_SUFFIXES, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, strip: Sequence[str] = _COCO_SUFFIXES,
+                 name_style: str | None = None, **kwargs: Any) -> None:
         self.strip = tuple(strip)
+        self.write_name = get_name_style(name_style)
         super().__init__(*args, **kwargs)
 
     def load_items(self) -> list[dict[str, Any]]:
@@ -49,8 +54,8 @@ class CocoPanopticDataset(PerceptionDataset):
             self.ann_file,
             annotation_keys=('image_id', 'file_name', 'segments_info'),
             category_keys=('id', 'name', 'isthing'))
-        self.set_classes([strip_suffixes(c['name'], self.strip) for c in records.categories],
-                         [c['isthing'] for c in records.categories])
+        names = [self.write_name(strip_suffixes(c['name'], self.strip)) for c in records.categories]
+        self.set_classes(names, [c['isthing'] for c in records.categories])
         return [
             self._item(records, image, annotation) for image_id, image in records.images.items()
             for annotation in records.annotations.get(image_id, ())

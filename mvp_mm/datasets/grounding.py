@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 
 from mvp_mm.datasets.base import PerceptionDataset
 from mvp_mm.datasets.coco_records import CocoRecords, Record
@@ -22,6 +24,11 @@ class GroundingDataset(PerceptionDataset):
     A box's phrase is the text of its ``tokens_positive`` spans, in lower case; boxes with the
     same phrase are its targets. The vocabulary, from which a task may draw negatives, holds the
     dataset's most frequent phrases; objects have no class.
+
+    Images whose ``data_source`` is ``coco`` (``final_mixed_train.json`` mixes COCO 2014 with Visual
+    Genome) lie in ``data_prefix['coco']``; without this key they are left out and their number is
+    logged, which is what ``final_mixed_train_no_coco.json`` amounts to. Boxes that no phrase names
+    (empty ``tokens_positive``) are left out and counted too.
 
     Args:
         *args: See :class:`PerceptionDataset`.
@@ -40,21 +47,40 @@ class GroundingDataset(PerceptionDataset):
         usable = records.usable()
         frequency: Counter[str] = Counter()
         items = []
+        nameless = 0
         for image_id, image in records.images.items():
             require(image, ('caption',), self.ann_file, 'image')
+            if self._folder(image) is None:
+                continue
+            named = [record for record in usable[image_id] if record['tokens_positive']]
+            nameless += len(usable[image_id]) - len(named)
             spans: dict[str, list[int]] = {}
-            for index, record in enumerate(usable[image_id]):
+            for index, record in enumerate(named):
                 spans.setdefault(self._phrase(record, image), []).append(index)
             frequency.update(spans.keys())
-            items.append(self._item(records, image, usable[image_id], spans))
+            items.append(self._item(records, image, named, spans))
+        self._log_left_out(len(records.images) - len(items), nameless)
         phrases = [phrase for phrase, _ in frequency.most_common(self.vocabulary_size)]
         self.set_classes(phrases, [True] * len(phrases))
         return items
 
+    def _folder(self, image: Record) -> str | None:
+        """The folder of an image, None where it is not given."""
+        source = 'coco' if image.get('data_source') == 'coco' else 'img'
+        return self.data_prefix.get(source)
+
+    def _log_left_out(self, images: int, boxes: int) -> None:
+        if images:
+            print_log(f'{Path(self.ann_file).name}: {images} images of COCO left out, for which '
+                      "data_prefix has no 'coco'", logger='current')
+        if boxes:
+            print_log(f'{Path(self.ann_file).name}: {boxes} boxes without a phrase left out',
+                      logger='current')
+
     def _phrase(self, record: Record, image: Record) -> str:
         caption = image['caption']
         spans = record['tokens_positive']
-        if not spans or any(not 0 <= start < end <= len(caption) for start, end in spans):
+        if any(not 0 <= start < end <= len(caption) for start, end in spans):
             raise ValueError(f'{self.ann_file}: annotation {record.get("id")} has spans {spans} '
                              f'outside the caption of image {image["id"]}')
         text = ' '.join(caption[start:end].strip(_EDGES) for start, end in sorted(spans))
@@ -71,7 +97,7 @@ class GroundingDataset(PerceptionDataset):
             labels=np.full(len(annotations), -1, dtype=np.int64),
             crowd=np.array([bool(r.get('iscrowd', 0)) for r in annotations], dtype=bool))
         return dict(
-            records.base_item(image, self.data_prefix['img']),
+            records.base_item(image, self._folder(image)),
             **fields,
             captions=[image['caption']],
             caption_spans=list(spans.items()))

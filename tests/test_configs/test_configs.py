@@ -160,7 +160,7 @@ def test_the_mix_is_the_papers(full):
     for ratio, dataset in zip(ratios, datasets, strict=True):
         share[dataset.type] = share.get(dataset.type, 0) + ratio / sum(ratios)
     assert share == pytest.approx(dict(
-        CocoPanopticDataset=0.333, RefCocoDataset=0.333, BoxDetectionDataset=0.167,
+        CocoPanopticDataset=0.333, RefCocoDataset=0.333, Objects365Dataset=0.167,
         GroundingDataset=0.167), abs=1e-3)
 
 

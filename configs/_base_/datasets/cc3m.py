@@ -5,3 +5,11 @@ _cc3m = dict(
     ann_file='chat.json',
     data_prefix=dict(img='images'),
     tasks=[dict(type='CaptionTask')])
+# The same pairs in WebDataset tars; the index is made by tools/data/index_tars.py. Its pipeline
+# reads images with LoadImageFromTar.
+_cc3m_tars = dict(
+    type='TarCaptionDataset',
+    data_root='data/cc3m_tars',
+    ann_file='index.jsonl',
+    data_prefix=dict(img=''),
+    tasks=[dict(type='CaptionTask')])

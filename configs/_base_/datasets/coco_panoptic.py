@@ -17,3 +17,8 @@ _coco_panoptic_val = dict(
     data_prefix=dict(img='val2017', seg='annotations/panoptic_val2017'),
     test_mode=True,
     tasks=[dict(type='PanopticTask')])
+_coco_panoptic_evaluator = [
+    dict(type='PanopticQualityMetric'),
+    dict(type='SemanticIoUMetric'),
+    dict(type='CocoAPMetric')
+]

@@ -1,15 +1,26 @@
 # GoldG: GQA/VG ("mixed") and Flickr30k with phrases grounded in captions, MDETR-style JSON.
+_goldg = dict(
+    type='GroundingDataset',
+    data_root='data/goldg',
+    tasks=[dict(type='PhraseGroundingTask', max_negatives=80)])
+# final_mixed_train.json has COCO's images too: add coco='coco/train2014' to its prefixes to use
+# them; without it they are left out.
 _goldg_train = [
     dict(
-        type='GroundingDataset',
-        data_root='data/goldg',
-        ann_file='annotations/final_mixed_train.json',
-        data_prefix=dict(img='gqa/images'),
-        tasks=[dict(type='PhraseGroundingTask', max_negatives=80)]),
+        _goldg,
+        ann_file='annotations/final_mixed_train_no_coco.json',
+        data_prefix=dict(img='gqa/images')),
     dict(
-        type='GroundingDataset',
-        data_root='data/goldg',
+        _goldg,
         ann_file='annotations/final_flickr_separateGT_train.json',
-        data_prefix=dict(img='flickr30k/images'),
-        tasks=[dict(type='PhraseGroundingTask', max_negatives=80)])
+        data_prefix=dict(img='flickr30k/images'))
 ]
+# The caption's phrases are the question, and no caption is generated before the answer.
+_flickr_val = dict(
+    type='GroundingDataset',
+    data_root='data/goldg',
+    ann_file='annotations/final_flickr_separateGT_val.json',
+    data_prefix=dict(img='flickr30k/images'),
+    test_mode=True,
+    tasks=[dict(type='PhraseGroundingTask')])
+_goldg_evaluator = [dict(type='GroundingRecallMetric')]

@@ -1,0 +1,146 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Checks of one image's files, which run in worker processes."""
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFile
+from pycocotools import mask as coco_mask
+
+from mvp_mm.datasets.checks.report import Fault
+from mvp_mm.datasets.semantic_map import read_label_map
+from mvp_mm.datasets.tar_images import read_tar_bytes
+from mvp_mm.datasets.transforms.masks import read_segment_map, to_rle
+
+_ORIENTATION = 0x0112
+
+
+@dataclass
+class ImageJob:
+    """One image and what belongs to it.
+
+    Attributes:
+        path: The image.
+        where: Its name in messages.
+        size: Annotated (h, w), None where the annotation does not tell.
+        tar: Keys of a tar member (see :func:`read_tar_bytes`), None for a plain file.
+        masks: Pairs of a record's name and its segmentation.
+        panoptic: Path of a panoptic map and the ids that its JSON names.
+        semantic: Path of a map of class values and the values that it may hold.
+    """
+
+    path: str
+    where: str
+    size: tuple[int, int] | None = None
+    tar: dict[str, Any] | None = None
+    masks: Sequence[tuple[str, Any]] = ()
+    panoptic: tuple[str, list[int]] | None = None
+    semantic: tuple[str, list[int]] | None = None
+
+
+@dataclass
+class JobResult:
+    """Faults and notes of a job."""
+
+    faults: list[Fault] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+
+
+def run_job(job: ImageJob) -> JobResult:
+    """Check an image, its masks and its maps."""
+    result = JobResult()
+    size = _check_image(job, result)
+    if size is not None and job.size is not None and size != tuple(job.size):
+        result.faults.append(Fault('image size', job.where,
+                                   f'{job.path} is {size} (h, w), annotated as {job.size}'))
+    size = tuple(job.size) if job.size is not None else size
+    if size is not None:
+        for name, segmentation in job.masks:
+            _check_mask(name, segmentation, size, result)
+    if job.panoptic is not None:
+        _check_panoptic(job, size, result)
+    if job.semantic is not None:
+        _check_semantic(job, size, result)
+    return result
+
+
+def _check_image(job: ImageJob, result: JobResult) -> tuple[int, int] | None:
+    """The size (h, w) at which the image is read, None where it is not."""
+    if job.tar is None and not Path(job.path).is_file():
+        result.faults.append(Fault('missing image', job.where, f'{job.path} does not exist'))
+        return None
+    # A file cut off at its end must not pass for a whole one.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        source = job.path if job.tar is None else io.BytesIO(read_tar_bytes(job.tar))
+        with Image.open(source) as image:
+            image.load()
+            mode, (width, height) = image.mode, image.size
+            turned = image.getexif().get(_ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        result.faults.append(Fault('broken image', job.where, f'{job.path}: {error}'))
+        return None
+    if mode != 'RGB':
+        result.notes[f'images of mode {mode}'] += 1
+    if turned != 1:
+        result.notes['images that an EXIF tag turns'] += 1
+    return (width, height) if turned in (5, 6, 7, 8) else (height, width)
+
+
+def _check_mask(name: str, segmentation: Any, size: tuple[int, int], result: JobResult) -> None:
+    try:
+        counts = segmentation.get('counts') if isinstance(segmentation, dict) else None
+        if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
+            raise ValueError(f'{name}: the runs cover {sum(counts)} pixels, the image has '
+                             f'{size[0] * size[1]}')
+        area = int(coco_mask.area(to_rle(segmentation, *size, name)))
+    except (ValueError, TypeError, KeyError) as error:
+        result.faults.append(Fault('broken mask', name, str(error)))
+        return
+    if not area:
+        result.faults.append(Fault('empty mask', name, 'no pixel belongs to it'))
+
+
+def _check_panoptic(job: ImageJob, size: tuple[int, int] | None, result: JobResult) -> None:
+    path, ids = job.panoptic
+    try:
+        segments = read_segment_map(path)
+    except FileNotFoundError as error:
+        result.faults.append(Fault('missing map', job.where, str(error)))
+        return
+    except ValueError as error:
+        result.faults.append(Fault('broken map', job.where, str(error)))
+        return
+    if size is not None and segments.shape != size:
+        result.faults.append(Fault('map size', job.where,
+                                   f'{path} is {segments.shape} (h, w), its image {size}'))
+    found = np.setdiff1d(segments, [0])
+    for kind, numbers in (('segment without pixels', np.setdiff1d(ids, found)),
+                          ('segment not in the JSON', np.setdiff1d(found, ids))):
+        if len(numbers):
+            result.faults.append(Fault(kind, job.where, f'{path}: ids {numbers.tolist()}'))
+
+
+def _check_semantic(job: ImageJob, size: tuple[int, int] | None, result: JobResult) -> None:
+    path, allowed = job.semantic
+    try:
+        values = read_label_map(path)
+    except FileNotFoundError as error:
+        result.faults.append(Fault('missing map', job.where, str(error)))
+        return
+    except ValueError as error:
+        result.faults.append(Fault('broken map', job.where, str(error)))
+        return
+    if size is not None and values.shape != size:
+        result.faults.append(Fault('map size', job.where,
+                                   f'{path} is {values.shape} (h, w), its image {size}'))
+    unknown = np.setdiff1d(values, allowed)
+    if len(unknown):
+        result.faults.append(Fault('unknown class value', job.where,
+                                   f'{path}: values {unknown.tolist()}'))

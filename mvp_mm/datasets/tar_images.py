@@ -1,0 +1,184 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Image-caption pairs in tar files (WebDataset), with random access through an index.
+
+A sample's files share their name up to its first dot: ``000000012.jpg``, ``000000012.txt``,
+``000000012.json``. :func:`write_tar_index` notes once where every image lies and what its caption
+is; the dataset reads the index, and an image's bytes come from its tar by one read.
+"""
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import mmcv
+import numpy as np
+from mmcv.transforms import LoadImageFromFile
+
+from mvp_mm.datasets.base import PerceptionDataset
+from mvp_mm.datasets.files import require
+from mvp_mm.registry import DATASETS, TRANSFORMS
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp')
+
+
+def tar_samples(path: Path) -> Iterator[dict[str, Any]]:
+    """The samples of a tar file.
+
+    Yields:
+        ``key``, and where they are there ``image`` (name, offset and size in bytes) and
+        ``caption``, from ``.txt`` or else from ``caption`` in ``.json``.
+
+    Raises:
+        ValueError: If the file is no tar or is cut off.
+    """
+    sample: dict[str, Any] = {}
+    try:
+        with tarfile.open(path, 'r:') as tar:
+            for member in tar:
+                if not member.isfile():
+                    continue
+                name = PurePosixPath(member.name)
+                key = str(name.parent / name.name.split('.')[0])
+                if sample and sample['key'] != key:
+                    yield sample
+                    sample = {}
+                sample['key'] = key
+                if name.suffix.lower() in IMAGE_SUFFIXES:
+                    sample['image'] = [member.name, member.offset_data, member.size]
+                elif name.suffix == '.txt':
+                    sample['caption'] = tar.extractfile(member).read().decode()
+                elif name.suffix == '.json':
+                    content = json.loads(tar.extractfile(member).read())
+                    if isinstance(content.get('caption'), str):
+                        sample.setdefault('caption', content['caption'])
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise ValueError(f'{path} is not a readable tar of samples: {error}') from error
+    if sample:
+        yield sample
+
+
+def write_tar_index(tars: Iterable[Path], out: Path) -> dict[str, int]:
+    """Write the index of tar files beside them.
+
+    The index has one JSON object a line: ``tar`` (relative to the index) and ``bytes`` open a
+    tar's samples, which are ``image`` (name, offset, size) and ``caption``.
+
+    Args:
+        tars: The tar files.
+        out: File to write; it appears when it is complete.
+
+    Returns:
+        Numbers of ``tars``, ``samples``, and samples left out ``without_image`` or
+        ``without_caption``.
+    """
+    counts = dict(tars=0, samples=0, without_image=0, without_caption=0)
+    part = out.with_name(out.name + '.part')
+    with open(part, 'w', encoding='utf-8') as file:
+        for tar in tars:
+            counts['tars'] += 1
+            name = tar.resolve().relative_to(out.parent.resolve()).as_posix()
+            file.write(json.dumps(dict(tar=name, bytes=tar.stat().st_size)) + '\n')
+            for sample in tar_samples(tar):
+                caption = ' '.join(sample.get('caption', '').split())
+                if 'image' not in sample:
+                    counts['without_image'] += 1
+                elif not caption:
+                    counts['without_caption'] += 1
+                else:
+                    counts['samples'] += 1
+                    file.write(json.dumps(dict(image=sample['image'], caption=caption),
+                                          ensure_ascii=False) + '\n')
+    part.replace(out)
+    return counts
+
+
+@DATASETS.register_module()
+class TarCaptionDataset(PerceptionDataset):
+    """Image-caption pairs in tar files; ``ann_file`` is their index.
+
+    Items have ``tar_path``, ``tar_offset`` and ``tar_size`` for :class:`LoadImageFromTar`;
+    ``img_path`` is the tar's path and the member's name, for messages.
+
+    Arguments: see :class:`PerceptionDataset`; ``data_prefix['img']`` is the folder that the tar
+    files' names are relative to.
+
+    Raises:
+        FileNotFoundError: If a tar file is missing.
+        ValueError: If a line is broken, or a tar file has another size than when it was indexed.
+    """
+
+    def load_items(self) -> list[dict[str, Any]]:
+        """See :meth:`PerceptionDataset.load_items`."""
+        self.set_classes((), ())
+        items: list[dict[str, Any]] = []
+        tar = ''
+        with open(self.ann_file, encoding='utf-8') as file:
+            for number, line in enumerate(file, 1):
+                where = f'line {number}'
+                try:
+                    content = json.loads(line)
+                except ValueError as error:
+                    raise ValueError(f'{self.ann_file}: {where} is not valid JSON') from error
+                if 'tar' in content:
+                    tar = self._tar(content, where)
+                    continue
+                require(content, ('image', 'caption'), self.ann_file, where)
+                name, offset, size = content['image']
+                items.append(dict(
+                    img_path=f'{tar}/{name}', img_id=f'{Path(tar).stem}/{name}', file_name=name,
+                    tar_path=tar, tar_offset=offset, tar_size=size,
+                    captions=[content['caption']]))
+        return items
+
+    def _tar(self, content: dict[str, Any], where: str) -> str:
+        require(content, ('tar', 'bytes'), self.ann_file, where)
+        path = Path(self.image_path(content['tar']))
+        if not path.is_file():
+            raise FileNotFoundError(f'{self.ann_file}: {where} names {path}, which does not exist')
+        if path.stat().st_size != content['bytes']:
+            raise ValueError(f'{path} has {path.stat().st_size} bytes, {content["bytes"]} when '
+                             f'{self.ann_file} was written: index it again')
+        return str(path)
+
+
+def read_tar_bytes(item: dict[str, Any]) -> bytes:
+    """The bytes of an item's image.
+
+    Raises:
+        ValueError: If the tar file ends before them.
+    """
+    with open(item['tar_path'], 'rb') as file:
+        file.seek(item['tar_offset'])
+        content = file.read(item['tar_size'])
+    if len(content) != item['tar_size']:
+        raise ValueError(f'{item["img_path"]}: {item["tar_path"]} ends inside this image')
+    return content
+
+
+@TRANSFORMS.register_module()
+class LoadImageFromTar(LoadImageFromFile):
+    """mmcv's ``LoadImageFromFile`` for items of :class:`TarCaptionDataset`.
+
+    Items without ``tar_path`` are read from ``img_path``. Arguments: see
+    :class:`mmcv.transforms.LoadImageFromFile`.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Read the image.
+
+        Raises:
+            ValueError: If its bytes are no image.
+        """
+        if 'tar_path' not in results:
+            return super().transform(results)
+        content = read_tar_bytes(results)
+        image = mmcv.imfrombytes(content, flag=self.color_type, backend=self.imdecode_backend)
+        if image is None:
+            raise ValueError(f'{results["img_path"]} is not a readable image')
+        if self.to_float32:
+            image = image.astype(np.float32)
+        results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+        return results

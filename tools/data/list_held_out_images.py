@@ -1,0 +1,75 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""List the images of the RefCOCO family's val and test splits, to leave out of COCO training.
+
+The dataset configs leave the same images out by themselves (``exclude_refs``); this tells how many
+there are, and writes their ids for other tools.
+
+Example::
+
+    python tools/data/list_held_out_images.py data/refer/refcoco*/refs*.p \
+        --coco data/coco/annotations/panoptic_train2017.json --out held_out.txt
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from mvp_mm.datasets.files import load_json, load_plain_pickle, require
+
+
+def split_images(path: Path) -> dict[str, set[int]]:
+    """Image ids of each split of a file of references (``refs(*).p`` or ``grefs(*).json``).
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is broken.
+    """
+    refs = load_json(path, list) if path.suffix == '.json' else load_plain_pickle(path)
+    images: dict[str, set[int]] = defaultdict(set)
+    for ref in refs:
+        require(ref, ('ref_id', 'image_id', 'split'), str(path), 'reference')
+        images[ref['split']].add(ref['image_id'])
+    return images
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('refs', type=Path, nargs='+', help='files of references')
+    parser.add_argument('--coco', type=Path, nargs='*', default=[],
+                        help='COCO JSON files: how many of their images are meant')
+    parser.add_argument('--out', type=Path, help='text file for the image ids, one a line')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """List the images."""
+    args = parse_args()
+    held_out: set[int] = set()
+    try:
+        for path in args.refs:
+            splits = split_images(path)
+            for split, images in sorted(splits.items()):
+                print(f'{path.parent.name}/{path.name} {split}: {len(images)} images')
+            inside = set().union(*(ids for split, ids in splits.items() if split != 'train'))
+            shared = len(inside & splits.get('train', set()))
+            if shared:
+                print(f'  {shared} of them are in its train split too')
+            held_out |= inside
+        print(f'held out: {len(held_out)} images')
+        for path in args.coco:
+            known = {image['id'] for image in load_json(path)['images']}
+            left = len(known - held_out)
+            print(f'{path.name}: {len(known & held_out)} of {len(known)} images leave, '
+                  f'{left} stay')
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f'list_held_out_images: error: {error}')
+    if args.out:
+        args.out.write_text(''.join(f'{image_id}\n' for image_id in sorted(held_out)))
+
+
+if __name__ == '__main__':
+    main()
