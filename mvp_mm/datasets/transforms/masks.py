@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from mvp_mm.datasets.transforms.segment_map import count_values
+
 
 def read_segment_map(path: str) -> np.ndarray:
     """Read a panoptic PNG.
@@ -31,29 +33,37 @@ def read_segment_map(path: str) -> np.ndarray:
     return quads.view('<u4')[..., 0]
 
 
-def segment_masks(segment_map: np.ndarray, ids: np.ndarray, path: str) -> np.ndarray:
-    """One mask a segment.
+_LOOK_UP: dict[type, np.ndarray] = {}
+
+
+def number_segments(segment_map: np.ndarray, ids: np.ndarray, path: str) -> np.ndarray:
+    """Replace segment ids by their positions in a list, counted from 1.
 
     Args:
-        segment_map: (h, w) uint32, 0 where no segment is.
+        segment_map: (h, w) uint32 below 2^24, 0 where no segment is.
         ids: (n,) the segments that the annotation names.
         path: Name of the map's file, for messages.
 
     Returns:
-        (n, h, w) uint8 of zeros and ones.
+        (h, w) uint8, or uint16 where there are more than 255 segments; 0 where no segment is.
 
     Raises:
         ValueError: If the map lacks a named segment or holds one that is not named.
     """
-    masks = segment_map[None] == ids.astype(np.uint32)[:, None, None]
-    areas = np.count_nonzero(masks.reshape(len(ids), segment_map.size), axis=1)
+    kind = np.uint8 if len(ids) < 256 else np.uint16
+    # One table for all maps of a process: only the pages that ids fall on take up memory.
+    table = _LOOK_UP.setdefault(kind, np.zeros(1 << 24, dtype=kind))
+    table[ids] = np.arange(1, len(ids) + 1)
+    numbers = table[segment_map]
+    table[ids] = 0
+    areas = count_values(numbers)[1:len(ids) + 1]
     if not areas.all():
         raise ValueError(f'{path}: no pixel has the annotated segment ids '
                          f'{ids[areas == 0].tolist()}')
     if areas.sum() != np.count_nonzero(segment_map):
         unnamed = np.setdiff1d(segment_map, np.append(ids, 0)).tolist()
         raise ValueError(f'{path}: segment ids {unnamed} are not in the annotation')
-    return masks.view(np.uint8)
+    return numbers
 
 
 def to_rle(segmentation: Any, height: int, width: int, source: str) -> dict[str, Any]:
