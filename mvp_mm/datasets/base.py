@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.dataset import force_full_init
+from mmengine.logging import print_log
 
 from mvp_mm.datasets.bad_samples import TolerantDataset
 from mvp_mm.datasets.captions import CaptionStore
@@ -51,6 +52,8 @@ class PerceptionDataset(TolerantDataset):
     """
 
     required_prefixes: tuple[str, ...] = ('img',)
+    # Ends of file names of images that are known to be missing or broken.
+    left_out: tuple[str, ...] = ()
 
     def __init__(self,
                  ann_file: str,
@@ -124,6 +127,11 @@ class PerceptionDataset(TolerantDataset):
         held_out = self._held_out()
         if held_out:
             self._rows = np.flatnonzero(~np.isin(self._index.image_ids(), list(held_out)))
+        if self.left_out:
+            names = self._index.file_names()
+            kept = np.array([not name.endswith(self.left_out) for name in names], dtype=bool)
+            self._rows = self._rows[kept[self._rows]]
+            self._log_left_out(len(kept) - int(kept.sum()))
         self._check_captions(self._index.file_names(), self._rows, {})
         if self._indices is not None:
             self._rows = self._rows[self._slice(self._indices)]
@@ -143,12 +151,20 @@ class PerceptionDataset(TolerantDataset):
         held_out = self._held_out()
         if held_out:
             items = [item for item in items if item['img_id'] not in held_out]
+        number = len(items)
+        items = [item for item in items if not item['file_name'].endswith(self.left_out)]
+        self._log_left_out(number - len(items))
         if not items:
             raise ValueError(f'{self.ann_file}: no image is left')
         own = {} if self._store else {
             item['file_name']: True for item in items if item.get('captions')}
         self._check_captions((item['file_name'] for item in items), np.arange(len(items)), own)
         return items
+
+    def _log_left_out(self, number: int) -> None:
+        if number:
+            print_log(f'{Path(self.ann_file).name}: {number} images left out that are known to be '
+                      'missing or broken', logger='current')
 
     def _held_out(self) -> set[int]:
         """Images that REFER files use outside their training split."""
