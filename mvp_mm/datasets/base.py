@@ -199,8 +199,10 @@ class PerceptionDataset(TolerantDataset):
         """Record the vocabulary in the meta information.
 
         Raises:
-            ValueError: If a name occurs twice.
+            ValueError: If a name is empty or occurs twice.
         """
+        if not all(isinstance(name, str) and name.strip() for name in names):
+            raise ValueError(f'{self.ann_file}: empty class names in {list(names)}')
         repeated = [name for name, count in Counter(names).items() if count > 1]
         if repeated:
             raise ValueError(f'{self.ann_file}: repeated class names {sorted(repeated)}')

@@ -108,7 +108,14 @@ class CocoIndex:
         return image, self._objects[first:after[4]]
 
     def records(self, objects: np.ndarray) -> list[Record]:
-        """The full records of objects that :meth:`image` returned, read from the JSON file."""
+        """The full records of objects that :meth:`image` returned, read from the JSON file.
+
+        Raises:
+            ValueError: If the file has changed.
+        """
         spans = zip(objects['begin'].tolist(), objects['length'].tolist(), strict=True)
-        return [json.loads(self._source[begin:begin + length].tobytes())
-                for begin, length in spans]
+        try:
+            return [json.loads(self._source[begin:begin + length].tobytes())
+                    for begin, length in spans]
+        except ValueError as error:
+            raise ValueError(f'{self.path} changed since it was opened: {error}') from error
