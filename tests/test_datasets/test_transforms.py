@@ -198,3 +198,14 @@ def test_caption_item(tmp_path):
 def test_strip_is_a_choice(tmp_path):
     dataset = DATASETS.build(config(tmp_path, 'CocoPanopticDataset', strip=()))
     assert dataset.metainfo['classes'] == tuple(c['name'] for c in CATEGORIES)
+
+
+@pytest.mark.parametrize('number, kind', [(0, np.uint8), (255, np.uint8), (300, np.uint16)])
+def test_any_number_of_segments_is_numbered(number, kind):
+    rng = np.random.default_rng(0)
+    ids = rng.permutation(1 << 24)[:number] | 1
+    ids = np.unique(ids)[rng.permutation(len(np.unique(ids)))]
+    segment_map = np.append(ids, 0)[np.arange(40 * 40).reshape(40, 40) % (len(ids) + 1)]
+    numbers = number_segments(segment_map.astype(np.uint32), ids, 'map.png')
+    assert numbers.dtype == kind
+    assert np.array_equal(np.append(0, ids)[numbers], segment_map)

@@ -10,8 +10,6 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from mvp_mm.datasets.transforms.segment_map import count_values
-
 
 def read_segment_map(path: str) -> np.ndarray:
     """Read a panoptic PNG.
@@ -29,11 +27,7 @@ def read_segment_map(path: str) -> np.ndarray:
     if image is None:
         raise ValueError(f'{path} is not a readable image')
     quads = cv2.cvtColor(image, cv2.COLOR_BGR2RGBA)
-    quads[..., 3] = 0
-    return quads.view('<u4')[..., 0]
-
-
-_LOOK_UP: dict[type, np.ndarray] = {}
+    return quads.view('<u4')[..., 0] & 0xFFFFFF
 
 
 def number_segments(segment_map: np.ndarray, ids: np.ndarray, path: str) -> np.ndarray:
@@ -50,20 +44,25 @@ def number_segments(segment_map: np.ndarray, ids: np.ndarray, path: str) -> np.n
     Raises:
         ValueError: If the map lacks a named segment or holds one that is not named.
     """
-    kind = np.uint8 if len(ids) < 256 else np.uint16
-    # One table for all maps of a process: only the pages that ids fall on take up memory.
-    table = _LOOK_UP.setdefault(kind, np.zeros(1 << 24, dtype=kind))
-    table[ids] = np.arange(1, len(ids) + 1)
-    numbers = table[segment_map]
-    table[ids] = 0
-    areas = count_values(numbers)[1:len(ids) + 1]
+    # Segments are runs of equal pixels: there are far fewer runs than pixels to look up.
+    flat = segment_map.reshape(-1)
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    lengths = np.diff(starts, append=flat.size)
+    values = flat[starts]
+    known = np.concatenate([[0], ids])
+    order = np.argsort(known)
+    place = np.searchsorted(known, values, sorter=order)
+    numbers = order[np.minimum(place, len(ids))]
+    named = known[numbers] == values
+    areas = np.bincount(numbers[named], lengths[named], len(known))[1:]
     if not areas.all():
         raise ValueError(f'{path}: no pixel has the annotated segment ids '
                          f'{ids[areas == 0].tolist()}')
-    if areas.sum() != np.count_nonzero(segment_map):
-        unnamed = np.setdiff1d(segment_map, np.append(ids, 0)).tolist()
-        raise ValueError(f'{path}: segment ids {unnamed} are not in the annotation')
-    return numbers
+    if not named.all():
+        raise ValueError(f'{path}: segment ids {np.unique(values[~named]).tolist()} are not in '
+                         'the annotation')
+    kind = np.uint8 if len(ids) < 256 else np.uint16
+    return np.repeat(numbers.astype(kind), lengths).reshape(segment_map.shape)
 
 
 def to_rle(segmentation: Any, height: int, width: int, source: str) -> dict[str, Any]:
