@@ -107,7 +107,7 @@ def test_a_source_of_the_same_size_but_newer_is_indexed_anew(tmp_path, monkeypat
 @pytest.mark.parametrize('damage', ['short', 'no table', 'no meta', 'torn meta', 'other format'])
 def test_a_damaged_index_is_made_anew(tmp_path, monkeypatch, damage):
     path = write(tmp_path / 'ann.json', random_content())
-    wanted = open_on_disk(path).image(2)[1].tolist()
+    wanted = open_on_disk(path).image(2)[1].tobytes()
     folder = index_store.index_folder(path, 'boxes')
     table, meta = folder / 'objects.bin', folder / 'meta.json'
     if damage == 'short':
@@ -121,7 +121,7 @@ def test_a_damaged_index_is_made_anew(tmp_path, monkeypatch, damage):
     else:
         monkeypatch.setattr(index_store, 'FORMAT', index_store.FORMAT + 1)
     built = count_builds(monkeypatch)
-    assert open_on_disk(path).image(2)[1].tolist() == wanted
+    assert open_on_disk(path).image(2)[1].tobytes() == wanted
     assert len(built) == 1
 
 
