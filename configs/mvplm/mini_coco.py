@@ -30,7 +30,7 @@ default_hooks = dict(
     visualization=dict(type='PerceptionVisualizationHook', interval=4))
 
 _load = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImage'),
     dict(type='LoadPerceptionAnnotations'),
     dict(type='mmdet.Resize', scale=_canvas, keep_ratio=True),
     dict(type='PadToCanvas', size=_canvas),

@@ -9,7 +9,7 @@ model = dict(trainable=['connector'])
 _canvas = (1024, 1024)
 _pipeline = [
     dict(type='BuildInstructions', tokenizer=_base_.model.tokenizer, training=True),
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImage'),
     dict(type='LoadPerceptionAnnotations'),
     dict(type='mmdet.Resize', scale=_canvas, keep_ratio=True),
     dict(type='PadToCanvas', size=_canvas),

@@ -11,7 +11,7 @@ load_from = 'work_dirs/stage1/iter_4650.pth'
 _canvas = (1024, 1024)
 _tokenizer = _base_.model.tokenizer
 _load = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImage'),
     dict(type='LoadPerceptionAnnotations'),
     dict(type='mmdet.Resize', scale=_canvas, keep_ratio=True),
     dict(type='PadToCanvas', size=_canvas),

@@ -26,7 +26,7 @@ from mvp_mm.visualization import PerceptionVisualizer
 
 # Lists of words are answered by many weak guesses, a sentence by what is meant.
 _WORD_SCORE_THR = 0.3
-_LOADERS = ('LoadImageFromFile', 'LoadImageFromNDArray')
+_LOADERS = ('LoadImage', 'LoadImageFromFile', 'LoadImageFromNDArray')
 
 
 def read_image(path: str | Path) -> np.ndarray:

@@ -2,10 +2,8 @@
 """COCO-style JSON with boxes only, such as Objects365's."""
 from __future__ import annotations
 
-from typing import Any
-
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.coco_records import CocoRecords
+from mvp_mm.datasets.index_coco import CocoIndex
 from mvp_mm.registry import DATASETS
 
 
@@ -13,14 +11,8 @@ from mvp_mm.registry import DATASETS
 class BoxDetectionDataset(PerceptionDataset):
     """Things with boxes. Arguments: see :class:`PerceptionDataset`."""
 
-    def load_items(self) -> list[dict[str, Any]]:
-        """See :meth:`PerceptionDataset.load_items`."""
-        records = CocoRecords(self.ann_file)
-        self.set_classes([c['name'] for c in records.categories], [True] * len(records.categories))
-        usable = records.usable()
-        return [
-            dict(
-                records.base_item(image, self.data_prefix['img']),
-                **records.object_fields(usable[image_id]))
-            for image_id, image in records.images.items()
-        ]
+    def open_index(self) -> CocoIndex:
+        """See :meth:`PerceptionDataset.open_index`."""
+        index = CocoIndex(self.ann_file, index_dir=self.index_dir)
+        self.set_classes([c['name'] for c in index.categories], [True] * len(index.categories))
+        return index

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.coco_records import CocoRecords
+from mvp_mm.datasets.index_coco import CocoIndex
 from mvp_mm.datasets.vocabularies import get_name_style
 from mvp_mm.registry import DATASETS
 
@@ -24,17 +24,17 @@ class CocoInstanceDataset(PerceptionDataset):
         self.write_name = get_name_style(name_style)
         super().__init__(*args, **kwargs)
 
-    def load_items(self) -> list[dict[str, Any]]:
-        """See :meth:`PerceptionDataset.load_items`."""
-        records = CocoRecords(
-            self.ann_file, annotation_keys=('image_id', 'category_id', 'bbox', 'segmentation'))
-        self.set_classes([self.write_name(c['name']) for c in records.categories],
-                         [True] * len(records.categories))
-        usable = records.usable()
-        return [
-            dict(
-                records.base_item(image, self.data_prefix['img']),
-                **records.object_fields(usable[image_id]),
-                segmentations=[r['segmentation'] for r in usable[image_id]])
-            for image_id, image in records.images.items()
-        ]
+    def open_index(self) -> CocoIndex:
+        """See :meth:`PerceptionDataset.open_index`."""
+        index = CocoIndex(
+            self.ann_file, ('image_id', 'category_id', 'bbox', 'segmentation'), with_records=True,
+            index_dir=self.index_dir)
+        self.set_classes([self.write_name(c['name']) for c in index.categories],
+                         [True] * len(index.categories))
+        return index
+
+    def indexed_item(self, index: CocoIndex, row: int) -> dict[str, Any]:
+        """See :meth:`PerceptionDataset.indexed_item`."""
+        records = index.records(index.image(row)[1])
+        return dict(super().indexed_item(index, row),
+                    segmentations=[record['segmentation'] for record in records])

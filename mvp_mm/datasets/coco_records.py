@@ -11,6 +11,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mvp_mm.datasets.files import load_json, require
+from mvp_mm.datasets.index_build import BOX_FAULTS, box_faults
 
 Record = dict[str, Any]
 
@@ -77,25 +78,23 @@ class CocoRecords:
             width=image['width'])
 
     def usable(self) -> dict[int, list[Record]]:
-        """Annotations by image, without boxes that have no area inside their image.
+        """Annotations by image, without boxes that are not finite or have no area inside it.
 
-        The public files hold some; their number is logged.
+        The public files hold some; their number is logged, with examples.
         """
-        dropped = 0
+        dropped: list[str] = []
         result = {}
         for image_id, image in self.images.items():
-            kept = []
-            for record in self.annotations.get(image_id, ()):
-                x, y, w, h = self._box(record)
-                inside_w = min(x + w, image['width']) - max(x, 0)
-                inside_h = min(y + h, image['height']) - max(y, 0)
-                if w > 0 and h > 0 and inside_w > 0 and inside_h > 0:
-                    kept.append(record)
-            dropped += len(self.annotations.get(image_id, ())) - len(kept)
-            result[image_id] = kept
+            records = self.annotations.get(image_id, [])
+            sides = np.array([self._box(r) for r in records], dtype=np.float64).reshape(-1, 4)
+            faults = box_faults(sides, image['height'], image['width']).tolist()
+            result[image_id] = [r for r, f in zip(records, faults, strict=True) if not f]
+            dropped += [
+                f'annotation {r.get("id")} of image {image_id}: box {r["bbox"]}: {BOX_FAULTS[f]}'
+                for r, f in zip(records, faults, strict=True) if f]
         if dropped:
-            print_log(
-                f'{Path(self.path).name}: {dropped} boxes without area left out', logger='current')
+            print_log(f'{Path(self.path).name}: {len(dropped)} boxes left out: '
+                      f'{"; ".join(dropped[:10])}', logger='current')
         return result
 
     def _box(self, record: Record) -> list[float]:

@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.dataset import BaseDataset
-
+from mvp_mm.datasets.bad_samples import TolerantDataset
 from mvp_mm.datasets.base import PerceptionDataset
 from mvp_mm.registry import DATASETS, TRANSFORMS
 
 
 @DATASETS.register_module()
-class JoinedDataset(BaseDataset):
+class JoinedDataset(TolerantDataset):
     """One item is one image with the instructions of all member datasets that know it.
 
     A word list and several sentences then share one pass of the encoder. Items are those of the

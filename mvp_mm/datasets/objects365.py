@@ -86,17 +86,14 @@ class Objects365Dataset(BoxDetectionDataset):
         """Path of an image."""
         return super().image_path(last_parts(file_name, self.path_parts))
 
-    def load_items(self) -> list[dict[str, Any]]:
-        """See :meth:`PerceptionDataset.load_items`."""
-        items = super().load_items()
-        kept = [item for item in items if last_parts(item['file_name'], 2) not in KNOWN_BAD]
-        if len(kept) < len(items):
-            print_log(f'{Path(self.ann_file).name}: {len(items) - len(kept)} images left out that '
-                      'are known to be missing or broken', logger='current')
-        return kept
-
-    def get_data_info(self, idx: int) -> dict[str, Any]:
-        """See :meth:`PerceptionDataset.get_data_info`."""
-        item = super().get_data_info(idx)
-        item['img_path'] = self.image_path(item['file_name'])
-        return item
+    def _held_out(self) -> set[int]:
+        """Images that REFER files hold out, and those known to be missing or broken."""
+        names = {last_parts(name, 1) for name in KNOWN_BAD}
+        known = {
+            int(image_id) for image_id, name in zip(
+                self._index.image_ids(), self._index.file_names(), strict=True)
+            if name[name.rfind('/') + 1:] in names and last_parts(name, 2) in KNOWN_BAD}
+        if known:
+            print_log(f'{Path(self.ann_file).name}: {len(known)} images left out that are known '
+                      'to be missing or broken', logger='current')
+        return super()._held_out() | known

@@ -136,7 +136,7 @@ def tokenizer_config(root: Path, **changes: Any) -> dict:
 def pipeline(root: Path, training: bool, size: int = 64) -> list[dict]:
     return [
         dict(type='BuildInstructions', tokenizer=tokenizer_config(root), training=training),
-        dict(type='LoadImageFromFile'), dict(type='LoadPerceptionAnnotations'),
+        dict(type='LoadImage'), dict(type='LoadPerceptionAnnotations'),
         dict(type='mmdet.Resize', scale=(size, size), keep_ratio=True),
         dict(type='PadToCanvas', size=(size, size)),
         dict(type='PackPerceptionInputs', with_eval=not training)

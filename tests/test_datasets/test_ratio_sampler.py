@@ -121,3 +121,45 @@ def test_an_empty_member_is_refused():
 def test_a_plain_dataset_is_refused():
     with pytest.raises(TypeError, match='ConcatDataset, got list'):
         RatioSampler([1, 2], [1], seed=3)
+
+
+@pytest.mark.parametrize('shares, bound', [
+    ([6, 2, 2, 2, 3, 1.5, 1.5], 1), (RATIOS, 1), ([5, 4, 4, 4], 2), ([33.3, 33.3, 16.7, 16.7], 2)])
+def test_no_window_is_off_by_the_bound(shares, bound):
+    members_ = ConcatDataset([[0] * 10] * len(shares))
+    schedule = RatioSampler(members_, shares, seed=3).schedule
+    period = len(schedule)
+    drawn = np.tile(schedule, 3)[:, None] == np.arange(len(shares))
+    counts = np.concatenate([np.zeros((1, len(shares))), drawn.cumsum(0)])
+    share = np.bincount(schedule) / period
+    for length in range(1, period, max(period // 50, 1)):
+        off = counts[length:length + period] - counts[:period] - length * share
+        assert np.abs(off).max() < bound
+
+
+@pytest.mark.parametrize('world_size', [1, 2])
+def test_a_batch_keeps_one_member_if_asked(dataset, monkeypatch, world_size):
+    ranks = [np.array(draw(on_rank(monkeypatch, rank, world_size, dataset, RATIOS, batch_size=4,
+                                   seed=3), 480)) for rank in range(world_size)]
+    batches = [members(taken).reshape(-1, 4) for taken in ranks]
+    assert all((batch == batch[:, :1]).all() for batch in batches)
+    counts = np.bincount(np.concatenate([batch[:, 0] for batch in batches]), minlength=4)
+    assert (counts == 120 * world_size * np.array([2, 2, 1, 1]) // 6).all()
+
+
+def test_batches_of_one_member_walk_through_all_of_its_items(dataset):
+    indices = np.array(draw(RatioSampler(dataset, RATIOS, batch_size=4, seed=3), 600))
+    second = indices[members(indices) == 1]
+    assert sorted(second[:40]) == list(range(70, 110))
+
+
+def test_batches_mix_members_by_default(dataset):
+    drawn = members(draw(RatioSampler(dataset, RATIOS, seed=3), 480)).reshape(-1, 4)
+    assert all(len(set(batch)) > 1 for batch in drawn.tolist())
+
+
+def test_skip_inside_a_batch_of_one_member(dataset):
+    whole = draw(RatioSampler(dataset, RATIOS, batch_size=4, seed=3), 100)
+    resumed = RatioSampler(dataset, RATIOS, batch_size=4, seed=3)
+    resumed.skip(57)
+    assert draw(resumed, 43) == whole[57:]

@@ -8,7 +8,7 @@ import torch
 from pycocotools import mask as coco_mask
 
 from mvp_mm.datasets import perception_collate
-from mvp_mm.datasets.transforms.masks import read_segment_map, segment_masks
+from mvp_mm.datasets.transforms.masks import number_segments, read_segment_map
 from mvp_mm.registry import DATASETS, TRANSFORMS
 from tests.test_datasets.small_data import (
     BOXES,
@@ -128,7 +128,7 @@ def test_generator_follows_the_seed(tmp_path):
     assert draws[0] == draws[2] != draws[1]
 
 
-def test_segment_masks_equal_a_plain_loop(tmp_path):
+def test_segment_numbers_equal_a_plain_loop(tmp_path):
     rng = np.random.default_rng(0)
     ids = np.array([1, 255, 256, 65536, 70000, 16777215])
     segment_map = rng.choice(np.append(ids, 0), (17, 13)).astype(np.uint32)
@@ -137,14 +137,14 @@ def test_segment_masks_equal_a_plain_loop(tmp_path):
     cv2.imwrite(path, picture.astype(np.uint8))
     read = read_segment_map(path)
     assert (read == segment_map).all()
-    masks = segment_masks(read, ids, path)
-    for mask, segment in zip(masks, ids, strict=True):
-        assert all(mask[y, x] == (segment_map[y, x] == segment)
+    numbers = number_segments(read, ids, path)
+    for number, segment in enumerate(ids, 1):
+        assert all((numbers[y, x] == number) == (segment_map[y, x] == segment)
                    for y in range(17) for x in range(13))
     with pytest.raises(ValueError, match=r'map.png: no pixel has .*\[9\]'):
-        segment_masks(read, np.append(ids, 9), path)
+        number_segments(read, np.append(ids, 9), path)
     with pytest.raises(ValueError, match=r'map.png: segment ids \[16777215\] are not'):
-        segment_masks(read, ids[:-1], path)
+        number_segments(read, ids[:-1], path)
 
 
 def test_bad_files_are_named(tmp_path):
@@ -160,7 +160,7 @@ def test_bad_files_are_named(tmp_path):
     content['images'][1]['height'] = 99
     write_json(tmp_path / 'ann.json', content)
     dataset = DATASETS.build(cfg)
-    with pytest.raises(ValueError, match='a.jpg, object 1: a polygon needs'):
+    with pytest.raises(ValueError, match=r'a.jpg \(image 1\), object 1: a polygon needs'):
         dataset[0]
     with pytest.raises(ValueError, match='b.jpg is .* says'):
         dataset[1]
@@ -198,3 +198,14 @@ def test_caption_item(tmp_path):
 def test_strip_is_a_choice(tmp_path):
     dataset = DATASETS.build(config(tmp_path, 'CocoPanopticDataset', strip=()))
     assert dataset.metainfo['classes'] == tuple(c['name'] for c in CATEGORIES)
+
+
+@pytest.mark.parametrize('number, kind', [(0, np.uint8), (255, np.uint8), (300, np.uint16)])
+def test_any_number_of_segments_is_numbered(number, kind):
+    rng = np.random.default_rng(0)
+    ids = rng.permutation(1 << 24)[:number] | 1
+    ids = np.unique(ids)[rng.permutation(len(np.unique(ids)))]
+    segment_map = np.append(ids, 0)[np.arange(40 * 40).reshape(40, 40) % (len(ids) + 1)]
+    numbers = number_segments(segment_map.astype(np.uint32), ids, 'map.png')
+    assert numbers.dtype == kind
+    assert np.array_equal(np.append(0, ids)[numbers], segment_map)

@@ -18,7 +18,7 @@ _canvas = (128, 128)
 _tokenizer = dict(type='InstructionTokenizer', **_base_._tiny_tokenizer)
 _pipeline = [
     dict(type='BuildInstructions', tokenizer=_tokenizer, training=True),
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImage'),
     dict(type='LoadPerceptionAnnotations'),
     dict(type='mmdet.Resize', scale=_canvas, keep_ratio=True),
     dict(type='PadToCanvas', size=_canvas),

@@ -20,7 +20,7 @@ default_hooks = dict(
 _canvas = (128, 128)
 _tokenizer = dict(type='InstructionTokenizer', **_base_._tiny_tokenizer)
 _load = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImage'),
     dict(type='LoadPerceptionAnnotations'),
     dict(type='mmdet.Resize', scale=_canvas, keep_ratio=True),
     dict(type='PadToCanvas', size=_canvas),

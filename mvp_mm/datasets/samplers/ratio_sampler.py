@@ -13,6 +13,7 @@ from mvp_mm.registry import SAMPLERS
 
 _MAX_PERIOD = 20_000
 _ROTATIONS = 4096
+_MAX_TRIES = 10_000
 
 
 def integer_weights(ratios: Sequence[float]) -> list[int]:
@@ -65,12 +66,49 @@ def quota_schedule(weights: Sequence[int]) -> np.ndarray:
     return schedule
 
 
+def periodic_schedule(weights: Sequence[int]) -> np.ndarray | None:
+    """Let every data set return after a fixed number of samples, where that is possible.
+
+    In any window of such a schedule a data set is drawn as often as its share tells, rounded down
+    or up. Possible only if every share is one in a whole number, and not always then.
+
+    Args:
+        weights (Sequence[int]): Samples of each data set in one period.
+
+    Returns:
+        np.ndarray | None: As of :func:`quota_schedule`, or None where no schedule was found.
+    """
+    period = sum(weights)
+    if any(period % weight for weight in weights):
+        return None
+    schedule = np.full(period, -1, dtype=np.int64)
+    order = sorted(range(len(weights)), key=lambda i: -weights[i])
+    tries = itertools.count()
+
+    def place(position: int) -> bool:
+        if position == len(order):
+            return True
+        stride = period // weights[order[position]]
+        for start in range(stride):
+            slots = schedule[start::stride]
+            if next(tries) < _MAX_TRIES and (slots < 0).all():
+                slots[:] = order[position]
+                if place(position + 1):
+                    return True
+                slots[:] = -1
+        return False
+
+    return schedule if place(0) else None
+
+
 @SAMPLERS.register_module()
 class RatioSampler(Sampler):
     """Draw from the members of a concatenated data set in fixed proportions, endlessly.
 
     All ranks follow one global sequence. Every prefix of it holds each member's share to within
-    one sample, every window of whole periods holds it exactly, and no window is off by two. Each
+    one sample, and every window of whole periods holds it exactly. Any other window holds it to
+    within one sample where each share is one in a whole number, as in the paper's mix, and such
+    a schedule exists (:func:`periodic_schedule`); to within less than two otherwise. Each
     member is walked through one seeded permutation after another, so no item returns before all
     others of its member were seen. Of every ``world_size`` consecutive samples each rank takes
     one; who takes which rotates by a seeded draw, so that no rank is tied to one member.
@@ -81,6 +119,10 @@ class RatioSampler(Sampler):
     Args:
         dataset (ConcatDataset): The concatenated data set.
         ratios (Sequence[float]): Share of each member, of any sum.
+        batch_size (int, optional): Keep so many consecutive samples of a rank in one member, so
+            that a data loader with this batch size never mixes members (nor tasks, where every
+            member has one). What is said of samples above then holds of such batches. Defaults to
+            None: batches mix.
         shuffle (bool): Whether to permute the items of each member. Defaults to True.
         seed (int, optional): Random seed. Defaults to None: one seed shared by all ranks.
     """
@@ -89,6 +131,7 @@ class RatioSampler(Sampler):
         self,
         dataset: ConcatDataset,
         ratios: Sequence[float],
+        batch_size: int | None = None,
         shuffle: bool = True,
         seed: int | None = None,
     ) -> None:
@@ -102,11 +145,15 @@ class RatioSampler(Sampler):
                 f'RatioSampler: {len(ratios)} ratios for {len(self.sizes)} data sets')
         if 0 in self.sizes:
             raise ValueError(f'RatioSampler: data set {self.sizes.index(0)} is empty')
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f'RatioSampler: batch_size must be positive, got {batch_size}')
+        self.run = batch_size or 1
         self.rank, self.world_size = get_dist_info()
         self.shuffle = shuffle
         self.seed = sync_random_seed() if seed is None else seed
         self.weights = integer_weights(ratios)
-        self.schedule = quota_schedule(self.weights)
+        periodic = periodic_schedule(self.weights)
+        self.schedule = quota_schedule(self.weights) if periodic is None else periodic
         # Draws of the scheduled data set before each position of the period, shape (period,).
         one_hot = self.schedule[:, None] == np.arange(len(self.weights))
         self._drawn = (one_hot.cumsum(0) - one_hot)[one_hot]
@@ -123,19 +170,20 @@ class RatioSampler(Sampler):
 
     def __iter__(self) -> Iterator[int]:
         for step in itertools.count(self._start):
-            turn = (self.rank + self._rotations[step % _ROTATIONS]) % self.world_size
-            yield self._index(step * self.world_size + int(turn))
+            run, within = divmod(step, self.run)
+            turn = (self.rank + self._rotations[run % _ROTATIONS]) % self.world_size
+            yield self._index(run * self.world_size + int(turn), within)
 
     def __len__(self) -> int:
         """Items of all members together; iterating does not stop there."""
         return sum(self.sizes)
 
-    def _index(self, position: int) -> int:
-        """Compute the item at ``position`` of the global sequence."""
+    def _index(self, position: int, within: int) -> int:
+        """Compute an item of the run at ``position`` of the global sequence of runs."""
         period, phase = divmod(position, len(self.schedule))
         member = int(self.schedule[phase])
         draw = period * self.weights[member] + int(self._drawn[phase])
-        epoch, place = divmod(draw, self.sizes[member])
+        epoch, place = divmod(draw * self.run + within, self.sizes[member])
         return self.offsets[member] + (self._place(member, epoch, place) if self.shuffle else place)
 
     def _place(self, member: int, epoch: int, place: int) -> int:

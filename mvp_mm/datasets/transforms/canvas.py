@@ -23,6 +23,9 @@ class PadToCanvas(Pad):
         if masks is None:
             return
         height, width = results['pad_shape'][:2]
+        if not isinstance(masks, BitmapMasks):
+            results['gt_masks'] = masks.pad((height, width))
+            return
         padded = np.zeros((len(masks), height, width), dtype=np.uint8)
         padded[:, :masks.height, :masks.width] = masks.masks
         results['gt_masks'] = BitmapMasks(padded, height, width)

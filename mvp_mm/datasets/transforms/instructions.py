@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from mmcv.transforms import BaseTransform
-from mmengine.dist import get_rank
-from torch.utils.data import get_worker_info
 
 from mvp_mm.datasets.phrase_budget import fit_word_list
+from mvp_mm.datasets.transforms.worker_random import WorkerGenerator
 from mvp_mm.registry import TOKENIZERS, TRANSFORMS
 from mvp_mm.structures import Request
 
@@ -37,18 +35,13 @@ class BuildInstructions(BaseTransform):
             tokenizer = TOKENIZERS.build(tokenizer)
         self.tokenizer = tokenizer
         self.training = training
-        self._seed: tuple[int, ...] | None = None
-        self._rng: np.random.Generator | None = None
+        self._worker_generator = WorkerGenerator(purpose=0)
 
     def _generator(self) -> np.random.Generator:
         """In training a generator of this worker's own; in evaluation a fresh, fixed one."""
         if not self.training:
             return np.random.default_rng(0)
-        worker = get_worker_info()
-        seed = (torch.initial_seed(), worker.seed if worker else 0, get_rank())
-        if seed != self._seed:
-            self._seed, self._rng = seed, np.random.default_rng(seed)
-        return self._rng
+        return self._worker_generator()
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
         """Build the requests.

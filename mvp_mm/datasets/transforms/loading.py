@@ -1,17 +1,91 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Loading of boxes and masks."""
+"""Loading of images, boxes and masks."""
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
+from mmdet.structures.mask.structures import BaseInstanceMasks
+from PIL import Image
 
-from mvp_mm.datasets.transforms.masks import read_segment_map, rle_masks, segment_masks, to_rle
+from mvp_mm.datasets.index_build import BOX_FAULTS, box_faults
+from mvp_mm.datasets.transforms.masks import number_segments, read_segment_map, rle_masks, to_rle
+from mvp_mm.datasets.transforms.segment_map import SegmentMapMasks
 from mvp_mm.registry import TRANSFORMS
+
+_ENDINGS = {b'\xff\xd8': b'\xff\xd9', b'\x89P': b'IEND\xaeB`\x82'}
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Decode an image of any kind to colour.
+
+    Grey images get three equal channels, CMYK is converted, 16 bits are cut to their upper 8,
+    transparency is dropped. An orientation noted in EXIF is not applied: the published
+    annotations count pixels as they are stored.
+
+    Args:
+        data: The file's content.
+        name: The file's name, for messages.
+
+    Returns:
+        (h, w, 3) uint8 BGR.
+
+    Raises:
+        ValueError: If the file is empty, truncated or no image.
+    """
+    if not data:
+        raise ValueError(f'{name} is empty')
+    ending = _ENDINGS.get(data[:2])
+    # OpenCV fills up what a truncated file lacks. Files with something behind the picture are
+    # whole all the same: only these are decoded twice.
+    if ending and not data.rstrip(b'\0').endswith(ending):
+        _check_whole(data, name)
+    image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8),
+                         cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise ValueError(f'{name} is not a readable image')
+    return image
+
+
+def _check_whole(data: bytes, name: str) -> None:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f'{name} is not a whole image: {error}') from error
+
+
+@TRANSFORMS.register_module()
+class LoadImage(BaseTransform):
+    """Reads the image file (see :func:`decode_image`).
+
+    Required key: ``img_path``. Added keys: ``img`` (h, w, 3) uint8 BGR, ``img_shape`` and
+    ``ori_shape`` (h, w).
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Load the image.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not a whole image.
+        """
+        path = Path(results['img_path'])
+        name = f'{path} (image {results["img_id"]})'
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f'{name} does not exist') from error
+        results['img'] = decode_image(data, name)
+        results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
+        return results
 
 
 @TRANSFORMS.register_module()
@@ -21,12 +95,13 @@ class LoadPerceptionAnnotations(BaseTransform):
     Comes after the image is read. Required keys: ``img``, ``annotation``, ``boxes``, and
     ``objects`` where not all are needed. Added keys:
 
-    - ``gt_bboxes``: m boxes, and ``gt_masks``: m bitmaps, absent for box-only data.
+    - ``gt_bboxes``: m boxes, and ``gt_masks``: m masks, absent for box-only data; segments of a
+      panoptic map stay a map (:class:`SegmentMapMasks`) as long as they can.
     - ``gt_bboxes_labels``: (m,) int64 *object indices*, under the name that mmdet's transforms
       keep in step with the boxes.
     - ``num_objects``: number of the annotation's objects, of all parts.
     - ``original``: what evaluation needs of the image as it is stored: ``objects`` (m,),
-      ``boxes`` (m, 4), and ``masks`` or None.
+      ``boxes`` (m, 4), and ``masks`` as above or None.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -42,6 +117,7 @@ class LoadPerceptionAnnotations(BaseTransform):
             self._check_shape(part, shape)
             boxes = part.pop('boxes')
             objects = part.get('objects', np.arange(len(boxes)))
+            self._check_boxes(part, boxes, objects, shape)
             loaded.append((objects + offset, boxes[objects], self._masks(part, objects, shape)))
             offset += len(boxes)
         objects, boxes, masks = self._joined(loaded, results['img_path'])
@@ -49,37 +125,55 @@ class LoadPerceptionAnnotations(BaseTransform):
         results['gt_bboxes'] = HorizontalBoxes(torch.from_numpy(boxes), clone=True)
         results['gt_bboxes_labels'] = objects
         if masks is not None:
-            results['gt_masks'] = BitmapMasks(masks, *shape)
+            results['gt_masks'] = masks
         results['original'] = dict(objects=objects, boxes=boxes, masks=masks)
         return results
 
     @staticmethod
-    def _joined(loaded: list[tuple], path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def _joined(loaded: list[tuple],
+                path: str) -> tuple[np.ndarray, np.ndarray, BaseInstanceMasks | None]:
         if len(loaded) == 1:
             return loaded[0]
         objects, boxes, masks = zip(*loaded, strict=True)
         if any(m is None for m in masks):
-            raise ValueError(f'{path}: box-only data cannot be joined with data that has masks')
-        return np.concatenate(objects), np.concatenate(boxes), np.concatenate(masks)
+            raise TypeError(f'{path}: box-only data cannot be joined with data that has masks')
+        bitmaps = np.concatenate([m.to_ndarray() for m in masks])
+        return (np.concatenate(objects), np.concatenate(boxes),
+                BitmapMasks(bitmaps, *bitmaps.shape[1:]))
+
+    @staticmethod
+    def _check_boxes(results: dict[str, Any], boxes: np.ndarray, objects: np.ndarray,
+                     shape: tuple[int, int]) -> None:
+        chosen = boxes[objects]
+        sides = np.concatenate([chosen[:, :2], chosen[:, 2:] - chosen[:, :2]], axis=1)
+        faults = box_faults(sides, *shape)
+        if faults.any():
+            first = int(np.argmax(faults > 0))
+            raise ValueError(
+                f'{results["annotation"].source} (image {results["img_id"]}): object '
+                f'{objects[first]} has the box {chosen[first].tolist()} (xyxy): '
+                f'{BOX_FAULTS[faults[first]]}')
 
     def _check_shape(self, results: dict[str, Any], shape: tuple[int, int]) -> None:
         annotated = (results.get('height', shape[0]), results.get('width', shape[1]))
         if annotated != shape:
             raise ValueError(f'{results["img_path"]} is {shape} (h, w), its annotation in '
-                             f'{results["annotation"].source} says {annotated}')
+                             f'{results["annotation"].source} (image {results["img_id"]}) says '
+                             f'{annotated}')
 
     def _masks(self, results: dict[str, Any], objects: np.ndarray,
-               shape: tuple[int, int]) -> np.ndarray | None:
+               shape: tuple[int, int]) -> BaseInstanceMasks | None:
         if 'panoptic_path' in results:
             path = results['panoptic_path']
+            name = f'{path} (image {results["img_id"]})'
             segment_map = read_segment_map(path)
             if segment_map.shape != shape:
-                raise ValueError(f'{path} is {segment_map.shape} (h, w), its image is {shape}')
-            masks = segment_masks(segment_map, results.pop('segment_ids'), path)
-            return masks if len(objects) == len(masks) else masks[objects]
+                raise ValueError(f'{name} is {segment_map.shape} (h, w), its image is {shape}')
+            return SegmentMapMasks(
+                number_segments(segment_map, results.pop('segment_ids'), name), objects + 1)
         if 'segmentations' in results:
-            source = results['annotation'].source
+            source = f'{results["annotation"].source} (image {results["img_id"]})'
             segmentations = results.pop('segmentations')
             rles = [to_rle(segmentations[i], *shape, f'{source}, object {i}') for i in objects]
-            return rle_masks(rles, *shape)
+            return BitmapMasks(rle_masks(rles, *shape), *shape)
         return None

@@ -27,33 +27,42 @@ def read_segment_map(path: str) -> np.ndarray:
     if image is None:
         raise ValueError(f'{path} is not a readable image')
     quads = cv2.cvtColor(image, cv2.COLOR_BGR2RGBA)
-    quads[..., 3] = 0
-    return quads.view('<u4')[..., 0]
+    return quads.view('<u4')[..., 0] & 0xFFFFFF
 
 
-def segment_masks(segment_map: np.ndarray, ids: np.ndarray, path: str) -> np.ndarray:
-    """One mask a segment.
+def number_segments(segment_map: np.ndarray, ids: np.ndarray, path: str) -> np.ndarray:
+    """Replace segment ids by their positions in a list, counted from 1.
 
     Args:
-        segment_map: (h, w) uint32, 0 where no segment is.
+        segment_map: (h, w) uint32 below 2^24, 0 where no segment is.
         ids: (n,) the segments that the annotation names.
         path: Name of the map's file, for messages.
 
     Returns:
-        (n, h, w) uint8 of zeros and ones.
+        (h, w) uint8, or uint16 where there are more than 255 segments; 0 where no segment is.
 
     Raises:
         ValueError: If the map lacks a named segment or holds one that is not named.
     """
-    masks = segment_map[None] == ids.astype(np.uint32)[:, None, None]
-    areas = np.count_nonzero(masks.reshape(len(ids), segment_map.size), axis=1)
+    # Segments are runs of equal pixels: there are far fewer runs than pixels to look up.
+    flat = segment_map.reshape(-1)
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    lengths = np.diff(starts, append=flat.size)
+    values = flat[starts]
+    known = np.concatenate([[0], ids])
+    order = np.argsort(known)
+    place = np.searchsorted(known, values, sorter=order)
+    numbers = order[np.minimum(place, len(ids))]
+    named = known[numbers] == values
+    areas = np.bincount(numbers[named], lengths[named], len(known))[1:]
     if not areas.all():
         raise ValueError(f'{path}: no pixel has the annotated segment ids '
                          f'{ids[areas == 0].tolist()}')
-    if areas.sum() != np.count_nonzero(segment_map):
-        unnamed = np.setdiff1d(segment_map, np.append(ids, 0)).tolist()
-        raise ValueError(f'{path}: segment ids {unnamed} are not in the annotation')
-    return masks.view(np.uint8)
+    if not named.all():
+        raise ValueError(f'{path}: segment ids {np.unique(values[~named]).tolist()} are not in '
+                         'the annotation')
+    kind = np.uint8 if len(ids) < 256 else np.uint16
+    return np.repeat(numbers.astype(kind), lengths).reshape(segment_map.shape)
 
 
 def to_rle(segmentation: Any, height: int, width: int, source: str) -> dict[str, Any]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
+from mmdet.structures.mask import BitmapMasks
+from mmdet.structures.mask.structures import BaseInstanceMasks
 from mmengine.structures import InstanceData
 
 from mvp_mm.datasets.transforms.masks import encode_masks
@@ -33,10 +36,11 @@ class PackPerceptionInputs(BaseTransform):
 
         Returns:
             ``inputs``, a uint8 tensor (3, H, W) in BGR, and ``data_samples``, a list (see
-            :class:`PerceptionDataSample`). A request whose targets a crop has removed is left
-            out; None where none is left.
+            :class:`PerceptionDataSample`). A word list loses targets that a crop has removed; a
+            request that has lost all of them, and a sentence that has lost any, is left out;
+            None where no request is left.
         """
-        image = torch.from_numpy(np.ascontiguousarray(results['img'].transpose(2, 0, 1)))
+        image = torch.from_numpy(_planes(results['img']))
         meta = {key: results[key] for key in _META_KEYS if key in results}
         meta['batch_input_shape'] = tuple(image.shape[1:])
         present = results['gt_bboxes_labels']
@@ -44,14 +48,17 @@ class PackPerceptionInputs(BaseTransform):
         row[present] = np.arange(len(present))
         boxes = results['gt_bboxes'].tensor.numpy()
         masks = results.get('gt_masks')
-        masks = None if masks is None else masks.masks
+        if masks is not None and 'crop' in results:
+            # An object whose box reaches into a crop may have no pixel there.
+            row[present[masks.areas == 0]] = -1
         reference = _EvalReference(results) if self.with_eval else None
 
         samples = []
         for request in results['requests']:
             rows = row[request.targets]
             kept = rows >= 0
-            if len(rows) and not kept.any():
+            whole = request.instruction.kind == 'sentence'
+            if len(rows) and not (kept.all() if whole else kept.any()):
                 continue
             instances = self._instances(boxes, masks, rows[kept], request.labels[kept])
             sample = PerceptionDataSample(
@@ -65,14 +72,27 @@ class PackPerceptionInputs(BaseTransform):
         return dict(inputs=image, data_samples=samples) if samples else None
 
     @staticmethod
-    def _instances(boxes: np.ndarray, masks: np.ndarray | None, rows: np.ndarray,
+    def _instances(boxes: np.ndarray, masks: BaseInstanceMasks | None, rows: np.ndarray,
                    labels: np.ndarray) -> InstanceData:
         # Rows are taken in numpy: torch would start threads for these small copies.
         instances = InstanceData(
             bboxes=torch.from_numpy(boxes[rows]), labels=torch.from_numpy(labels))
         if masks is not None:
-            instances.masks = torch.from_numpy(masks[rows]).view(torch.bool)
+            instances.masks = torch.from_numpy(_bitmaps(masks, rows)).view(torch.bool)
         return instances
+
+
+def _planes(image: np.ndarray) -> np.ndarray:
+    """(h, w, 3) to (3, h, w), one channel at a time, which is how OpenCV is fast."""
+    planes = np.empty((3, *image.shape[:2]), dtype=image.dtype)
+    for channel, plane in enumerate(planes):
+        cv2.extractChannel(image, channel, plane)
+    return planes
+
+
+def _bitmaps(masks: BaseInstanceMasks, rows: np.ndarray) -> np.ndarray:
+    """Some of the masks, (m, h, w) uint8."""
+    return masks.masks[rows] if isinstance(masks, BitmapMasks) else masks[rows].to_ndarray()
 
 
 class _EvalReference:
@@ -82,7 +102,8 @@ class _EvalReference:
         original = results['original']
         self.annotation = results['annotation']
         self.boxes = original['boxes']
-        self.masks = original['masks']
+        masks = original['masks']
+        self.masks = None if masks is None else masks.to_ndarray()
         self.has_segment_map = 'panoptic_path' in results
         self.row = np.full(len(self.annotation.labels), -1, dtype=np.int64)
         self.row[original['objects']] = np.arange(len(original['objects']))

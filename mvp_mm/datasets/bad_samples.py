@@ -1,0 +1,167 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""What happens to a sample that cannot be read."""
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+from torch.utils.data import get_worker_info
+
+# What broken files and records raise; anything else is a fault of the code.
+BAD_INPUT = (ValueError, OSError, cv2.error)
+_GRACE = 10
+_MAX_WORKERS = 256
+
+
+class TooManyBadSamples(RuntimeError):
+    """More samples of a dataset are bad than its ``max_bad_share`` allows."""
+
+
+class BadSampleCounter:
+    """Counts samples read and bad ones, over all workers of a process.
+
+    The counts lie in shared memory, one row a worker, so that no lock is needed and nothing is
+    lost when workers are started anew.
+
+    Args:
+        size: Number of items of the dataset.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._counts = torch.zeros(_MAX_WORKERS + 1, 2, dtype=torch.int64).share_memory_()
+        self._reported = torch.zeros(size, dtype=torch.bool).share_memory_()
+
+    @staticmethod
+    def _row() -> int:
+        worker = get_worker_info()
+        if worker is None:
+            return 0
+        if worker.id >= _MAX_WORKERS:
+            raise ValueError(f'At most {_MAX_WORKERS} workers are supported, got {worker.id + 1}')
+        return worker.id + 1
+
+    def add(self, bad: bool) -> tuple[int, int]:
+        """Count one sample; returns the numbers of samples and of bad ones so far."""
+        self._counts[self._row()] += torch.tensor([1, int(bad)])
+        return tuple(self._counts.sum(0).tolist())
+
+    def first_report(self, idx: int) -> bool:
+        """Whether an item's fault was not reported before; from now on it was."""
+        first = not self._reported[idx]
+        self._reported[idx] = True
+        return first
+
+    @property
+    def bad(self) -> int:
+        """Number of bad samples so far."""
+        return int(self._counts[:, 1].sum())
+
+
+class TolerantDataset(BaseDataset):
+    """In training, replaces samples that cannot be read; in evaluation they are errors.
+
+    A bad sample is one whose reading raises ``ValueError``, ``OSError`` or ``cv2.error``. It is
+    counted, logged once with its message, and another item takes its place. An item that no task
+    asks anything about (the pipeline returns None) is replaced without being counted. Which item
+    takes the place depends on the index and the attempt alone.
+
+    Args:
+        *args: See :class:`mmengine.dataset.BaseDataset`.
+        max_bad_share: Largest share of bad samples; the first ten are always let through unless
+            it is 0.
+        max_refetch: Most replacements in a row.
+        **kwargs: See :class:`mmengine.dataset.BaseDataset`.
+
+    Raises:
+        ValueError: If ``max_bad_share`` is not in [0, 1].
+    """
+
+    def __init__(self, *args: Any, max_bad_share: float = 0.01, max_refetch: int = 100,
+                 **kwargs: Any) -> None:
+        if not 0 <= max_bad_share <= 1:
+            raise ValueError(f'max_bad_share must be in [0, 1], got {max_bad_share}')
+        self.max_bad_share = max_bad_share
+        self._counter: BadSampleCounter | None = None
+        super().__init__(*args, max_refetch=max_refetch, **kwargs)
+
+    def full_init(self) -> None:
+        """See :meth:`mmengine.dataset.BaseDataset.full_init`."""
+        super().full_init()
+        self._count_anew()
+
+    def _count_anew(self) -> None:
+        """Start counting, in the process that will start the workers."""
+        self._counter = BadSampleCounter(len(self))
+
+    def get_subset_(self, indices: int | list[int]) -> None:
+        """See :meth:`mmengine.dataset.BaseDataset.get_subset_`."""
+        super().get_subset_(indices)
+        self._count_anew()
+
+    def get_subset(self, indices: int | list[int]) -> BaseDataset:
+        """See :meth:`mmengine.dataset.BaseDataset.get_subset`."""
+        subset = super().get_subset(indices)
+        subset._count_anew()
+        return subset
+
+    @property
+    def num_bad(self) -> int:
+        """Bad samples met so far, by this process and its workers."""
+        return self._counter.bad if self._counter else 0
+
+    def describe(self, idx: int) -> str:
+        """An item's name in messages."""
+        return f'{type(self).__name__} {self.ann_file}'.rstrip() + f', item {idx}'
+
+    def __getitem__(self, idx: int) -> Any:
+        """The item after the pipeline.
+
+        Raises:
+            TooManyBadSamples: In training, if more than ``max_bad_share`` of the samples are bad.
+            ValueError: If no task asks anything about the item, in evaluation, or about any of
+                ``max_refetch`` items, in training.
+        """
+        if not self._fully_initialized:
+            self.full_init()
+        if self.test_mode:
+            data = self.prepare_data(idx)
+            if data is None:
+                raise ValueError(f'{self.describe(idx)}: the pipeline returned nothing')
+            return data
+        for attempt in range(self.max_refetch + 1):
+            chosen = idx if attempt == 0 else self._substitute(idx, attempt)
+            data = self._try(chosen)
+            if data is not None:
+                return data
+        raise ValueError(f'{self.describe(idx)}: neither it nor {self.max_refetch} others could '
+                         'be used')
+
+    def _substitute(self, idx: int, attempt: int) -> int:
+        return int(np.random.default_rng([idx, attempt]).integers(len(self)))
+
+    def _try(self, idx: int) -> Any:
+        """The item after the pipeline, None if it is bad or nothing is asked about it."""
+        try:
+            data = self.prepare_data(idx)
+        except BAD_INPUT as error:
+            self._note(idx, error)
+            return None
+        self._counter.add(bad=False)
+        return data
+
+    def _note(self, idx: int, error: Exception) -> None:
+        total, bad = self._counter.add(bad=True)
+        fault = f'{self.describe(idx)}: {type(error).__name__}: {error}'
+        grace = _GRACE if self.max_bad_share > 0 else 0
+        if bad > max(grace, self.max_bad_share * total):
+            raise TooManyBadSamples(
+                f'{bad} of {total} samples are bad, more than max_bad_share='
+                f'{self.max_bad_share:g}; the last one: {fault}') from error
+        if self._counter.first_report(idx):
+            print_log(f'Bad sample skipped ({bad} of {total} so far): {fault}', logger='current',
+                      level=logging.WARNING)

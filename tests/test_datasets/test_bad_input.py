@@ -1,0 +1,342 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+import json
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.dataset import BaseDataset
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from mvp_mm.datasets import bad_samples, index_report
+from mvp_mm.datasets.bad_samples import TolerantDataset, TooManyBadSamples
+from mvp_mm.datasets.index_build import box_faults
+from mvp_mm.datasets.index_coco import CocoIndex
+from mvp_mm.datasets.transforms.loading import decode_image
+from mvp_mm.registry import DATASETS
+from tests.test_datasets.small_data import (
+    HEIGHT,
+    WIDTH,
+    config,
+    instances,
+    pipeline,
+    write_json,
+    write_panoptic,
+)
+
+WORD = dict(response='none')
+
+
+def make_config(root, kind='CocoInstanceDataset', task='InstanceTask', training=False, **changes):
+    return config(root, kind, tasks=[dict(type=task, **WORD)], pipeline=pipeline(root, training),
+                  test_mode=not training, **changes)
+
+
+def gradient():
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    return (y * 8 + x * 3).astype(np.uint8)
+
+
+def decode(path):
+    return decode_image(path.read_bytes(), str(path))
+
+
+@pytest.mark.parametrize('damage, message', [
+    ('missing', 'does not exist'), ('empty', 'is empty'), ('truncated', 'is not a whole image'),
+    ('text', 'is not a readable image')])
+def test_broken_images_are_named_with_their_id(tmp_path, damage, message):
+    dataset = DATASETS.build(make_config(tmp_path))
+    path = tmp_path / 'img' / 'a.jpg'
+    content = path.read_bytes()
+    path.unlink()
+    if damage != 'missing':
+        path.write_bytes(dict(
+            empty=b'', truncated=content[:len(content) // 2], text=b'no image')[damage])
+    with pytest.raises((ValueError, OSError), match=rf'a.jpg \(image 1\) {message}'):
+        dataset[0]
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png'])
+def test_a_file_cut_anywhere_is_not_taken_for_whole(tmp_path, suffix):
+    path = tmp_path / f'a{suffix}'
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    cv2.imwrite(str(path), noise)
+    content = path.read_bytes()
+    for share in (0.2, 0.5, 0.9):
+        with pytest.raises(ValueError, match='is not a'):
+            decode_image(content[:int(len(content) * share)], 'a')
+
+
+def test_something_behind_the_picture_does_no_harm(tmp_path):
+    path = tmp_path / 'a.jpg'
+    cv2.imwrite(str(path), gradient())
+    plain = decode(path)
+    path.write_bytes(path.read_bytes() + b'trailer of a camera')
+    assert np.array_equal(decode(path), plain)
+
+
+def test_grey_images_get_three_channels(tmp_path):
+    path = tmp_path / 'grey.png'
+    Image.fromarray(gradient(), 'L').save(path)
+    assert np.array_equal(decode(path), np.repeat(gradient()[..., None], 3, -1))
+
+
+def test_16_bits_are_cut_to_the_upper_8(tmp_path):
+    path = tmp_path / 'deep.png'
+    Image.fromarray(gradient().astype(np.uint16) * 256 + 77).save(path)
+    assert np.array_equal(decode(path)[..., 0], gradient())
+
+
+def test_cmyk_is_converted_as_pillow_does(tmp_path):
+    path = tmp_path / 'cmyk.jpg'
+    colours = np.stack([gradient(), gradient()[::-1], gradient()[:, ::-1]], -1)
+    Image.fromarray(colours).convert('CMYK').save(path, quality=95)
+    with Image.open(path) as image:
+        assert image.mode == 'CMYK'
+        wanted = np.asarray(image.convert('RGB')).astype(int)
+    assert np.abs(decode(path)[..., ::-1].astype(int) - wanted).max() <= 3
+
+
+def test_exif_orientation_is_not_applied(tmp_path):
+    path = tmp_path / 'turned.jpg'
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(gradient()).save(path, exif=exif, quality=95)
+    assert decode(path).shape == (HEIGHT, WIDTH, 3)
+    assert cv2.imread(str(path)).shape == (WIDTH, HEIGHT, 3)
+
+
+@pytest.mark.parametrize('box, fault', [
+    ([5, 5, 3, 3], 0), ([np.nan, 5, 3, 3], 1), ([5, 5, np.inf, 3], 1), ([5, 5, -3, 3], 2),
+    ([5, 5, 0, 3], 3), ([40, 5, 3, 3], 4), ([-9, 5, 9, 3], 4), ([-2, -2, 5, 5], 0)])
+def test_faults_of_boxes(box, fault):
+    assert box_faults([box], np.array([20]), np.array([30])).tolist() == [fault]
+
+
+BAD_BOXES = [([3, 3, 0, 4], 'no area'), ([99, 99, 5, 5], 'outside'),
+             ([float('nan'), 1, 5, 5], 'not finite'), ([9, 9, -4, 5], 'negative size')]
+
+
+@pytest.mark.parametrize('box, reason', BAD_BOXES)
+def test_unusable_boxes_are_an_error_in_evaluation(tmp_path, box, reason):
+    cfg = make_config(tmp_path)
+    content = instances()
+    content['annotations'][0]['bbox'] = box
+    write_json(tmp_path / 'ann.json', content)
+    with pytest.raises(ValueError, match=rf'ann.json.*annotation 10 of image 1.*{reason}'):
+        DATASETS.build(cfg)
+
+
+def logged(monkeypatch, module):
+    messages = []
+    monkeypatch.setattr(module, 'print_log', lambda message, **kwargs: messages.append(message))
+    return messages
+
+
+@pytest.mark.parametrize('box, reason', BAD_BOXES)
+def test_unusable_boxes_are_left_out_and_logged_in_training(tmp_path, monkeypatch, box, reason):
+    messages = logged(monkeypatch, index_report)
+    cfg = make_config(tmp_path, training=True)
+    content = instances()
+    content['annotations'][0]['bbox'] = box
+    write_json(tmp_path / 'ann.json', content)
+    dataset = DATASETS.build(cfg)
+    assert len(dataset.get_data_info(0)['boxes']) == 2
+    assert len(messages) == 1 and 'annotation 10 of image 1' in messages[0]
+    assert reason in messages[0]
+
+
+def test_too_many_unusable_boxes_stop_the_run(tmp_path):
+    content = instances()
+    content['annotations'] = [
+        dict(content['annotations'][0], id=k, bbox=[1, 1, 0, 0]) for k in range(20)]
+    cfg = make_config(tmp_path, training=True)
+    write_json(tmp_path / 'ann.json', content)
+    with pytest.raises(ValueError, match='more than max_bad_share=0.01: 20 of 20 boxes'):
+        DATASETS.build(cfg)
+
+
+def test_a_panoptic_box_without_area_is_named(tmp_path):
+    cfg = make_config(tmp_path, 'CocoPanopticDataset', 'PanopticTask')
+    content = write_panoptic(tmp_path)
+    content['annotations'][0]['segments_info'][1]['bbox'] = [3, 3, -2, 2]
+    write_json(tmp_path / 'ann.json', content)
+    with pytest.raises(ValueError, match=r'a.jpg \(image 1\): object 1 has the box .*negative'):
+        DATASETS.build(cfg)[0]
+
+
+@pytest.mark.parametrize('kind', ['CocoInstanceDataset', 'BoxDetectionDataset'])
+def test_unknown_category_is_named(tmp_path, kind):
+    cfg = config(tmp_path, kind)
+    content = instances()
+    content['annotations'][1]['category_id'] = 55
+    write_json(tmp_path / 'ann.json', content)
+    with pytest.raises(ValueError, match='ann.json: annotation 11 names unknown category 55'):
+        DATASETS.build(cfg)
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(id=999), r'no pixel has the annotated segment ids \[999\]'),
+    (None, r'segment ids \[5\] are not in the annotation')])
+def test_a_png_with_other_ids_is_named(tmp_path, change, message):
+    cfg = make_config(tmp_path, 'CocoPanopticDataset', 'PanopticTask')
+    content = write_panoptic(tmp_path)
+    segments = content['annotations'][0]['segments_info']
+    if change:
+        segments[1].update(change)
+    else:
+        segments.pop(1)
+    write_json(tmp_path / 'ann.json', content)
+    with pytest.raises(ValueError, match=rf'a.png \(image 1\): {message}'):
+        DATASETS.build(cfg)[0]
+
+
+def test_rle_of_another_size_is_named(tmp_path):
+    cfg = make_config(tmp_path)
+    content = instances()
+    content['annotations'][1]['segmentation'] = dict(size=[9, 9], counts=[81])
+    write_json(tmp_path / 'ann.json', content)
+    with pytest.raises(ValueError, match=r'a.jpg \(image 1\), object 1: RLE of size \[9, 9\]'):
+        DATASETS.build(cfg)[0]
+
+
+def test_a_file_without_annotations_is_read(tmp_path):
+    content = instances()
+    content['annotations'] = []
+    cfg = make_config(tmp_path)
+    write_json(tmp_path / 'ann.json', content)
+    assert len(DATASETS.build(cfg)[0]['data_samples'][0].gt_instances) == 0
+
+
+@pytest.mark.parametrize('sentence, message', [
+    ('  ', 'empty phrase segment'), ('so ' * 2000, 'exceed max_length')])
+def test_empty_and_over_long_expressions_are_refused(tmp_path, sentence, message):
+    cfg = make_config(tmp_path, 'RefCocoDataset', 'ReferringSegmentationTask')
+    refs = pickle.loads((tmp_path / 'refs(unc).p').read_bytes())
+    refs[0]['sentences'][0]['sent'] = sentence
+    (tmp_path / 'refs(unc).p').write_bytes(pickle.dumps(refs))
+    with pytest.raises(ValueError, match=message):
+        DATASETS.build(cfg)[0]
+
+
+@pytest.mark.parametrize('name, message', [('dog', 'repeated class names'), (' ', 'empty class')])
+def test_repeated_and_empty_class_names_are_refused(tmp_path, name, message):
+    cfg = config(tmp_path, 'CocoInstanceDataset')
+    content = instances()
+    content['categories'] = [dict(id=7, name=name), dict(id=3, name='dog')]
+    write_json(tmp_path / 'ann.json', content)
+    with pytest.raises(ValueError, match=f'ann.json: {message}'):
+        DATASETS.build(cfg)
+
+
+def test_pickles_of_the_wrong_kind_are_named(tmp_path):
+    cfg = config(tmp_path, 'RefCocoDataset')
+    (tmp_path / 'refs(unc).p').write_bytes(pickle.dumps(dict(refs=1)))
+    with pytest.raises(ValueError, match=r'refs\(unc\).p: expected a list'):
+        DATASETS.build(cfg)
+
+
+class Items(TolerantDataset):
+    """Hundred items; those of ``bad`` cannot be read, those of ``unasked`` give nothing."""
+
+    def __init__(self, bad=(), unasked=(), **kwargs):
+        self.bad, self.unasked = set(bad), set(unasked)
+        super().__init__(ann_file='items.json', **kwargs)
+
+    def load_data_list(self):
+        return [dict(value=k) for k in range(100)]
+
+    def prepare_data(self, idx):
+        if idx in self.bad:
+            raise ValueError(f'item {idx} is broken')
+        return None if idx in self.unasked else idx
+
+
+def test_bad_samples_are_replaced_counted_and_logged_once(monkeypatch):
+    messages = logged(monkeypatch, bad_samples)
+    dataset = Items(bad=[3, 4])
+    first = [dataset[k] for k in range(6)]
+    assert [dataset[k] for k in range(6)] == first
+    assert first[:3] == [0, 1, 2] and first[5] == 5 and not {3, 4} & set(first)
+    assert dataset.num_bad == 4
+    assert [m.split(': ', 1)[1] for m in messages] == [
+        f'Items items.json, item {k}: ValueError: item {k} is broken' for k in (3, 4)]
+
+
+def test_a_share_of_bad_samples_stops_the_run():
+    dataset = Items(bad=range(0, 100, 2), max_bad_share=0.1)
+    with pytest.raises(TooManyBadSamples, match='are bad, more than max_bad_share=0.1.*is broken'):
+        for k in range(100):
+            dataset[k]
+
+
+def test_a_share_of_zero_lets_none_through():
+    with pytest.raises(TooManyBadSamples, match='1 of 1 samples'):
+        Items(bad=[0], max_bad_share=0)[0]
+
+
+def test_samples_below_the_share_do_not_stop_the_run():
+    dataset = Items(bad=range(11), max_bad_share=0.5)
+    assert len([dataset[k] for k in reversed(range(100))]) == 100
+
+
+def test_evaluation_raises():
+    with pytest.raises(ValueError, match='item 3 is broken'):
+        Items(bad=[3], test_mode=True)[3]
+    with pytest.raises(ValueError, match='items.json, item 3: the pipeline returned nothing'):
+        Items(unasked=[3], test_mode=True)[3]
+
+
+def test_items_without_a_question_are_not_bad():
+    dataset = Items(unasked=range(50))
+    assert dataset[0] >= 50 and dataset.num_bad == 0
+
+
+def test_the_search_for_another_item_is_bounded():
+    with pytest.raises(ValueError, match='neither it nor 7 others'):
+        Items(unasked=range(100), max_refetch=7)[0]
+
+
+def test_faults_of_the_code_are_not_bad_input():
+    class Broken(Items):
+        def prepare_data(self, idx):
+            raise KeyError(idx)
+
+    with pytest.raises(KeyError):
+        Broken()[0]
+
+
+@pytest.mark.parametrize('method, workers', [('fork', 2), ('spawn', 1)])
+def test_workers_count_together(method, workers):
+    dataset = Items(bad=[50, 97])
+    loader = DataLoader(dataset, batch_size=5, num_workers=workers, persistent_workers=True,
+                        multiprocessing_context=method)
+    for expected in (2, 4):
+        assert sum(len(batch) for batch in loader) == 100
+        assert dataset.num_bad == expected
+
+
+def test_subsets_count_for_themselves():
+    dataset = Items(bad=[0])
+    dataset[0]
+    subset = dataset.get_subset(10)
+    assert subset.num_bad == 0 and len(subset) == 10 and isinstance(subset, BaseDataset)
+
+
+def test_a_broken_image_is_replaced_in_training(tmp_path):
+    dataset = DATASETS.build(make_config(tmp_path, training=True))
+    (tmp_path / 'img' / 'a.jpg').write_bytes(b'')
+    assert dataset[0]['data_samples'][0].img_id == 2
+    assert dataset.num_bad >= 1
+
+
+def test_a_record_that_changed_under_an_open_index_is_an_error(tmp_path):
+    path = tmp_path / 'ann.json'
+    write_json(path, instances())
+    index = CocoIndex(str(path), ('image_id', 'category_id', 'bbox'), True, keep_in_memory=0)
+    objects = index.image(0)[1]
+    path.write_text(json.dumps(instances()).replace('"id": 10', '"id":10 '))
+    path.write_bytes(b' ' * 4 + path.read_bytes())
+    with pytest.raises(ValueError, match='ann.json'):
+        index.records(objects)
