@@ -13,12 +13,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import mmcv
-import numpy as np
-from mmcv.transforms import LoadImageFromFile
-
 from mvp_mm.datasets.base import PerceptionDataset
 from mvp_mm.datasets.files import require
+from mvp_mm.datasets.transforms import LoadImage
+from mvp_mm.datasets.transforms.loading import decode_image
 from mvp_mm.registry import DATASETS, TRANSFORMS
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp')
@@ -159,26 +157,21 @@ def read_tar_bytes(item: dict[str, Any]) -> bytes:
 
 
 @TRANSFORMS.register_module()
-class LoadImageFromTar(LoadImageFromFile):
-    """mmcv's ``LoadImageFromFile`` for items of :class:`TarCaptionDataset`.
+class LoadImageFromTar(LoadImage):
+    """:class:`LoadImage` for items of :class:`TarCaptionDataset`.
 
-    Items without ``tar_path`` are read from ``img_path``. Arguments: see
-    :class:`mmcv.transforms.LoadImageFromFile`.
+    Items without ``tar_path`` are read from ``img_path``.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Read the image.
 
         Raises:
-            ValueError: If its bytes are no image.
+            FileNotFoundError: If there is no such file.
+            ValueError: If its bytes are no whole image.
         """
         if 'tar_path' not in results:
             return super().transform(results)
-        content = read_tar_bytes(results)
-        image = mmcv.imfrombytes(content, flag=self.color_type, backend=self.imdecode_backend)
-        if image is None:
-            raise ValueError(f'{results["img_path"]} is not a readable image')
-        if self.to_float32:
-            image = image.astype(np.float32)
+        image = decode_image(read_tar_bytes(results), results['img_path'])
         results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         return results
