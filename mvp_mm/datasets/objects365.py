@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-from mmengine.logging import print_log
 
 from mvp_mm.datasets.box_detection import BoxDetectionDataset
 from mvp_mm.registry import DATASETS
@@ -72,6 +69,8 @@ class Objects365Dataset(BoxDetectionDataset):
         **kwargs: See :class:`PerceptionDataset`.
     """
 
+    left_out = tuple(KNOWN_BAD)
+
     def __init__(self, *args: Any, path_parts: int = 2, **kwargs: Any) -> None:
         if path_parts < 1:
             raise ValueError(f'path_parts must be positive, got {path_parts}')
@@ -85,15 +84,3 @@ class Objects365Dataset(BoxDetectionDataset):
     def image_path(self, file_name: str) -> str:
         """Path of an image."""
         return super().image_path(last_parts(file_name, self.path_parts))
-
-    def _held_out(self) -> set[int]:
-        """Images that REFER files hold out, and those known to be missing or broken."""
-        names = {last_parts(name, 1) for name in KNOWN_BAD}
-        known = {
-            int(image_id) for image_id, name in zip(
-                self._index.image_ids(), self._index.file_names(), strict=True)
-            if name[name.rfind('/') + 1:] in names and last_parts(name, 2) in KNOWN_BAD}
-        if known:
-            print_log(f'{Path(self.ann_file).name}: {len(known)} images left out that are known '
-                      'to be missing or broken', logger='current')
-        return super()._held_out() | known
