@@ -1,5 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 import json
+from random import Random
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from mvp_mm.datasets.captions.refine import split_sentences
 from mvp_mm.datasets.captions.report import write_refined
 from mvp_mm.datasets.captions.sources import open_source
 from mvp_mm.datasets.captions.store import CaptionStore
-from mvp_mm.datasets.synthetic import WorldParameters, make_world
+from mvp_mm.datasets.synthetic.captions import caption_store_entry
+from mvp_mm.datasets.synthetic.scene import sample_scene
 from tests.test_datasets.small_data import SAMPLE, needs_sample, write_json
 
 
@@ -29,7 +31,8 @@ def test_guesses_are_found(sentence):
 @pytest.mark.parametrize('sentence', [
     'A parade in May with many flags.', 'flowers in may', 'May 5, 2015 in the park.',
     'Actress May Whitman smiles.', 'The mighty dismay of a man.', 'He pulls with all his might.',
-    'A sign indicating the exit.', 'Street signs that indicate one way.', 'A man appears in a film.',
+    'A sign indicating the exit.', 'Street signs that indicate one way.',
+    'A man appears in a film.',
     'A cake that looks like a train.', 'Seamless tiles.', 'A suggestion box on a table.',
     'A kitchen filled with may different items.', 'An impassable road.', 'A hint of blue.',
     'May is a warm month.', 'A clock indicating noon.', 'A couldron and a seemly dress.',
@@ -84,17 +87,16 @@ def test_bounds_that_cannot_be_are_refused(arguments):
         CaptionRefiner(**arguments)
 
 
-def test_planted_captions_of_the_synthetic_world(tmp_path):
-    make_world(tmp_path, WorldParameters(seed=7, train=120, val=1))
-    captions = json.loads((tmp_path / 'captions/train.json').read_text())['captions']
-    planted = json.loads((tmp_path / 'captions/train_planted.json').read_text())
+def test_planted_captions_of_the_synthetic_world():
     truth, found = [], []
-    for image, texts in captions.items():
+    for seed in range(150):
+        rng = Random(seed)
+        texts, planted = caption_store_entry(sample_scene(rng), rng)
         for index, verdict in enumerate(CaptionRefiner().judge_image(texts)):
-            truth.append(str(index) in planted.get(image, {}))
+            truth.append(str(index) in planted)
             found.append(verdict.reason not in ('', 'duplicate') or bool(verdict.removals))
             if truth[-1] and verdict.kept:
-                assert planted[image][str(index)] == 'hedging'
+                assert planted[str(index)] == 'hedging'
                 assert texts[index].startswith(verdict.text[:-1])
     truth, found = np.array(truth), np.array(found)
     assert truth.sum() > 30

@@ -210,7 +210,8 @@ def test_an_answer_at_the_length_limit_is_marked(serve, folder, tmp_path):
 
 def test_images_of_a_dataset_of_a_config(tmp_path):
     cfg = config(tmp_path, 'CocoInstanceDataset')
-    (tmp_path / 'c.py').write_text(f'train_dataloader = dict(dataset=dict(datasets=[{cfg!r}]))')
+    (tmp_path / 'c.py').write_text(f'train_dataloader = dict(dataset=dict('
+                                   f'type="ConcatDataset", datasets=[{cfg!r}]))')
     images = images_of_dataset(tmp_path / 'c.py', 'train_dataloader.dataset')
     assert images.names == ['a.jpg', 'b.jpg'] and images.path('a.jpg').is_file()
     with pytest.raises(ValueError, match='val_dataloader is missing'):
