@@ -1,5 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-from mvp_mm.datasets.captions.refine import CaptionRefiner, entropy_ratio, hedges
+from mvp_mm.datasets.captions.hedging import hedges
+from mvp_mm.datasets.captions.refine import CaptionRefiner, Verdict, entropy_ratio
 from mvp_mm.datasets.captions.store import CaptionStore
 
-__all__ = ['CaptionRefiner', 'CaptionStore', 'entropy_ratio', 'hedges']
+__all__ = ['CaptionRefiner', 'CaptionStore', 'Verdict', 'entropy_ratio', 'hedges']
