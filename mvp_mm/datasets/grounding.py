@@ -59,7 +59,7 @@ class GroundingDataset(PerceptionDataset):
                 spans.setdefault(self._phrase(record, image), []).append(index)
             frequency.update(spans.keys())
             items.append(self._item(records, image, named, spans))
-        self._log_left_out(len(records.images) - len(items), nameless)
+        self._log_unusable(len(records.images) - len(items), nameless)
         phrases = [phrase for phrase, _ in frequency.most_common(self.vocabulary_size)]
         self.set_classes(phrases, [True] * len(phrases))
         return items
@@ -69,7 +69,7 @@ class GroundingDataset(PerceptionDataset):
         source = 'coco' if image.get('data_source') == 'coco' else 'img'
         return self.data_prefix.get(source)
 
-    def _log_left_out(self, images: int, boxes: int) -> None:
+    def _log_unusable(self, images: int, boxes: int) -> None:
         if images:
             print_log(f'{Path(self.ann_file).name}: {images} images of COCO left out, for which '
                       "data_prefix has no 'coco'", logger='current')
