@@ -188,7 +188,10 @@ class PerceptionHead(BaseModule):
             text = text.with_copies(noised.source)
         rows = RowsByImage(image_index, len(state.memory))
         states, refined = self.decoder(content, boxes, allowed, state, rows, self.box_head)
-        logits = self.similarity_head(states, refined, text)
+        # A query knows neither its neighbours nor its place before the first layer.
+        logits = torch.cat([
+            self.similarity_head(states[:1], refined[:1], text.content_only()),
+            self.similarity_head(states[1:], refined[1:], text)])
         return Predictions(logits, refined, self.mask_head(states),
                            valid.expand(len(states), -1, -1), self.num_queries)
 
@@ -197,7 +200,9 @@ class PerceptionHead(BaseModule):
         """Put the selected features in front, as one more supervised set."""
         if queries.selected is None:
             return predictions
-        logits = self.similarity_head(queries.selected, queries.selected_boxes, text)
+        # As the selection itself, by content alone.
+        logits = self.similarity_head(
+            queries.selected, queries.selected_boxes, text.content_only())
         missing = predictions.boxes.shape[2] - self.num_queries
         pad = (0, 0, 0, missing)
         taking_part = predictions.valid[0, :, :self.num_queries]

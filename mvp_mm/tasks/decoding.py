@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from torch import Tensor
-from torchvision.ops import box_convert
+from torchvision.ops import box_convert, box_iou
 
 from mvp_mm.structures import PerceptionDataSample, RawPrediction
 
@@ -213,19 +213,34 @@ def decode_instances(raw: RawPrediction, sample: PerceptionDataSample, *, max_pe
     return found
 
 
-def decode_referring(raw: RawPrediction, sample: PerceptionDataSample, *,
+def decode_referring(raw: RawPrediction, sample: PerceptionDataSample, *, same_iou: float,
                      with_masks: bool) -> InstanceData:
-    """The one query that a sentence means most.
+    """The one object that a sentence means most, by its best query.
+
+    Several queries may lie on one object, and training asks that they share the probability of
+    being meant. So objects are compared by the sum over their queries: that of every query
+    together with those whose boxes overlap its own.
 
     Args:
         raw: With ``logits`` (Q,).
         sample: Supplies the frames.
+        same_iou: Queries whose boxes overlap so much lie on one object; above 1 every query
+            stands for itself.
         with_masks: Add the mask.
 
     Returns:
         As :func:`decode_instances`, n = 1, label 0, score sigmoid(logit).
     """
-    return decode_candidates(raw, sample, num=1, with_masks=with_masks)
+    logits = _sentence_logits(raw)
+    boxes = box_convert(raw.boxes.float(), 'cxcywh', 'xyxy')
+    together = box_iou(boxes, boxes) >= same_iou
+    # A box without area overlaps nothing, itself included.
+    together.fill_diagonal_(True)
+    centre = (together * logits.softmax(0)).sum(1).argmax()
+    lowest = torch.finfo(logits.dtype).min
+    query = logits.masked_fill(~together[centre], lowest).argmax()[None]
+    return _gather(raw, sample, query, logits[query].sigmoid(), torch.zeros_like(query),
+                   with_masks)
 
 
 def decode_candidates(raw: RawPrediction, sample: PerceptionDataSample, *, num: int,

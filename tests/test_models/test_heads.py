@@ -99,6 +99,15 @@ def test_a_sentence_tells_equal_queries_apart_by_their_boxes(inputs):
     torch.testing.assert_close(logits[:, :2], logits[:, :2, :1].expand(-1, -1, 4, -1))
 
 
+def test_without_the_relation_the_content_cosine_remains(inputs):
+    queries, boxes, text = inputs
+    head = SimilarityHead(WIDTH)
+    alone = head(queries, boxes, text.content_only())
+    torch.testing.assert_close(alone[:, :2], head(queries, boxes, text)[:, :2])
+    assert (alone[:, 2, :, 0] - head(queries, boxes, text)[:, 2, :, 0]).abs().max() > 1e-2
+    torch.testing.assert_close(alone, head(queries, 1 - boxes, text.content_only()))
+
+
 def test_copied_rows_stand_behind_the_others(inputs):
     text = inputs[2].with_copies(torch.tensor([1, 1]))
     assert text.mask.tolist()[3:] == [[True] * 3] * 2 and text.is_word.shape == (5,)

@@ -185,14 +185,38 @@ def test_instances_without_things():
     assert len(found) == 0 and found.masks.shape == (0, 30, 50)
 
 
+def referred(raw, same_iou):
+    """Index of the query that answers."""
+    found = decoding.decode_referring(raw, make_sample(), same_iou=same_iou, with_masks=False)
+    boxes = decoding.rescale_boxes(raw.boxes, META)
+    return int((boxes - found.bboxes).abs().sum(1).argmin())
+
+
 def test_referring_takes_the_best_query():
     raw = make_raw(2, sentence=True)
     best = int(raw.logits.argmax())
-    found = decoding.decode_referring(raw, make_sample(), with_masks=True)
+    found = decoding.decode_referring(raw, make_sample(), same_iou=1.1, with_masks=True)
     assert found.scores.tolist() == pytest.approx([float(raw.logits[best].sigmoid())])
     assert torch.equal(found.bboxes[0], decoding.rescale_boxes(raw.boxes, META)[best])
     mask = decoding.rescale_mask_logits(raw.mask_logits, META)[best] > 0
     assert torch.equal(found.masks[0], mask)
+
+
+def test_queries_on_one_object_answer_together():
+    raw = make_raw(2, queries=4, sentence=True)
+    raw.boxes = torch.tensor([
+        [.2, .2, .2, .2], [.6, .3, .2, .2], [.61, .3, .2, .2], [.62, .3, .2, .2]])
+    raw.logits = torch.tensor([1., .4, .5, .3])
+    assert referred(raw, same_iou=1.1) == 0
+    # exp(.4) + exp(.5) + exp(.3) > exp(1); of the three the best one answers.
+    assert referred(raw, same_iou=0.7) == 2
+
+
+def test_boxes_without_area_stand_for_themselves():
+    raw = make_raw(2, queries=3, sentence=True)
+    raw.boxes = torch.tensor([[.2, .2, .1, .1], [.7, .7, 0., 0.], [.4, .4, 0., 0.]])
+    raw.logits = torch.tensor([0., 1., .5])
+    assert referred(raw, same_iou=0.7) == 1
 
 
 def test_candidates_are_ranked():
@@ -218,4 +242,4 @@ def test_wrong_logits_are_named():
     with pytest.raises(ValueError, match=r'4 phrases needs logits of shape \(Q, 5\)'):
         decoding.decode_semantic(make_raw(0, phrases=6), make_sample())
     with pytest.raises(ValueError, match=r'shape \(Q,\)'):
-        decoding.decode_referring(make_raw(0), make_sample(), with_masks=False)
+        decoding.decode_referring(make_raw(0), make_sample(), same_iou=0.7, with_masks=False)

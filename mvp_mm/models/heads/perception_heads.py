@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,7 @@ class TextEmbeddings:
 
     Attributes:
         content: (R, K, C), what a phrase names.
-        relation: (R, K, C), which one of those a sentence means; None for a head without it.
+        relation: (R, K, C), which one of those a sentence means; None where it is not to count.
         mask: (R, K) bool, False where a row has fewer phrases.
         is_word: (R,) bool, rows that are word lists.
     """
@@ -37,6 +37,10 @@ class TextEmbeddings:
     relation: Tensor | None
     mask: Tensor
     is_word: Tensor
+
+    def content_only(self) -> TextEmbeddings:
+        """The same without the relation."""
+        return replace(self, relation=None)
 
     def with_copies(self, source: Tensor) -> TextEmbeddings:
         """The same with rows ``source`` (W,) appended once more."""
@@ -100,7 +104,7 @@ class SimilarityHead(BaseModule):
         columns = F.normalize(columns, dim=-1)
         logits = self.scale * self.embed(queries) @ columns.transpose(-1, -2)
         logits = logits + torch.where(text.is_word, 0.0, self.sentence_bias)[:, None, None]
-        if self.relation is not None:
+        if self.relation is not None and text.relation is not None:
             related = self.relation(queries, boxes.detach(), text.relation)
             related = related * ~text.is_word[:, None, None]
             logits = logits + F.pad(related, (0, 1))
