@@ -79,7 +79,8 @@ class TransformersBackend:
                  for image in images]
         inputs = self._processor.apply_chat_template(
             chats, add_generation_prompt=True, tokenize=True, return_dict=True,
-            return_tensors='pt', padding=True).to(self._network.device, self._network.dtype)
+            return_tensors='pt', processor_kwargs=dict(padding=True))
+        inputs = inputs.to(self._network.device, self._network.dtype)
         if self.sampling.seed is not None:
             torch.manual_seed(self.sampling.seed)
         drawn = dict(do_sample=False)
