@@ -52,7 +52,7 @@ def test_any_sample_of_a_tar_is_read_by_itself(tars):
 
 def test_a_plain_image_is_read_by_the_same_transform(tmp_path):
     picture(tmp_path / 'a.png')
-    results = LoadImageFromTar()(dict(img_path=str(tmp_path / 'a.png')))
+    results = LoadImageFromTar()(dict(img_path=str(tmp_path / 'a.png'), img_id=1))
     assert results['img'].shape == (20, 30, 3)
 
 
