@@ -12,7 +12,9 @@ from transformers import AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerBa
 from mvp_mm.registry import TOKENIZERS
 from mvp_mm.structures import Instruction, Segment, SegmentKind
 
-_ANSWER_KINDS = (SegmentKind.RESPONSE, SegmentKind.PER, SegmentKind.EOS)
+# Members by plain names: looking one up in its class takes as long as encoding a cached name.
+_TEXT, _IMAGE, _PHRASE = SegmentKind.TEXT, SegmentKind.IMAGE, SegmentKind.PHRASE
+_RESPONSE, _PER, _EOS = SegmentKind.RESPONSE, SegmentKind.PER, SegmentKind.EOS
 
 
 @lru_cache(maxsize=4)
@@ -44,6 +46,17 @@ def _encode(path: str, per_token: str, text: str) -> tuple[int, ...]:
     """Token ids of one segment's text."""
     backend = _load_tokenizer(path, per_token).backend_tokenizer
     return tuple(backend.encode(text, add_special_tokens=False).ids)
+
+
+@lru_cache(maxsize=1 << 16)
+def _encode_word(path: str, per_token: str, text: str) -> tuple[int, ...]:
+    """Token ids of a phrase or a response, with a leading space; none where it is empty."""
+    text = text.strip()
+    return _encode(path, per_token, f' {text}') if text else ()
+
+
+class TooLongError(ValueError):
+    """An instruction has more tokens than the LLM takes."""
 
 
 @TOKENIZERS.register_module()
@@ -124,28 +137,30 @@ class InstructionTokenizer:
             The same object.
 
         Raises:
-            ValueError: If the sequence is longer than ``max_length``, a phrase is empty, or the
-                prompt holds more than one image.
+            TooLongError: If the sequence is longer than ``max_length``; nothing is set then.
+            ValueError: If a phrase is empty, or the prompt holds more than one image.
         """
         ids: list[int] = []
-        phrase_index: list[int] = []
+        spans: list[int] = []
+        lengths: list[int] = []
         phrase = -1
         image_start = -1
         for segment in instruction.prompt:
             span = -1
-            if segment.kind == SegmentKind.IMAGE:
+            if segment.kind is _IMAGE:
                 if image_start >= 0:
                     raise ValueError(f'Task {instruction.task}: a prompt holds one image at most')
                 image_start = len(ids)
-            elif segment.kind == SegmentKind.PHRASE:
+            elif segment.kind is _PHRASE:
                 phrase += 1
                 span = phrase
             tokens = self._segment_ids(segment, instruction.task)
             ids.extend(tokens)
-            phrase_index.extend([span] * len(tokens))
+            spans.append(span)
+            lengths.append(len(tokens))
         prompt_length = len(ids)
         for segment in instruction.response:
-            if segment.kind not in _ANSWER_KINDS:
+            if segment.kind not in (_RESPONSE, _PER, _EOS):
                 raise ValueError(f'Task {instruction.task}: a response holds no '
                                  f'{segment.kind.value} segment')
             ids.extend(self._segment_ids(segment, instruction.task))
@@ -153,7 +168,7 @@ class InstructionTokenizer:
 
         instruction.input_ids = np.array(ids, dtype=np.int64)
         instruction.phrase_index = np.full(len(ids), -1, dtype=np.int64)
-        instruction.phrase_index[:prompt_length] = phrase_index
+        instruction.phrase_index[:prompt_length] = np.repeat(spans, lengths)
         instruction.labels = np.full(len(ids), -100, dtype=np.int64)
         instruction.labels[prompt_length:] = instruction.input_ids[prompt_length:]
         instruction.prompt_length = prompt_length
@@ -162,22 +177,20 @@ class InstructionTokenizer:
 
     def _segment_ids(self, segment: Segment, task: str) -> Sequence[int]:
         kind = segment.kind
-        if kind == SegmentKind.IMAGE:
-            return [self.pad_id] * self.num_visual_tokens
-        if kind == SegmentKind.PER:
-            return [self.per_id]
-        if kind == SegmentKind.EOS:
-            return [self.eos_id]
-        if kind == SegmentKind.TEXT:
+        if kind is _TEXT:
             return _encode(self.path, self.per_token, segment.text)
-        text = segment.text.strip()
-        if not text:
-            raise ValueError(f'Task {task}: empty {kind.value} segment')
-        return _encode(self.path, self.per_token, f' {text}')
+        if kind is _PHRASE or kind is _RESPONSE:
+            ids = _encode_word(self.path, self.per_token, segment.text)
+            if not ids:
+                raise ValueError(f'Task {task}: empty {kind.value} segment')
+            return ids
+        if kind is _IMAGE:
+            return [self.pad_id] * self.num_visual_tokens
+        return [self.per_id if kind is _PER else self.eos_id]
 
     def _check_length(self, instruction: Instruction, total: int, prompt_length: int) -> None:
         if total > self.max_length:
-            raise ValueError(
+            raise TooLongError(
                 f'Task {instruction.task}: {total} tokens ({prompt_length} in the prompt of '
                 f'{len(instruction.phrases)} phrases and {self.num_visual_tokens} visual tokens, '
                 f'{total - prompt_length} in the response) exceed max_length={self.max_length}')

@@ -72,7 +72,7 @@ class Instruction:
         if self.kind not in ('word', 'sentence', 'caption'):
             raise ValueError(
                 f'Instruction kind must be word, sentence or caption, got {self.kind!r}')
-        named = sum(s.kind == SegmentKind.PHRASE for s in self.prompt)
+        named = [s.kind for s in self.prompt].count(SegmentKind.PHRASE)
         if not named == len(self.phrases) == len(self.is_thing):
             raise ValueError(
                 f'Task {self.task}: {named} phrase segments, {len(self.phrases)} phrases and '

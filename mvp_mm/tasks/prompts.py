@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from mvp_mm.structures import Segment, SegmentKind
 
@@ -24,6 +25,11 @@ def _text(text: str) -> Segment:
     return Segment(SegmentKind.TEXT, text)
 
 
+@lru_cache(maxsize=1 << 14)
+def _phrase(text: str) -> Segment:
+    return Segment(SegmentKind.PHRASE, text)
+
+
 def word_prompt(phrases: Sequence[str]) -> list[Segment]:
     """Task description, image, ``a, b, c.``"""
     segments = [_text(WORD_DESCRIPTION), _IMAGE]
@@ -31,7 +37,7 @@ def word_prompt(phrases: Sequence[str]) -> list[Segment]:
     for index, phrase in enumerate(phrases):
         if index:
             segments.append(comma)
-        segments.append(Segment(SegmentKind.PHRASE, phrase))
+        segments.append(_phrase(phrase))
     return [*segments, _text('.'), _ANSWER]
 
 

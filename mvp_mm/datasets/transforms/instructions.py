@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from mvp_mm.datasets.instruction_tokenizer import TooLongError
 from mvp_mm.datasets.phrase_budget import fit_word_list
 from mvp_mm.datasets.transforms.worker_random import WorkerGenerator
 from mvp_mm.registry import TOKENIZERS, TRANSFORMS
@@ -78,10 +79,9 @@ class BuildInstructions(BaseTransform):
         needed = np.zeros(len(annotation.labels), dtype=bool)
         requests = []
         for task in part['tasks']:
-            for request in self._fitting(
+            for request in self._tokenized(
                     task, task.instruct(annotation, rng, self.training)):
                 request.task = task
-                self.tokenizer.tokenize(request.instruction)
                 needed[request.targets] = True
                 if not self.training and request.instruction.kind == 'word':
                     needed |= annotation.crowd
@@ -89,16 +89,24 @@ class BuildInstructions(BaseTransform):
         part['objects'] = np.flatnonzero(needed)
         return requests
 
-    def _fitting(self, task: Any, requests: list[Request]) -> list[Request]:
-        """The requests, with word lists that are too long shortened or split where that is right.
+    def _tokenized(self, task: Any, requests: list[Request]) -> list[Request]:
+        """The requests with tokens; word lists that are too long are shortened or split.
 
         In evaluation a list is split only where the task answers every name by itself; another
-        is refused by the tokenizer.
+        is refused.
         """
-        if task.kind != 'word' or not (self.training or task.names_stand_alone):
-            return requests
-        return [fitting for request in requests
-                for fitting in fit_word_list(request, self.tokenizer, drop_absent=self.training)]
+        done = []
+        for request in requests:
+            try:
+                self.tokenizer.tokenize(request.instruction)
+                done.append(request)
+            except TooLongError:
+                if task.kind != 'word' or not (self.training or task.names_stand_alone):
+                    raise
+                for part in fit_word_list(request, self.tokenizer, drop_absent=self.training):
+                    self.tokenizer.tokenize(part.instruction)
+                    done.append(part)
+        return done
 
 
 @TRANSFORMS.register_module()
