@@ -18,7 +18,7 @@ _sizes.perception.denoising.num_queries = 48
 _sizes.perception.criterion.num_points = 4096
 model = _sizes
 
-_max_iters = 600
+_max_iters = 900
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=50),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,19 +107,28 @@ def _check_mask(name: str, segmentation: Any, size: tuple[int, int], result: Job
         result.faults.append(Fault('empty mask', name, 'no pixel belongs to it'))
 
 
-def _check_panoptic(job: ImageJob, size: tuple[int, int] | None, result: JobResult) -> None:
-    path, ids = job.panoptic
+def _read_map(read: Callable[[str], np.ndarray], path: str, job: ImageJob,
+              size: tuple[int, int] | None, result: JobResult) -> np.ndarray | None:
+    """A map of the image's size, None where it cannot be read; notes what is wrong with it."""
     try:
-        segments = read_segment_map(path)
+        values = read(path)
     except FileNotFoundError as error:
         result.faults.append(Fault('missing map', job.where, str(error)))
-        return
+        return None
     except ValueError as error:
         result.faults.append(Fault('broken map', job.where, str(error)))
-        return
-    if size is not None and segments.shape != size:
+        return None
+    if size is not None and values.shape != size:
         result.faults.append(Fault('map size', job.where,
-                                   f'{path} is {segments.shape} (h, w), its image {size}'))
+                                   f'{path} is {values.shape} (h, w), its image {size}'))
+    return values
+
+
+def _check_panoptic(job: ImageJob, size: tuple[int, int] | None, result: JobResult) -> None:
+    path, ids = job.panoptic
+    segments = _read_map(read_segment_map, path, job, size, result)
+    if segments is None:
+        return
     found = np.setdiff1d(segments, [0])
     for kind, numbers in (('segment without pixels', np.setdiff1d(ids, found)),
                           ('segment not in the JSON', np.setdiff1d(found, ids))):
@@ -129,18 +138,8 @@ def _check_panoptic(job: ImageJob, size: tuple[int, int] | None, result: JobResu
 
 def _check_semantic(job: ImageJob, size: tuple[int, int] | None, result: JobResult) -> None:
     path, allowed = job.semantic
-    try:
-        values = read_label_map(path)
-    except FileNotFoundError as error:
-        result.faults.append(Fault('missing map', job.where, str(error)))
-        return
-    except ValueError as error:
-        result.faults.append(Fault('broken map', job.where, str(error)))
-        return
-    if size is not None and values.shape != size:
-        result.faults.append(Fault('map size', job.where,
-                                   f'{path} is {values.shape} (h, w), its image {size}'))
-    unknown = np.setdiff1d(values, allowed)
+    values = _read_map(read_label_map, path, job, size, result)
+    unknown = np.setdiff1d(values, allowed) if values is not None else ()
     if len(unknown):
         result.faults.append(Fault('unknown class value', job.where,
                                    f'{path}: values {unknown.tolist()}'))
