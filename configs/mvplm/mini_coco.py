@@ -51,6 +51,7 @@ _panoptic = dict(
     ann_file='annotations/panoptic_train2017.json',
     data_prefix=dict(img='train2017', seg='annotations/panoptic_train2017'),
     caption_store='annotations/captions_train2017.json',
+    index_dir='data/indices',
     indices=8)
 # The three images stand in the val and test splits of the three data sets.
 _sentences = [
@@ -61,6 +62,7 @@ _sentences = [
         instances_file=f'{_name}/instances.json',
         split=_split,
         caption_store='../coco/annotations/captions_train2017.json',
+        index_dir='data/indices',
         data_prefix=dict(img='train2014'))
     for _name, _by, _splits in (('refcoco', 'unc', ('val', 'testA', 'testB')),
                                 ('refcoco+', 'unc', ('val', 'testA', 'testB')),

@@ -117,7 +117,8 @@ class PerceptionDataset(TolerantDataset):
         if self._fully_initialized:
             return
         if self.caption_store is not None:
-            self._store = CaptionStore(self._path(self.caption_store))
+            self._store = CaptionStore(
+                self._path(self.caption_store), index_dir=self.index_dir)
         self._index = self.open_index()
         if self._index is None:
             super().full_init()
@@ -184,7 +185,7 @@ class PerceptionDataset(TolerantDataset):
             return
         used = np.zeros(int(rows.max()) + 1 if len(rows) else 0, dtype=bool)
         used[rows] = True
-        has_caption = self._store.get if self._store else own.get
+        has_caption = self._store.has if self._store else own.get
         without, example = 0, ''
         for name, in_use in zip(names, used.tolist(), strict=False):
             if in_use and not has_caption(name):
@@ -214,6 +215,13 @@ class PerceptionDataset(TolerantDataset):
     def image_path(self, file_name: str) -> str:
         """Path of an image."""
         return str(Path(self.data_prefix['img']) / file_name)
+
+    @force_full_init
+    def file_name(self, idx: int) -> str:
+        """The annotation file's name of an item's image; nothing else of the item is made."""
+        if self._index is None:
+            return super().get_data_info(idx)['file_name']
+        return self._index.image(int(self._rows[idx]))[0]['file_name']
 
     @force_full_init
     def __len__(self) -> int:

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Folders of tables made once from a source file: where they lie, who makes them, who trusts them.
+"""Folders of tables made once from a source: where they lie, who makes them, who trusts them.
 
 An index is a folder of files with ``meta.json``, which tells what it was made from and how long
 every file is. It is written under another name and renamed when complete, by one process while
@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +62,15 @@ class FileRows:
 
 
 def index_folder(source: str | Path, name: str, index_dir: str | Path | None = None) -> Path:
-    """Where the index of a file lies.
+    """Where the index of a file or folder lies.
 
     That is, in this order: in ``index_dir``; in the folder that the variable
-    ``MVP_MM_INDEX_DIR`` names; beside the file; where that folder cannot be written, in
+    ``MVP_MM_INDEX_DIR`` names; beside the source; where that folder cannot be written, in
     ``$XDG_CACHE_HOME/mvp_mm`` (``~/.cache/mvp_mm``).
 
     Args:
-        source: The file.
-        name: Tells indices of one file apart.
+        source: The file or folder.
+        name: Tells indices of one source apart.
         index_dir: A folder for indices.
     """
     source = Path(source).resolve()
@@ -85,15 +85,17 @@ def index_folder(source: str | Path, name: str, index_dir: str | Path | None = N
 
 def open_index(source: str | Path, name: str, options: dict[str, Any],
                build: Callable[[Path], dict[str, Any]],
-               index_dir: str | Path | None = None) -> tuple[Path, dict[str, Any]]:
-    """Find the index of a file, or make it.
+               index_dir: str | Path | None = None,
+               files: Callable[[], Iterable[Path]] | None = None) -> tuple[Path, dict[str, Any]]:
+    """Find the index of a source, or make it.
 
     Args:
-        source: The file.
-        name: Tells indices of one file apart.
+        source: The file or folder.
+        name: Tells indices of one source apart.
         options: What else the content depends on, as JSON can hold it.
         build: Writes the index' files into a folder and returns facts that are kept with them.
         index_dir: See :func:`index_folder`.
+        files: Lists the files that the source is made of; by default it is one file.
 
     Returns:
         The folder and the facts.
@@ -102,23 +104,24 @@ def open_index(source: str | Path, name: str, options: dict[str, Any],
         ValueError: If the source changes while it is read.
     """
     folder = index_folder(source, name, index_dir)
-    signature = _signature(source, options)
-    meta = _valid_meta(folder, signature)
+    def signature() -> dict[str, Any]:
+        return _signature(Path(source), files() if files else [Path(source)], options)
+
+    meta = _valid_meta(folder, signature())
     if meta is None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f'{folder}.lock'):
-            meta = _valid_meta(folder, signature)
+            meta = _valid_meta(folder, signature())
             if meta is None:
-                meta = _make(folder, source, signature, options, build)
+                meta = _make(folder, source, signature, build)
     return folder, meta['facts']
 
 
-def _signature(source: str | Path, options: dict[str, Any]) -> dict[str, Any]:
-    stat = os.stat(source)
+def _signature(source: Path, files: Iterable[Path], options: dict[str, Any]) -> dict[str, Any]:
+    stats = [(os.path.relpath(file, source.parent), file.stat().st_size, file.stat().st_mtime_ns)
+             for file in files]
     # Through JSON, as it is compared with what was read from JSON.
-    return json.loads(json.dumps(dict(
-        format=FORMAT, source=Path(source).name, size=stat.st_size, mtime_ns=stat.st_mtime_ns,
-        options=options)))
+    return json.loads(json.dumps(dict(format=FORMAT, files=stats, options=options)))
 
 
 def _valid_meta(folder: Path, signature: dict[str, Any]) -> dict[str, Any] | None:
@@ -131,16 +134,17 @@ def _valid_meta(folder: Path, signature: dict[str, Any]) -> dict[str, Any] | Non
     return meta if whole and meta.get('signature') == signature else None
 
 
-def _make(folder: Path, source: str | Path, signature: dict[str, Any], options: dict[str, Any],
+def _make(folder: Path, source: str | Path, signature: Callable[[], dict[str, Any]],
           build: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     """Build under another name, then take the index' place; called by one process at a time."""
     print_log(f'Indexing {source} once, into {folder}', logger='current')
     temporary = Path(tempfile.mkdtemp(prefix=f'{folder.name}.', dir=folder.parent))
+    before = signature()
     try:
         facts = build(temporary)
-        if _signature(source, options) != signature:
-            raise ValueError(f'{source} changed while it was indexed')
-        meta = dict(signature=signature, facts=facts,
+        if signature() != before:
+            raise ValueError(f'{source} changed while it was indexed: is someone writing it?')
+        meta = dict(signature=before, facts=facts,
                     files={file.name: file.stat().st_size for file in temporary.iterdir()})
         (temporary / _META).write_text(json.dumps(meta))
         for file in temporary.iterdir():

@@ -37,7 +37,7 @@ class JoinedDataset(TolerantDataset):
     @staticmethod
     def _rows(member: PerceptionDataset) -> dict[str, int]:
         """Where a member keeps each image."""
-        return {Path(member.get_data_info(i)['img_path']).name: i for i in range(len(member))}
+        return {Path(member.file_name(i)).name: i for i in range(len(member))}
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Nothing is copied: an item is an index into the first member."""

@@ -37,7 +37,15 @@ def load_config(args: argparse.Namespace) -> Config:
         raise ConfigError(f'config not found: {args.config}')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
+    # Names with an underscore serve the files alone; without them the dumped config is half as
+    # long, and nobody overrides one and wonders why nothing changes.
+    for name in [name for name in cfg if name.startswith('_')]:
+        cfg.pop(name)
     if args.cfg_options:
+        private = [name for name in args.cfg_options if name.startswith('_')]
+        if private:
+            raise ConfigError(f'--cfg-options {private[0]}: a helper of the config files, which '
+                              'has no effect here; override what it is used for')
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from mmdet.utils import reduce_mean
 from torch import Tensor
 
 from mvp_mm.models.llms import CausalLM
+from mvp_mm.models.losses.means import Mean
 from mvp_mm.models.state import InstructionBatch
 
 
@@ -65,7 +65,7 @@ def pool_phrases(states: list[Tensor], phrase_index: Tensor, num_phrases: int) -
     return total / onehot.sum(1).clamp(min=1)[..., None]
 
 
-def language_loss(llm: CausalLM, hidden: Tensor, labels: Tensor) -> Tensor:
+def language_loss(llm: CausalLM, hidden: Tensor, labels: Tensor) -> Mean:
     """Next-token cross-entropy at response positions only.
 
     Args:
@@ -74,14 +74,12 @@ def language_loss(llm: CausalLM, hidden: Tensor, labels: Tensor) -> Tensor:
         labels: (R, T) int64, the token *at* each position, -100 where it is not supervised.
 
     Returns:
-        Scalar: the sum divided by the process-averaged number of supervised tokens.
+        The sum, and the number of supervised tokens.
     """
     wanted = labels[:, 1:]
     keep = wanted != -100
     logits = llm.logits(hidden[:, :-1][keep]).float()
-    # The average over processes may be below one; where the count is zero, so is the sum.
-    count = reduce_mean(keep.sum().float()).clamp(min=1e-6)
-    return F.cross_entropy(logits, wanted[keep], reduction='sum') / count
+    return Mean(F.cross_entropy(logits, wanted[keep], reduction='sum'), keep.sum())
 
 
 def append_tokens(batch: InstructionBatch, tokens: list[int]) -> InstructionBatch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+import numpy as np
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor
@@ -15,7 +16,7 @@ from mvp_mm.models.language import (
     language_loss,
     pool_phrases,
 )
-from mvp_mm.models.losses import Targets
+from mvp_mm.models.losses import Targets, over_processes
 from mvp_mm.models.state import ImageState, InstructionBatch
 from mvp_mm.registry import MODELS, TOKENIZERS
 from mvp_mm.structures import PerceptionDataSample, RawPrediction
@@ -131,12 +132,12 @@ class MVPLM(BaseModel):
         if not perceive:
             # A training encoder needs a gradient in every parameter, those of unused maps too.
             return ImageState(visual + sum(f.sum() for f in features[:-1]) * 0)
-        extent = torch.ones(len(images), 2)
+        extent = np.ones((len(images), 2), dtype=np.float32)
         for sample in data_samples:
-            height, width = sample.img_shape[:2]
-            extent[sample.image_index, 0] = width / images.shape[-1]
-            extent[sample.image_index, 1] = height / images.shape[-2]
-        return ImageState(visual, **self.pixel_decoder(features, extent.to(images.device)))
+            extent[sample.image_index] = sample.img_shape[1::-1]
+        extent /= images.shape[:-3:-1]
+        return ImageState(
+            visual, **self.pixel_decoder(features, torch.from_numpy(extent).to(images.device)))
 
     def read(self, state: ImageState, batch: InstructionBatch) -> tuple[Tensor, LanguageOutput]:
         """Run the LLM once over complete sequences.
@@ -166,9 +167,9 @@ class MVPLM(BaseModel):
         state = self.encode(inputs, data_samples, self.perception_trains)
         batch = InstructionBatch.collate(data_samples, inputs.device, with_response=True)
         hidden, language = self.read(state, batch)
-        losses = dict(loss_llm=language_loss(self.llm, hidden, batch.labels))
+        means = dict(loss_llm=language_loss(self.llm, hidden, batch.labels))
         if not self.perception_trains:
-            return losses
+            return over_processes(means)
         perceiving = [r for r, s in enumerate(data_samples) if s.instruction.perceives]
         # A batch of captions alone still runs every module, for processes that have others.
         kept = perceiving or [0]
@@ -179,8 +180,8 @@ class MVPLM(BaseModel):
         perceived = self.perception.loss(
             state, batch, language.text[rows], language.summary[rows], targets)
         weight = 1.0 if perceiving else 0.0
-        losses.update({name: value * weight for name, value in perceived.items()})
-        return losses
+        means.update({name: mean.scaled(weight) for name, mean in perceived.items()})
+        return over_processes(means)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor,

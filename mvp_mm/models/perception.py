@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from mmdet.utils import reduce_mean
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -13,6 +12,7 @@ from mvp_mm.models.losses import (
     Denoising,
     DenoisingRows,
     MaskGeometry,
+    Mean,
     PerceptionCriterion,
     Predictions,
     Targets,
@@ -96,7 +96,7 @@ class PerceptionHead(BaseModule):
         self.criterion: PerceptionCriterion = MODELS.build(criterion)
 
     def loss(self, state: ImageState, batch: InstructionBatch, pooled: Tensor, summary: Tensor,
-             targets: Targets) -> dict[str, Tensor]:
+             targets: Targets) -> dict[str, Mean]:
         """Perception losses of R instructions, named ``enc.``, ``d0.`` … and ``denoise.``.
 
         ``text_cosine`` (see :func:`phrase_likeness`) is logged beside them.
@@ -128,8 +128,9 @@ class PerceptionHead(BaseModule):
         # in every process.
         idle = (self.stuff.content.sum() + self.stuff.boxes.sum()) * 0
         first = next(iter(losses))
-        losses[first] = losses[first] + idle
-        losses['text_cosine'] = phrase_likeness(text.content, text.mask)
+        losses[first] = Mean(losses[first].total + idle, losses[first].count)
+        likeness = phrase_likeness(text.content, text.mask)
+        losses['text_cosine'] = Mean(likeness, torch.ones_like(likeness))
         return losses
 
     def predict(self, state: ImageState, batch: InstructionBatch, pooled: Tensor,
@@ -213,16 +214,15 @@ class PerceptionHead(BaseModule):
         joined = [torch.cat([a[None], b]) for a, b in zip(first, rest, strict=True)]
         return Predictions(*joined, self.num_queries)
 
-    def _named(self, values: dict[str, Tensor], selection: bool) -> dict[str, Tensor]:
+    def _named(self, values: dict[str, Mean], selection: bool) -> dict[str, Mean]:
         """The last layer's losses go unprefixed; the others as ``enc.``, ``d0.``, ``d1.`` …"""
-        sets = len(next(iter(values.values())))
+        sets = len(next(iter(values.values())).total)
         prefixes = ['enc.'] * selection
         prefixes += [f'd{i}.' for i in range(sets - selection - 1)] + ['']
-        return {prefix + name: value[i] for name, value in values.items()
-                for i, prefix in enumerate(prefixes)}
+        return _by_set(values, prefixes)
 
     def _denoising_loss(self, predictions: Predictions, targets: Targets, noised: DenoisingRows,
-                        batch: InstructionBatch, state: ImageState) -> dict[str, Tensor]:
+                        batch: InstructionBatch, state: ImageState) -> dict[str, Mean]:
         """Losses of the denoising rows, after every layer (not of the noised input)."""
         rows = predictions.rows(slice(len(batch.ids), None), sets=slice(1, None))
         source = noised.source
@@ -233,14 +233,16 @@ class PerceptionHead(BaseModule):
             targets.mask_index[source].masked_fill(~things, -1), targets.masks)
         geometry = MaskGeometry(state.mask_features, batch.image_index[source])
         matches = noised.matches(len(rows.logits))
-        values = self.criterion(rows, wanted, matches, batch.is_word[source], geometry)
-        # A target is restored once a group: the mean over its copies keeps the loss's scale.
-        counts = reduce_mean(torch.stack([noised.valid.sum(), things.sum()]).float())
-        copies = (counts[0] / counts[1].clamp(min=1e-6)).clamp(min=1)
-        named = {}
-        for name, value in values.items():
-            if name in ('loss_sent', 'loss_rank'):
-                continue
-            scale = 1.0 if name == 'loss_word' else 1.0 / copies
-            named.update({f'denoise.d{i}.{name}': v * scale for i, v in enumerate(value)})
-        return named
+        values = self.criterion(
+            rows, wanted, matches, batch.is_word[source], geometry, copies=True)
+        for sentence_loss in ('loss_sent', 'loss_rank'):
+            values.pop(sentence_loss)
+        return _by_set(values, [f'denoise.d{i}.' for i in range(len(rows.logits))])
+
+
+def _by_set(values: dict[str, Mean], prefixes: list[str]) -> dict[str, Mean]:
+    """Means of S sets as scalars, one prefix a set."""
+    return {prefix + name: Mean(total, count)
+            for name, mean in values.items()
+            for prefix, total, count in zip(
+                prefixes, mean.total.unbind(), mean.count.expand_as(mean.total), strict=True)}

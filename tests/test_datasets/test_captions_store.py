@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mvp_mm.datasets.captions import CaptionStore
+from mvp_mm.datasets.captions import CaptionRefiner, CaptionStore
 from mvp_mm.datasets.captions.keys import caption_key
 from mvp_mm.datasets.captions.layout import Manifest, Shard, ShardFiles, list_digest
 from mvp_mm.datasets.captions.merge import StoreCheck
@@ -96,16 +96,26 @@ def test_an_image_captioned_twice_is_an_error_with_both_places(tmp_path):
 
 
 def test_index_is_made_once_and_again_when_a_file_grows(tmp_path):
-    path = write_shard(tmp_path, records()[:2])
-    assert CaptionStore(str(tmp_path)).get('patch1/b.jpg') == []
-    made, = (tmp_path / 'index').glob('[!.]*')
+    store = tmp_path / 'raw'
+    path = write_shard(store, records()[:2])
+    assert CaptionStore(str(store)).get('patch1/b.jpg') == []
+    made, = tmp_path.glob('raw.*.index')
     stamp = (made / 'texts.bin').stat().st_mtime_ns
-    CaptionStore(str(tmp_path))
+    CaptionStore(str(store))
     assert (made / 'texts.bin').stat().st_mtime_ns == stamp
     with open(path, 'a') as file:
         file.write(json.dumps(records()[2]) + '\n')
-    assert CaptionStore(str(tmp_path)).get('patch1/b.jpg') == ['A dog in patch1/b.jpg.']
-    assert len(list((tmp_path / 'index').glob('[!.]*'))) == 1
+    assert CaptionStore(str(store)).get('patch1/b.jpg') == ['A dog in patch1/b.jpg.']
+    assert list(tmp_path.glob('raw.*.index')) == [made]
+
+
+def test_refiners_have_indices_of_their_own(tmp_path):
+    path = write_json(tmp_path / 's.json', dict(captions={'a.jpg': ['It may be night.']}))
+    for _ in range(2):
+        assert CaptionStore(path).get('a.jpg') == []
+        assert CaptionStore(path, CaptionRefiner(hedging=False)).get('a.jpg') == [
+            'It may be night.']
+    assert len(list(tmp_path.glob('s.json.*.index'))) == 2
 
 
 def test_another_process_maps_the_index_instead_of_copying_it(tmp_path):

@@ -181,7 +181,7 @@ def test_entropy_ratio():
 
 
 @needs_sample
-def test_real_panoptic_and_captions():
+def test_real_panoptic_and_captions(tmp_path):
     dataset = DATASETS.build(dict(
         type='CocoPanopticDataset', data_root=str(SAMPLE / 'coco'),
         ann_file='annotations/panoptic_val2017.json',
@@ -189,7 +189,8 @@ def test_real_panoptic_and_captions():
     assert len(dataset) == 100 and len(dataset.metainfo['classes']) == 133
     total = sum(len(dataset.get_data_info(k)['boxes']) for k in range(100))
     assert total == 1078
-    store = CaptionStore(str(SAMPLE / 'coco/annotations/captions_train2017.json'))
+    captions = SAMPLE / 'coco/annotations/captions_train2017.json'
+    store = CaptionStore(str(captions), index_dir=str(tmp_path))
     assert store.get('COCO_train2014_000000322517.jpg')
 
 

@@ -10,6 +10,12 @@ from mvp_mm.models.losses import HungarianMatcher, MaskGeometry, Matches, Percep
 from mvp_mm.models.losses.criterion import ranking_loss
 from tests.test_models.parts import make_batch, make_predictions, make_state, make_targets
 
+
+def losses(criterion, *args):
+    """Divided sums, one (S,) tensor a name."""
+    return {name: mean.total / mean.count.clamp(min=1e-6)
+            for name, mean in criterion(*args).items()}
+
 INDEX = [1, 0, 1, 0, 0]
 LABELS = [[0, 2, 1, 1], [1, 0, 1], [0], [], [0, 0]]
 SETS = 2
@@ -35,7 +41,7 @@ def taken(matches, s, r):
 
 def test_word_loss_is_a_weighted_cross_entropy(scene):
     predictions, targets, matches, is_word, _ = scene
-    found = PerceptionCriterion(no_object_weight=0.1)(*scene)['loss_word']
+    found = losses(PerceptionCriterion(no_object_weight=0.1), *scene)['loss_word']
     for s in range(SETS):
         total = weights = 0.0
         for r in is_word.nonzero()[:, 0].tolist():
@@ -52,7 +58,7 @@ def test_word_loss_is_a_weighted_cross_entropy(scene):
 
 def test_sentence_loss_is_a_binary_cross_entropy_that_counts_every_sentence_the_same(scene):
     predictions, _, matches, is_word, _ = scene
-    found = PerceptionCriterion()(*scene)['loss_sent']
+    found = losses(PerceptionCriterion(), *scene)['loss_sent']
     for s in range(SETS):
         total = 0.0
         for r in (~is_word).nonzero()[:, 0].tolist():
@@ -65,7 +71,7 @@ def test_sentence_loss_is_a_binary_cross_entropy_that_counts_every_sentence_the_
 
 def test_ranking_loss_gives_the_probability_to_the_targets(scene):
     predictions, _, matches, is_word, _ = scene
-    found = PerceptionCriterion(ranking_weight=3.0)(*scene)['loss_rank']
+    found = losses(PerceptionCriterion(ranking_weight=3.0), *scene)['loss_rank']
     for s in range(SETS):
         total = 0.0
         for r in (2, 4):
@@ -79,7 +85,7 @@ def test_sentence_queries_on_a_target_can_all_be_positive(scene):
     predictions.boxes[0, 4, 0] = targets.boxes[4, 1]
     predictions.boxes[0, 4, 1] = targets.boxes[4, 1] * 0.95
     predictions.boxes[1, 2, 3] = targets.boxes[2, 0]
-    found = PerceptionCriterion(ranking_weight=1.0, positive_iou=0.5)(*scene)
+    found = losses(PerceptionCriterion(ranking_weight=1.0, positive_iou=0.5), *scene)
     for s in range(SETS):
         binary = rank = 0.0
         added = 0
@@ -106,12 +112,12 @@ def test_sentence_queries_on_a_target_can_all_be_positive(scene):
 
 
 def test_ranking_can_be_left_out(scene):
-    assert (PerceptionCriterion()(*scene)['loss_rank'] == 0).all()
+    assert (losses(PerceptionCriterion(), *scene)['loss_rank'] == 0).all()
 
 
 def test_box_losses_are_sums_over_matches_a_target(scene):
     predictions, targets, matches, _, _ = scene
-    found = PerceptionCriterion()(*scene)
+    found = losses(PerceptionCriterion(), *scene)
     for s in range(SETS):
         l1 = giou = 0.0
         for r in range(5):
@@ -126,7 +132,7 @@ def test_box_losses_are_sums_over_matches_a_target(scene):
 
 def test_mask_losses_are_sums_over_matches_with_masks(scene):
     predictions, targets, matches, _, geometry = scene
-    found = PerceptionCriterion()(*scene)
+    found = losses(PerceptionCriterion(), *scene)
     for s in range(SETS):
         bce = dice = 0.0
         for r in (0, 2, 4):
@@ -143,13 +149,23 @@ def test_mask_losses_are_sums_over_matches_with_masks(scene):
 
 
 def test_every_loss_has_one_value_a_set_and_its_weight(scene):
-    single = PerceptionCriterion(*[1.0] * 6)(*scene)
-    weighted = PerceptionCriterion(2.0, 3.0, 5.0, 7.0, 11.0, 13.0)(*scene)
+    single = losses(PerceptionCriterion(*[1.0] * 6), *scene)
+    weighted = losses(PerceptionCriterion(2.0, 3.0, 5.0, 7.0, 11.0, 13.0), *scene)
     factors = dict(zip(PerceptionCriterion.names, (2, 2, 3, 5, 7, 11, 13), strict=True))
     assert set(single) == set(weighted) == set(factors)
     for name, factor in factors.items():
         assert single[name].shape == (SETS, )
         torch.testing.assert_close(weighted[name], single[name] * factor)
+
+
+def test_several_copies_of_a_target_are_averaged(scene):
+    predictions, targets, matches, is_word, geometry = scene
+    doubled = Matches(*(torch.cat([x, x]) for x in (
+        matches.sets, matches.rows, matches.queries, matches.targets)))
+    once = losses(PerceptionCriterion(), *scene)
+    found = losses(PerceptionCriterion(), predictions, targets, doubled, is_word, geometry, True)
+    for name in ('loss_box_l1', 'loss_box_giou', 'loss_mask_bce', 'loss_mask_dice'):
+        torch.testing.assert_close(found[name], once[name])
 
 
 def zero_target_scene():
@@ -163,7 +179,7 @@ def zero_target_scene():
 
 def test_without_targets_losses_are_finite_and_those_of_boxes_and_masks_zero():
     _, scene = zero_target_scene()
-    found = PerceptionCriterion(ranking_weight=1.0)(*scene)
+    found = losses(PerceptionCriterion(ranking_weight=1.0), *scene)
     assert all(v.isfinite().all() for v in found.values())
     for name in ('loss_box_l1', 'loss_box_giou', 'loss_mask_bce', 'loss_mask_dice', 'loss_rank'):
         assert (found[name] == 0).all()
@@ -172,7 +188,7 @@ def test_without_targets_losses_are_finite_and_those_of_boxes_and_masks_zero():
 
 def test_without_targets_boxes_and_masks_still_get_zero_gradients():
     leaves, scene = zero_target_scene()
-    sum(v.sum() for v in PerceptionCriterion()(*scene).values()).backward()
+    sum(v.sum() for v in losses(PerceptionCriterion(), *scene).values()).backward()
     for leaf in (*leaves, scene[-1].features):
         assert leaf.grad is not None and (leaf.grad == 0).all()
 
@@ -181,17 +197,17 @@ def test_box_only_targets_have_no_mask_loss(scene):
     predictions, targets, matches, is_word, geometry = scene
     bare = replace(targets, mask_index=torch.full_like(targets.mask_index, -1),
                    masks=targets.masks[:0])
-    found = PerceptionCriterion()(predictions, bare, matches, is_word, geometry)
+    found = losses(PerceptionCriterion(), predictions, bare, matches, is_word, geometry)
     assert (found['loss_mask_bce'] == 0).all() and (found['loss_mask_dice'] == 0).all()
     torch.testing.assert_close(
-        found['loss_box_l1'], PerceptionCriterion()(*scene)['loss_box_l1'])
+        found['loss_box_l1'], losses(PerceptionCriterion(), *scene)['loss_box_l1'])
 
 
 def test_queries_that_take_no_part_change_nothing(scene):
     predictions, targets, matches, is_word, geometry = scene
     predictions.logits.requires_grad_(True)
-    values = PerceptionCriterion(ranking_weight=1.0)(
-        predictions, targets, matches, is_word, geometry)
+    values = losses(PerceptionCriterion(ranking_weight=1.0), predictions, targets, matches,
+                    is_word, geometry)
     sum(v.sum() for v in values.values()).backward()
     gradient = predictions.logits.grad.abs().sum(-1)
     assert (gradient[~predictions.valid] == 0).all()
@@ -201,8 +217,8 @@ def test_queries_that_take_no_part_change_nothing(scene):
 def test_masked_phrases_get_no_gradient(scene):
     predictions, targets, matches, is_word, geometry = scene
     predictions.logits.requires_grad_(True)
-    values = PerceptionCriterion(ranking_weight=1.0)(
-        predictions, targets, matches, is_word, geometry)
+    values = losses(PerceptionCriterion(ranking_weight=1.0), predictions, targets, matches,
+                    is_word, geometry)
     sum(v.sum() for v in values.values()).backward()
     masked = predictions.logits == torch.finfo(torch.float32).min
     assert masked.any() and (predictions.logits.grad[masked] == 0).all()
@@ -219,8 +235,8 @@ def test_one_match_of_a_perfect_prediction_costs_nothing():
     predictions.mask_embed[:] = 1.0
     features = F.max_pool2d(targets.masks[None].float(), 2) * 100 - 50
     matches = Matches(*torch.zeros(4, 1, dtype=torch.long))
-    found = PerceptionCriterion(ranking_weight=1.0)(
-        predictions, targets, matches, batch.is_word, MaskGeometry(features, torch.tensor([0])))
+    found = losses(PerceptionCriterion(ranking_weight=1.0), predictions, targets, matches,
+                   batch.is_word, MaskGeometry(features, torch.tensor([0])))
     for name, value in found.items():
         assert value.abs().item() < 1e-4, name
 
@@ -237,8 +253,8 @@ def test_sampled_points_approach_the_grid():
     matches = Matches(*(torch.tensor(x) for x in ([0, 0], [0, 0], [0, 1], [0, 1])))
     args = (predictions, targets, matches, batch.is_word,
             MaskGeometry(features, torch.tensor([0])))
-    exact = PerceptionCriterion(num_points=64 * 64)(*args)
-    sampled = PerceptionCriterion(num_points=3000, importance_ratio=0.0)(*args)
+    exact = losses(PerceptionCriterion(num_points=64 * 64), *args)
+    sampled = losses(PerceptionCriterion(num_points=3000, importance_ratio=0.0), *args)
     for name in ('loss_mask_bce', 'loss_mask_dice'):
         torch.testing.assert_close(sampled[name], exact[name], rtol=0.05, atol=0.05)
 
@@ -269,12 +285,12 @@ def test_more_than_two_sets_are_summed_apart():
     predictions = make_predictions(batch, sets=4, dynamic=3)
     geometry = MaskGeometry(make_state().mask_features, batch.image_index)
     matches = HungarianMatcher()(predictions, targets, batch.is_word, geometry)
-    together = PerceptionCriterion()(predictions, targets, matches, batch.is_word, geometry)
+    together = losses(PerceptionCriterion(), predictions, targets, matches, batch.is_word, geometry)
     for s in range(4):
         here = matches.where(matches.sets == s)
         here.sets = torch.zeros_like(here.sets)
-        alone = PerceptionCriterion()(predictions.rows(slice(None), slice(s, s + 1)), targets,
-                                      here, batch.is_word, geometry)
+        alone = losses(PerceptionCriterion(), predictions.rows(slice(None), slice(s, s + 1)),
+                       targets, here, batch.is_word, geometry)
         for name, value in alone.items():
             torch.testing.assert_close(together[name][s], value[0])
 
@@ -286,6 +302,6 @@ def test_identical_boxes_have_finite_gradients():
     predictions.boxes = targets.boxes[None].clone().requires_grad_(True)
     geometry = MaskGeometry(make_state().mask_features, batch.image_index)
     matches = Matches(*torch.zeros(4, 1, dtype=torch.long))
-    found = PerceptionCriterion()(predictions, targets, matches, batch.is_word, geometry)
+    found = losses(PerceptionCriterion(), predictions, targets, matches, batch.is_word, geometry)
     (found['loss_box_l1'] + found['loss_box_giou']).sum().backward()
     assert predictions.boxes.grad.isfinite().all()

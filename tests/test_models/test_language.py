@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from mvp_mm.models.language import append_tokens, insert_visual_tokens, language_loss, pool_phrases
 from mvp_mm.models.llms import CausalLM
+from mvp_mm.models.losses import over_processes
 from mvp_mm.models.state import InstructionBatch
 from tests.helpers import make_samples
 from tests.test_models.parts import make_batch
@@ -79,7 +80,8 @@ def test_language_loss_is_next_token_cross_entropy_of_the_response(llm):
     logits = llm.logits(hidden)
     expected = F.cross_entropy(
         logits[:, :-1].reshape(-1, 50), labels[:, 1:].reshape(-1), ignore_index=-100)
-    found = language_loss(llm, hidden, labels)
+    total, count = language_loss(llm, hidden, labels)
+    found = total / count
     torch.testing.assert_close(found, expected)
     ours, = torch.autograd.grad(found, hidden)
     reference, = torch.autograd.grad(expected, hidden)
@@ -88,7 +90,8 @@ def test_language_loss_is_next_token_cross_entropy_of_the_response(llm):
 
 def test_language_loss_without_supervision_is_zero_with_gradients(llm):
     hidden = torch.randn(2, 4, 16, requires_grad=True)
-    loss = language_loss(llm, hidden, torch.full((2, 4), -100))
+    mean = language_loss(llm, hidden, torch.full((2, 4), -100))
+    loss = over_processes(dict(loss_llm=mean))['loss_llm']
     loss.backward()
     assert loss.item() == 0 and (hidden.grad == 0).all()
 

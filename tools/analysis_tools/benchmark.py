@@ -30,7 +30,7 @@ from mmengine.structures import InstanceData
 
 from mvp_mm.models import MVPLM
 from mvp_mm.models.language import language_loss
-from mvp_mm.models.losses import Targets
+from mvp_mm.models.losses import Targets, over_processes
 from mvp_mm.models.state import ImageState, InstructionBatch
 from mvp_mm.ops.cpu_kernel import load_kernel
 from mvp_mm.ops.deformable_attention import sample_and_sum
@@ -154,14 +154,13 @@ def forward_parts(model: MVPLM, images: torch.Tensor, samples: list[PerceptionDa
     with watch.part('LLM'):
         batch = InstructionBatch.collate(samples, images.device, with_response=True)
         hidden, language = model.read(state, batch)
-        total = language_loss(model.llm, hidden, batch.labels)
+        means = dict(loss_llm=language_loss(model.llm, hidden, batch.labels))
     if model.perception_trains:
         with watch.part('perception head and losses'):
             targets = Targets.collate(samples, batch, tuple(images.shape[-2:]))
-            losses = model.perception.loss(
-                state, batch, language.text, language.summary, targets)
-            total = total + model.parse_losses(losses)[0]
-    return total
+            means.update(model.perception.loss(
+                state, batch, language.text, language.summary, targets))
+    return model.parse_losses(over_processes(means))[0]
 
 
 def time_steps(cfg: Config, args: argparse.Namespace, device: torch.device) -> None:

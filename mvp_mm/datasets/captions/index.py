@@ -1,22 +1,20 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Captions packed into flat arrays, in memory or mapped from files that processes share."""
+"""Captions packed into flat arrays, mapped from files that processes share."""
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 from array import array
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from mvp_mm.datasets.captions.keys import bare_name, caption_key, keys_agree
 
 # Changes whenever the files below do.
-INDEX_FORMAT = 1
+INDEX_FORMAT = 2
 _NUMBERS = ('key_hashes', 'key_images', 'name_hashes', 'name_images', 'key_ends', 'rows',
             'text_ends')
 _BYTES = ('keys', 'texts')
@@ -30,17 +28,15 @@ class IndexWriter:
     """Packs captions image by image.
 
     Args:
-        folder: Folder for the files; without it everything stays in memory.
+        folder: Folder for the files.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._files = ExitStack()
-        self._sinks: dict[str, BinaryIO] = {name: io.BytesIO() for name in _BYTES}
-        if folder is not None:
-            for name in _BYTES:
-                self._sinks[name] = self._files.enter_context(
-                    open(folder / f'{name}.bin', 'wb'))  # noqa: SIM115
+        self._sinks: dict[str, BinaryIO] = {
+            name: self._files.enter_context(open(folder / f'{name}.bin', 'wb'))  # noqa: SIM115
+            for name in _BYTES}
         self._key_hashes, self._name_hashes = array('Q'), array('Q')
         self._key_ends, self._rows, self._text_ends = array('q', [0]), array('q', [0]), array(
             'q', [0])
@@ -56,15 +52,13 @@ class IndexWriter:
             self._text_ends.append(self._text_ends[-1] + written)
         self._rows.append(len(self._text_ends) - 1)
 
-    def finish(self, meta: dict[str, Any]) -> CaptionIndex:
+    def finish(self) -> None:
         """Sort, and write what is still in memory.
-
-        Args:
-            meta: Kept with the index.
 
         Raises:
             ValueError: If two images have one key.
         """
+        self._files.close()
         columns = dict(key_ends=np.array(self._key_ends), rows=np.array(self._rows),
                        text_ends=np.array(self._text_ends))
         for kind, hashes in (('key', self._key_hashes), ('name', self._name_hashes)):
@@ -72,44 +66,30 @@ class IndexWriter:
             order = np.argsort(values, kind='stable')
             columns[f'{kind}_hashes'] = values[order]
             columns[f'{kind}_images'] = order.astype(np.int32)
-        if self.folder is None:
-            for name, sink in self._sinks.items():
-                columns[name] = np.frombuffer(sink.getvalue(), np.uint8)
-        else:
-            self._files.close()
-            columns.update({name: _map_bytes(self.folder / f'{name}.bin') for name in _BYTES})
-            for name in _NUMBERS:
-                np.save(self.folder / f'{name}.npy', columns[name])
-            (self.folder / 'meta.json').write_text(json.dumps(meta, indent=1))
-        index = CaptionIndex(columns, meta)
-        index.check_keys()
-        return index
+        for name in _NUMBERS:
+            np.save(self.folder / f'{name}.npy', columns[name])
+        CaptionIndex(self.folder).check_keys()
 
 
 def _map_bytes(path: Path) -> np.ndarray:
     # An empty file cannot be mapped.
-    return np.memmap(path, np.uint8, 'r') if path.stat().st_size else np.zeros(0, np.uint8)
+    size = path.stat().st_size
+    return np.asarray(np.memmap(path, np.uint8, 'r')) if size else np.zeros(0, np.uint8)
 
 
 class CaptionIndex:
     """Captions by image, without a Python object for any of them.
 
     Args:
-        columns: Arrays: sorted hashes of keys and bare names with the images they belong to, and
-            ends of keys, captions of images and texts.
-        meta: What :meth:`IndexWriter.finish` was given.
+        folder: Files that :class:`IndexWriter` wrote: sorted hashes of keys and bare names with
+            the images they belong to, and ends of keys, captions of images and texts.
     """
 
-    def __init__(self, columns: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
-        self._columns = columns
-        self.meta = meta
-
-    @classmethod
-    def open(cls, folder: Path) -> CaptionIndex:
-        """Map the files of an index."""
-        columns = {name: np.load(folder / f'{name}.npy', mmap_mode='r') for name in _NUMBERS}
-        columns.update({name: _map_bytes(folder / f'{name}.bin') for name in _BYTES})
-        return cls(columns, json.loads((folder / 'meta.json').read_text()))
+    def __init__(self, folder: Path) -> None:
+        # As plain arrays: slicing a memmap costs ten times as much.
+        self._columns = {
+            name: np.asarray(np.load(folder / f'{name}.npy', mmap_mode='r')) for name in _NUMBERS}
+        self._columns.update({name: _map_bytes(folder / f'{name}.bin') for name in _BYTES})
 
     def __len__(self) -> int:
         return len(self._columns['rows']) - 1
@@ -118,6 +98,10 @@ class CaptionIndex:
         """Key of an image."""
         start, end = self._columns['key_ends'][number:number + 2]
         return bytes(self._columns['keys'][start:end]).decode()
+
+    def captioned(self, number: int) -> bool:
+        """Whether an image has a caption."""
+        return bool(self._columns['rows'][number + 1] > self._columns['rows'][number])
 
     def texts(self, number: int) -> list[str]:
         """Captions of an image."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 
 _COCO_PREFIX = re.compile(r'COCO_(?:train|val|test)201[45]_(?=\d{12}\.)')
 _COCO_NAME = re.compile(r'\d{12}\.\w+')
@@ -21,7 +20,7 @@ def caption_key(file_name: str) -> str:
     Raises:
         ValueError: If the name is empty or climbs out of its folder.
     """
-    parts = [part for part in PurePosixPath(file_name).parts if part != '/']
+    parts = [part for part in file_name.split('/') if part not in ('', '.')]
     if not parts or '..' in parts:
         raise ValueError(f'{file_name!r} names no image')
     parts[-1] = _COCO_PREFIX.sub('', parts[-1])

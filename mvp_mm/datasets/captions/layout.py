@@ -26,7 +26,6 @@ from mvp_mm.datasets.files import load_json
 
 FORMAT = 1
 IMAGE_LIST = 'images.txt'
-INDEX_FOLDER = 'index'
 _CAPTIONER = re.compile(r'[A-Za-z0-9][A-Za-z0-9._+-]*')
 _MANIFEST = re.compile(r'(\d{5})-of-(\d{5})\.json')
 
@@ -153,9 +152,8 @@ def check_captioner(name: str) -> str:
     Raises:
         ValueError: Saying what is allowed.
     """
-    if not _CAPTIONER.fullmatch(name) or name == INDEX_FOLDER:
-        raise ValueError(f'captioner {name!r}: use letters, digits and . _ + -, and not '
-                         f'{INDEX_FOLDER!r}')
+    if not _CAPTIONER.fullmatch(name):
+        raise ValueError(f'captioner {name!r}: use letters, digits and . _ + -')
     return name
 
 
@@ -189,7 +187,7 @@ def shards_of(store: Path) -> dict[str, list[tuple[ShardFiles, Manifest]]]:
     if not store.is_dir():
         raise FileNotFoundError(f'Folder of captions {store} does not exist')
     found: dict[str, list[tuple[ShardFiles, Manifest]]] = {}
-    for folder in sorted(p for p in store.iterdir() if p.is_dir() and p.name != INDEX_FOLDER):
+    for folder in sorted(p for p in store.iterdir() if p.is_dir()):
         for path in sorted(folder.glob('*.jsonl')):
             stem = path.name.removesuffix('.jsonl').removesuffix('.failed')
             if not (folder / f'{stem}.json').is_file():

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from mmengine.logging import print_log
 
 from mvp_mm.datasets.captions.index import INDEX_FORMAT, CaptionIndex, IndexWriter
-from mvp_mm.datasets.captions.layout import INDEX_FOLDER
 from mvp_mm.datasets.captions.refine import CaptionRefiner
-from mvp_mm.datasets.captions.sources import CaptionSource, manifest_path, open_source
+from mvp_mm.datasets.captions.sources import manifest_path, open_source
 from mvp_mm.datasets.files import load_json
+from mvp_mm.datasets.index_store import open_index
 
 
 class CaptionStore:
@@ -28,9 +25,9 @@ class CaptionStore:
     "captions": {file_name: [text, ...]}}``, and COCO's captions JSON (``images`` and
     ``annotations``).
 
-    Beside a folder or a JSONL file an index is made once, for each refiner; later openings and
-    other processes map it. It is made anew when a file has changed. A JSON file is packed in
-    memory.
+    An index is made once, for each refiner, beside the store or where
+    :func:`~mvp_mm.datasets.index_store.index_folder` says; later openings and other processes map
+    it. It is made anew when a file has changed.
 
     Names agree where the folders that both give are the same: ``train/patch0/a.jpg`` finds
     ``patch0/a.jpg`` and not ``patch1/a.jpg``. COCO's 2014 and 2017 names of an image agree.
@@ -39,24 +36,28 @@ class CaptionStore:
         path: The file or folder.
         refiner: Cleans captions; by default :class:`CaptionRefiner` with its default bounds, and
             nothing where the refining command has cleaned the file already.
+        index_dir: A folder for indices.
 
     Raises:
         FileNotFoundError: If there is nothing.
         ValueError: If the layout is another, a record is broken, or two images have one name.
     """
 
-    def __init__(self, path: str, refiner: CaptionRefiner | None = None) -> None:
+    def __init__(self, path: str, refiner: CaptionRefiner | None = None,
+                 index_dir: str | None = None) -> None:
         self.path = str(path)
         source = Path(path)
-        if source.is_dir() or source.suffix == '.jsonl':
-            self._folder: Path | None = _index_folder(source, refiner)
-            self._index = CaptionIndex.open(self._folder)
-        else:
-            self._folder = None
-            opened = open_source(source)
-            self._index = _build(opened, _chosen(opened.refined, refiner), None)
-        self.captioners: list[str] = self._index.meta['captioners']
-        print_log(_summary(source.name, self._index.meta), logger='current')
+        if not source.exists():
+            raise FileNotFoundError(f'Captions {path} do not exist')
+        chosen = _chosen(source, refiner)
+        settings = chosen.settings if chosen else None
+        digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
+        self._folder, facts = open_index(
+            source, f'captions-{digest}', dict(refiner=settings, format=INDEX_FORMAT),
+            lambda folder: _build(source, chosen, folder), index_dir, lambda: _files(source))
+        self._index = CaptionIndex(self._folder)
+        self.captioners: list[str] = facts['captioners']
+        print_log(_summary(source.name, facts), logger='current')
 
     def __len__(self) -> int:
         return len(self._index)
@@ -67,29 +68,45 @@ class CaptionStore:
         Raises:
             ValueError: If the name fits several images of the store.
         """
+        number = self._find(file_name)
+        return [] if number is None else self._index.texts(number)
+
+    def has(self, file_name: str) -> bool:
+        """Whether an image has a caption, which is not read; raises as :meth:`get` does."""
+        number = self._find(file_name)
+        return number is not None and self._index.captioned(number)
+
+    def _find(self, file_name: str) -> int | None:
         try:
-            number = self._index.find(file_name)
+            return self._index.find(file_name)
         except ValueError as error:
             raise ValueError(f'{self.path}: {error}') from error
-        return [] if number is None else self._index.texts(number)
 
     def __getstate__(self) -> dict[str, Any]:
         """Another process maps the files instead of taking a copy."""
-        return dict(self.__dict__, _index=None) if self._folder else self.__dict__
+        return dict(self.__dict__, _index=None)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if self._folder:
-            self._index = CaptionIndex.open(self._folder)
+        self._index = CaptionIndex(self._folder)
 
 
-def _chosen(refined: dict | None, refiner: CaptionRefiner | None) -> CaptionRefiner | None:
+def _chosen(path: Path, refiner: CaptionRefiner | None) -> CaptionRefiner | None:
     """The refiner that applies: the default one, unless the captions were cleaned before."""
+    manifest = manifest_path(path)
+    refined = load_json(manifest).get('refined') if manifest.is_file() else None
     return refiner or (None if refined is not None else CaptionRefiner())
 
 
-def _build(source: CaptionSource, refiner: CaptionRefiner | None,
-           folder: Path | None) -> CaptionIndex:
+def _files(path: Path) -> list[Path]:
+    """What a store is made of."""
+    if path.is_dir():
+        return sorted(path.glob('*/*.json*'))
+    return [file for file in (path, manifest_path(path)) if file.is_file()]
+
+
+def _build(path: Path, refiner: CaptionRefiner | None, folder: Path) -> dict[str, Any]:
+    source = open_source(path)
     writer = IndexWriter(folder)
     counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
@@ -104,69 +121,16 @@ def _build(source: CaptionSource, refiner: CaptionRefiner | None,
         counts['without'] += not texts
         writer.add(entry.image, texts)
     try:
-        return writer.finish(dict(
-            captioners=source.captioners, captions=counts['captions'], dropped=dict(dropped),
-            shortened=counts['shortened'], without=counts['without']))
+        writer.finish()
     except ValueError as error:
-        raise ValueError(f'{source.path}: {error}') from error
+        raise ValueError(f'{path}: {error}') from error
+    return dict(captioners=source.captioners, captions=counts['captions'], dropped=dict(dropped),
+                shortened=counts['shortened'], without=counts['without'])
 
 
-def _summary(name: str, meta: dict[str, Any]) -> str:
-    dropped = meta['dropped']
+def _summary(name: str, facts: dict[str, Any]) -> str:
+    dropped = facts['dropped']
     reasons = ', '.join(f'{count} {reason}' for reason, count in sorted(dropped.items()))
-    return (f'{name}: {sum(dropped.values())} of {meta["captions"]} captions dropped'
-            f'{f" ({reasons})" if reasons else ""}, {meta["shortened"]} shortened, '
-            f'{meta["without"]} images left without')
-
-
-def _index_folder(path: Path, refiner: CaptionRefiner | None) -> Path:
-    """The folder of a store's index, made where it is not there or no longer true."""
-    if not path.exists():
-        raise FileNotFoundError(f'Captions {path} do not exist')
-    root = path / INDEX_FOLDER if path.is_dir() else Path(f'{path}.{INDEX_FOLDER}')
-    refined = None
-    if path.is_file() and manifest_path(path).is_file():
-        refined = load_json(manifest_path(path)).get('refined')
-    chosen = _chosen(refined, refiner)
-    state = _state(path)
-    folder = root / f'{state}-{_digest(chosen.settings if chosen else None)}'
-    try:
-        root.mkdir(exist_ok=True)
-        with FileLock(root / '.lock'):
-            if not folder.is_dir():
-                _make(path, chosen, folder, state)
-    except PermissionError as error:
-        raise PermissionError(f'{path} needs an index beside it, which cannot be written: open '
-                              'the store once where it can') from error
-    return folder
-
-
-def _make(path: Path, refiner: CaptionRefiner | None, folder: Path, state: str) -> None:
-    print_log(f'{path}: making the index, once', logger='current')
-    for stale in folder.parent.glob('*-*'):
-        if not stale.name.startswith(f'{state}-') or stale.name.startswith('.'):
-            shutil.rmtree(stale)
-    part = folder.with_name(f'.part-{os.getpid()}')
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    try:
-        _build(open_source(path), refiner, part)
-        if _state(path) != state:
-            raise ValueError(f'{path} changed while it was read: is a captioner still at work?')
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _state(path: Path) -> str:
-    """Changes whenever a file of the store does."""
-    files = sorted(p for p in path.glob('*/*.json*') if p.parent.name != INDEX_FOLDER) \
-        if path.is_dir() else [path, manifest_path(path)]
-    stats = [(file.name, file.parent.name, file.stat().st_size, file.stat().st_mtime_ns)
-             for file in files if file.exists()]
-    return _digest(stats)
-
-
-def _digest(content: Any) -> str:
-    text = json.dumps([INDEX_FORMAT, content])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return (f'{name}: {sum(dropped.values())} of {facts["captions"]} captions dropped'
+            f'{f" ({reasons})" if reasons else ""}, {facts["shortened"]} shortened, '
+            f'{facts["without"]} images left without')

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from mmcv.ops import point_sample
 from mmdet.models.utils import get_uncertain_point_coords_with_randomness
-from mmdet.utils import reduce_mean
 from torch import Tensor, nn
 from torchvision.ops import box_convert, generalized_box_iou_loss
 
 from mvp_mm.models.losses.matcher import pairwise_iou
+from mvp_mm.models.losses.means import Mean
 from mvp_mm.models.losses.targets import (
     MaskGeometry,
     Matches,
@@ -69,8 +69,9 @@ def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
 class PerceptionCriterion(nn.Module):
     """All perception losses of all supervised sets.
 
-    Every normaliser is averaged over the processes, so that gradients averaged by data-parallel
-    training equal those of one process on the whole batch.
+    Boxes are averaged over targets, masks over targets that have one, sentences over sentences,
+    the word cross-entropy over its weights; :func:`~mvp_mm.models.losses.means.over_processes`
+    divides.
 
     Args:
         class_weight: Weight of the word cross-entropy and the sentence BCE.
@@ -110,7 +111,7 @@ class PerceptionCriterion(nn.Module):
         self.importance_ratio = importance_ratio
 
     def forward(self, predictions: Predictions, targets: Targets, matches: Matches,
-                is_word: Tensor, geometry: MaskGeometry) -> dict[str, Tensor]:
+                is_word: Tensor, geometry: MaskGeometry, copies: bool = False) -> dict[str, Mean]:
         """Compute the losses of S sets.
 
         Args:
@@ -119,26 +120,28 @@ class PerceptionCriterion(nn.Module):
             matches: Which query takes which target.
             is_word: (R,) bool.
             geometry: Mask features and the rows' images.
+            copies: Whether queries share a target, as in denoising; boxes and masks are then
+                averaged over the matches.
 
         Returns:
-            One (S,) tensor for each of :attr:`names`, weighted.
+            For each of :attr:`names` weighted sums (S,), and counts (S,) or ().
         """
         sets = len(predictions.logits)
         word, word_norm, sent, rank = self._similarity(predictions, targets, matches, is_word)
         box = self._boxes(predictions, targets, matches, sets)
         mask = self._masks(predictions, targets, matches, geometry, sets)
-        # One reduction for every count: targets, targets with masks, sentences, word weights.
-        sentences = ~is_word & predictions.valid.any(2).any(0)
-        counts = torch.stack([
-            targets.valid.sum().float(), (targets.mask_index >= 0).sum().float(),
-            sentences.sum().float()])
-        counts, word_norm = reduce_mean(torch.cat([counts, word_norm])).split([3, sets])
-        # Averages over processes may be below one; where a count is zero, so is its sum.
-        num_targets, num_masks, num_sentences = counts.clamp(min=1e-6)
-        values = (word / word_norm.clamp(min=1e-6), sent / num_sentences, rank / num_sentences,
-                  *(b / num_targets for b in box), *(m / num_masks for m in mask))
-        return {name: self.weights[name] * value
-                for name, value in zip(self.names, values, strict=True)}
+        masked = targets.mask_index >= 0
+        if copies:
+            ones = torch.ones_like(matches.rows, dtype=torch.float32)
+            num_targets = _sum_by(ones, matches.sets, sets)
+            num_masks = _sum_by(masked[matches.rows, matches.targets].float(), matches.sets, sets)
+        else:
+            num_targets, num_masks = targets.valid.sum(), masked.sum()
+        num_sentences = (~is_word & predictions.valid.any(2).any(0)).sum()
+        means = (Mean(word, word_norm), Mean(sent, num_sentences), Mean(rank, num_sentences),
+                 *(Mean(b, num_targets) for b in box), *(Mean(m, num_masks) for m in mask))
+        return {name: mean.scaled(self.weights[name])
+                for name, mean in zip(self.names, means, strict=True)}
 
     def _similarity(self, predictions: Predictions, targets: Targets, matches: Matches,
                     is_word: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

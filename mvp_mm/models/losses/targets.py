@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import box_convert
 
 from mvp_mm.models.state import InstructionBatch, RowsByImage
 from mvp_mm.structures import PerceptionDataSample
@@ -48,31 +49,30 @@ class Targets:
             canvas: Height and width that boxes are normalised by.
         """
         device = batch.ids.device
-        rows = len(samples)
-        most = max(1, max(len(s.gt_instances) for s in samples))
-        labels = torch.zeros(rows, most, dtype=torch.long, device=device)
-        boxes = torch.full((rows, most, 4), 0.5, device=device)
-        valid = torch.zeros(rows, most, dtype=torch.bool, device=device)
-        mask_index = torch.full((rows, most), -1, device=device)
-        masks, seen = [], 0
+        truths = [sample.gt_instances for sample in samples]
+        counts = torch.tensor([len(truth) for truth in truths])
+        masked = torch.tensor(['masks' in truth for truth in truths])
+        shape = (len(samples), max(1, int(counts.max())))
+        # Computed on the host, where the counts are; what follows needs no synchronisation.
+        row = torch.repeat_interleave(torch.arange(len(samples)), counts)
+        slot = torch.arange(len(row)) - (counts.cumsum(0) - counts)[row]
+        index = torch.full((len(row), ), -1)
+        index[masked[row]] = torch.arange(int(masked[row].sum()))
+        at = (row.to(device), slot.to(device))
+        labels = torch.zeros(shape, dtype=torch.long, device=device)
+        labels[at] = torch.cat([truth.labels for truth in truths]).to(device)
         scale = torch.tensor([canvas[1], canvas[0]] * 2, dtype=torch.float32, device=device)
-        for r, sample in enumerate(samples):
-            truth = sample.gt_instances
-            n = len(truth)
-            if not n:
-                continue
-            corners = truth.bboxes.to(device) / scale
-            labels[r, :n] = truth.labels.to(device)
-            boxes[r, :n] = torch.cat(
-                [(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], 1)
-            valid[r, :n] = True
-            if 'masks' in truth:
-                mask_index[r, :n] = torch.arange(seen, seen + n, device=device)
-                masks.append(truth.masks.to(device))
-                seen += n
+        boxes = torch.full((*shape, 4), 0.5, device=device)
+        boxes[at] = box_convert(
+            torch.cat([truth.bboxes for truth in truths]).to(device) / scale, 'xyxy', 'cxcywh')
+        valid = torch.zeros(shape, dtype=torch.bool, device=device)
+        valid[at] = True
+        mask_index = torch.full(shape, -1, device=device)
+        mask_index[at] = index.to(device)
+        masks = [truth.masks for truth in truths if len(truth) and 'masks' in truth]
         is_thing = batch.is_thing.gather(1, labels) | ~batch.use_stuff[:, None]
-        stacked = torch.cat(masks) if masks else torch.zeros((0, *canvas), dtype=torch.bool,
-                                                             device=device)
+        stacked = (torch.cat(masks).to(device) if masks else
+                   torch.zeros((0, *canvas), dtype=torch.bool, device=device))
         return cls(labels, boxes, valid, valid & ~is_thing, mask_index, stacked)
 
 
