@@ -6,7 +6,7 @@ _base_ = [
 model = _base_._tiny_sizes
 load_from = None
 
-_max_iters = 1700
+_max_iters = 1750
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=100),
