@@ -92,8 +92,59 @@ def test_keys_and_types_of_a_leaf_are_known(path, tmp_path):
 
 
 @pytest.mark.parametrize('path', ALL, ids=lambda path: str(path.relative_to(CONFIGS)))
-def test_inheritance_is_at_most_two_levels_deep(path):
-    assert depth(path) <= 2
+def test_inheritance_is_at_most_three_levels_deep(path):
+    assert depth(path) <= (3 if path.parent.name == 'ablations' else 2)
+
+
+ABLATIONS = {
+    'coco_refcoco': {'train_cfg.max_iters': 9000},
+    'queries_30': {'model.perception.query_generator.num_queries': 30},
+    'queries_300': {'model.perception.query_generator.num_queries': 300},
+    'learnable_queries': {'model.perception.query_generator.type': 'LearnableQueryGenerator'},
+    'visual_queries': {'model.perception.query_generator.type': 'VisualQueryGenerator'},
+    'response_none': {'model.thinking': False},
+    'response_existing': {},
+}
+
+
+def changes(cfg, base):
+    """Leaves by dotted path where a config departs from another."""
+    mine, theirs = flatten(cfg.to_dict()), flatten(base.to_dict())
+    return {key: value for key, value in mine.items()
+            if not key.startswith('_') and theirs.get(key, None) != value}
+
+
+@pytest.mark.parametrize('name', ABLATIONS)
+def test_an_ablation_changes_one_thing(full, name):
+    cfg = read(f'ablations/{name}')
+    if name == 'coco_refcoco':
+        found = changes(cfg, full['stage2'])
+        assert set(found) == {'train_cfg.max_iters', 'train_cfg.val_interval', 'param_scheduler',
+                              'train_dataloader.sampler.ratios',
+                              'train_dataloader.dataset.datasets'}
+        return
+    found = changes(cfg, read('ablations/coco_refcoco'))
+    settings = {task['response'] for dataset in cfg.train_dataloader.dataset.datasets
+                for task in dataset.tasks if 'response' in task}
+    if name.startswith('response_'):
+        assert settings == {name.removeprefix('response_')}
+        assert found.pop('train_dataloader.dataset.datasets')
+    assert found == ABLATIONS[name]
+
+
+@pytest.mark.parametrize('name, shares', [
+    ('coco_refcoco', (1 / 2, 1 / 2, 0, 0)), ('data_c_r', (1 / 2, 1 / 2, 0, 0)),
+    ('data_c_r_o', (2 / 5, 2 / 5, 1 / 5, 0)), ('data_c_r_o_g', (1 / 3, 1 / 3, 1 / 6, 1 / 6))])
+def test_data_mixes_of_the_ablations(name, shares):
+    cfg = read(f'ablations/{name}')
+    found = dict.fromkeys(('CocoPanopticDataset', 'RefCocoDataset', 'Objects365Dataset',
+                           'GroundingDataset'), 0)
+    datasets = cfg.train_dataloader.dataset.datasets
+    ratios = cfg.train_dataloader.sampler.ratios
+    for dataset, ratio in zip(datasets, ratios, strict=True):
+        found[dataset.type] += ratio / sum(ratios)
+    assert tuple(found.values()) == pytest.approx(shares)
+    assert cfg.train_cfg.max_iters == (9000 if name == 'coco_refcoco' else 56000)
 
 
 @pytest.mark.parametrize('path', LEAVES, ids=lambda path: str(path.relative_to(CONFIGS)))

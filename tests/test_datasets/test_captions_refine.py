@@ -130,6 +130,18 @@ def test_report_and_refined_file(tmp_path):
     assert store.get('a.jpg') == ['A cat and a dog.', 'A cat sits.'] and store.get('b.jpg') == []
 
 
+def test_several_processes_judge_as_one_does(tmp_path):
+    captions = {f'{k}.jpg': [f'A dog sits on bench {k}.', 'A cat. It may sleep.', '']
+                for k in range(1700)}
+    source = write_json(tmp_path / 'in.json', dict(captions=captions))
+    for workers in (1, 2):
+        write_refined(open_source(source), CaptionRefiner(), tmp_path / f'{workers}.jsonl',
+                      workers=workers)
+    for suffix in ('', '.report.json'):
+        one, two = ((tmp_path / f'{n}.jsonl{suffix}').read_text() for n in (1, 2))
+        assert one == two
+
+
 def test_a_refined_file_is_not_refined_again(tmp_path):
     source = write_json(tmp_path / 'in.json', dict(captions={'a.jpg': ['It may be night.']}))
     write_refined(open_source(source), CaptionRefiner(hedging=False), tmp_path / 'out.jsonl')

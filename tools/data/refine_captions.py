@@ -40,6 +40,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--keep-hedging', action='store_true', help='keep sentences that guess')
     parser.add_argument('--examples', type=int, default=10,
                         help='examples of each reason in the report')
+    parser.add_argument('--workers', type=int, default=1, help='processes')
     return parser.parse_args()
 
 
@@ -52,7 +53,8 @@ def main() -> None:
             min_words=args.min_words, max_words=args.max_words,
             min_entropy_ratio=args.min_entropy_ratio,
             max_character_entropy=args.max_character_entropy, hedging=not args.keep_hedging)
-        report = write_refined(open_source(args.source), refiner, args.out, args.examples)
+        report = write_refined(
+            open_source(args.source), refiner, args.out, args.examples, args.workers)
     except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
     print(report.as_text(), end='')

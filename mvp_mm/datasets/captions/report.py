@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mvp_mm.datasets.captions.judging import judge_all
 from mvp_mm.datasets.captions.keys import caption_key
 from mvp_mm.datasets.captions.layout import write_atomically
 from mvp_mm.datasets.captions.records import Caption, ImageCaptions, image_line
@@ -113,7 +114,7 @@ class RefineReport:
 
 
 def write_refined(source: CaptionSource, refiner: CaptionRefiner, out: str | Path,
-                  examples: int = 10) -> RefineReport:
+                  examples: int = 10, workers: int = 1) -> RefineReport:
     """Write the captions that stay to one JSONL file, with a manifest and the report beside it.
 
     Images that lose every caption stay in the file without one, so that they are known.
@@ -123,6 +124,7 @@ def write_refined(source: CaptionSource, refiner: CaptionRefiner, out: str | Pat
         refiner: What cleans them.
         out: The JSONL file; ``<out>.report.json`` and ``<out>.report.txt`` go beside it.
         examples: Examples of each reason in the report.
+        workers: Processes that judge.
 
     Raises:
         ValueError: If the output is the source, or two images have one name.
@@ -135,13 +137,12 @@ def write_refined(source: CaptionSource, refiner: CaptionRefiner, out: str | Pat
     report = RefineReport(examples)
     seen: set[str] = set()
     with open(part, 'w', encoding='utf-8') as file:
-        for entry in tqdm(source, desc='refining', unit='img', mininterval=1.0):
+        judged = judge_all(source, refiner, workers)
+        for entry, verdicts in tqdm(judged, desc='refining', unit='img', mininterval=1.0):
             key = caption_key(entry.image)
             if key in seen:
                 raise ValueError(f'{source.path}: two images are named {key}')
             seen.add(key)
-            verdicts = refiner.judge_image([caption.text for caption in entry.captions],
-                                           [caption.cut for caption in entry.captions])
             report.add(entry, verdicts)
             file.write(image_line(ImageCaptions(entry.image, tuple(
                 Caption(caption.captioner, verdict.text)

@@ -1,0 +1,3 @@
+# Table 8: 300 queries.
+_base_ = 'coco_refcoco.py'
+model = dict(perception=dict(query_generator=dict(num_queries=300)))

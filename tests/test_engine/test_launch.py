@@ -1,0 +1,24 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+import argparse
+
+import pytest
+
+from mvp_mm.engine.config_check import ConfigError
+from mvp_mm.engine.launch import load_config
+
+
+def options(tmp_path, **cfg_options):
+    path = tmp_path / 'a.py'
+    path.write_text("_steps = 5\ntrain_cfg = dict(max_iters=_steps)\n")
+    return argparse.Namespace(config=str(path), cfg_options=cfg_options or None, local_rank=0,
+                              launcher='none', work_dir=None)
+
+
+def test_helpers_of_the_files_do_not_reach_the_config(tmp_path):
+    cfg = load_config(options(tmp_path))
+    assert cfg.train_cfg.max_iters == 5 and '_steps' not in cfg
+
+
+def test_overriding_a_helper_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match='_steps: a helper of the config files'):
+        load_config(options(tmp_path, _steps=7))
