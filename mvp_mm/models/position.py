@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
+from mmdet.models.layers import SinePositionalEncoding
 from torch import Tensor
+
+from mvp_mm.registry import MODELS
 
 
 def sine_embedding(coordinates: Tensor, width: int, max_cycles: float = 1.0) -> Tensor:
@@ -38,6 +41,32 @@ def grid_points(shapes: list[tuple[int, int]], device: torch.device) -> Tensor:
         grid_y, grid_x = torch.meshgrid(y, x, indexing='ij')
         levels.append(torch.stack([grid_x, grid_y], -1).view(-1, 2))
     return torch.cat(levels)
+
+
+@MODELS.register_module()
+class CyclePosition:
+    """Codes of map positions: :func:`sine_embedding` of their centres."""
+
+    def __call__(self, shapes: list[tuple[int, int]], width: int,
+                 device: torch.device) -> Tensor:
+        """Codes (S, width) of all positions of all levels, x first."""
+        return sine_embedding(grid_points(shapes, device), width // 2)
+
+
+@MODELS.register_module()
+class DetrPosition:
+    """DETR's codes of map positions, which MaskDINO's and Mask2Former's weights expect.
+
+    Rows and columns are counted from one and divided by the map's sides; y comes first.
+    """
+
+    def __call__(self, shapes: list[tuple[int, int]], width: int,
+                 device: torch.device) -> Tensor:
+        """Codes (S, width) of all positions of all levels."""
+        encode = SinePositionalEncoding(width // 2, normalize=True)
+        codes = [encode(torch.zeros(1, *shape, dtype=torch.bool, device=device))
+                 for shape in shapes]
+        return torch.cat([code[0].flatten(1).T for code in codes])
 
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-4) -> Tensor:

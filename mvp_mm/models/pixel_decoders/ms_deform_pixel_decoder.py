@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mvp_mm.models.position import grid_points, sine_embedding
+from mvp_mm.models.position import grid_points
 from mvp_mm.registry import MODELS
 
 
@@ -46,15 +46,19 @@ class MSDeformPixelDecoder(BaseModule):
         num_points: Points sampled per head and level.
         feedforward: Width of the feed-forward nets.
         attention_type: Registered deformable attention.
+        position: Config of the position code: ``CyclePosition``, or ``DetrPosition`` for
+            converted weights.
     """
 
     num_levels = 4
 
     def __init__(self, in_channels: list[int], embed_dims: int = 256, num_layers: int = 6,
                  num_heads: int = 8, num_points: int = 4, feedforward: int = 1024,
-                 attention_type: str = 'DeformableAttention') -> None:
+                 attention_type: str = 'DeformableAttention',
+                 position: dict | None = None) -> None:
         super().__init__()
         self.embed_dims = embed_dims
+        self.position = MODELS.build(position or dict(type='CyclePosition'))
         self.inputs = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c, embed_dims, 1), nn.GroupNorm(32, embed_dims))
             for c in in_channels[1:])
@@ -97,7 +101,7 @@ class MSDeformPixelDecoder(BaseModule):
             torch.arange(len(sizes), device=device), torch.tensor(sizes, device=device))
         padding_mask = (points[None] > image_extent[:, None]).any(-1)
         tokens = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
-        position = sine_embedding(points, self.embed_dims // 2) + self.level_embed[level]
+        position = self.position(shapes, self.embed_dims, device) + self.level_embed[level]
         reference = points[None].expand(len(tokens), -1, -1)
         for layer in self.layers:
             tokens = layer(tokens, position, reference, spatial_shapes, starts, padding_mask)

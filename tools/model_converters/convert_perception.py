@@ -1,0 +1,88 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Bring public perception weights into our layout: a Swin encoder and, where it fits, the pixel
+decoder of MaskDINO or OpenSeeD.
+
+Reads detectron2's files (.pth, .pkl), Swin's own and .safetensors. Every tensor is accounted for,
+and shapes are compared with the config's model. Converted pixel decoders expect
+``model.pixel_decoder.position=dict(type='DetrPosition')``.
+
+Example::
+
+    python tools/model_converters/convert_perception.py configs/mvplm/stage2.py \
+        model_final.pth --out checkpoints/perception.pth
+"""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from torch import nn
+
+import mvp_mm.models  # noqa: F401  registers the components
+from mvp_mm.converters import Conversion, convert_layout, read_weights
+from mvp_mm.engine.checkpoint import compare_with_model
+from mvp_mm.registry import MODELS
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', help='config of the model that is to take the weights')
+    parser.add_argument('weights', help='the file to convert')
+    parser.add_argument('--out', required=True, help='our checkpoint, for load_from')
+    parser.add_argument('--encoder-only', action='store_true', help='leave the pixel decoder')
+    parser.add_argument('--trust-pickle', action='store_true',
+                        help='run a file that holds more than tensors; it may do anything')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='settings to override')
+    return parser.parse_args()
+
+
+def build_parts(cfg: Config) -> nn.Module:
+    """The parts that may take weights; the LLM is not built."""
+    init_default_scope(cfg.get('default_scope', 'mvp_mm'))
+    parts = nn.Module()
+    parts.encoder = MODELS.build(cfg.model.encoder)
+    parts.pixel_decoder = MODELS.build(dict(
+        in_channels=parts.encoder.out_channels, embed_dims=cfg.model.embed_dims,
+        **cfg.model.pixel_decoder))
+    return parts
+
+
+def report(done: Conversion, missing: list[str]) -> str:
+    """What was mapped, what was left, what is missing, by the first two parts of the names."""
+    titles = {'mapped': list(done.state), 'left in the file': done.left,
+              'missing in the file': missing}
+    lines = []
+    for title, keys in titles.items():
+        counts = Counter('.'.join(key.split('.')[:2]) for key in keys)
+        lines.append(f'{title}: {len(keys)}')
+        lines += [f'  {part}: {count}' for part, count in counts.items()]
+    return '\n'.join(lines)
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        cfg = Config.fromfile(args.config)
+        cfg.merge_from_dict(args.cfg_options or {})
+        done, layout = convert_layout(
+            read_weights(args.weights, args.trust_pickle), args.encoder_only)
+        compared = compare_with_model(build_parts(cfg), done.state)
+    except (OSError, ValueError) as error:
+        sys.exit(f'error: {args.weights}: {error}')
+    unused = [f'{key} (from {done.source[key]})' for key in compared.unused]
+    if unused:
+        sys.exit(f'error: {args.weights}: the model has no {unused[0]} and {len(unused) - 1} more')
+    print(f'layout: {layout.title}')
+    print(report(done, compared.fresh))
+    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+    torch.save(dict(state_dict=done.state, meta=dict(source=Path(args.weights).name)), args.out)
+    print(f'written to {args.out}')
+
+
+if __name__ == '__main__':
+    main()
