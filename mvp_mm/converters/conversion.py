@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,17 +11,28 @@ from torch import Tensor
 
 
 class Rule(NamedTuple):
-    """Keys that match become another key.
+    """Keys that match become another key, or several.
 
     Attributes:
         pattern: Regular expression of the whole key.
-        target: The new key, with groups of the pattern.
-        change: Applied to the tensor; None leaves it.
+        targets: The new key, with groups of the pattern; several where a tensor is split.
+        change: Applied to the tensor; gives as many tensors as there are targets. None leaves it.
     """
 
     pattern: str
-    target: str
-    change: Callable[[Tensor], Tensor] | None = None
+    targets: str | tuple[str, ...]
+    change: Callable[[Tensor], Tensor | Sequence[Tensor]] | None = None
+
+    def apply(self, key: str, tensor: Tensor) -> list[tuple[str, Tensor]] | None:
+        """New keys and tensors, None where the key does not match."""
+        match = re.fullmatch(self.pattern, key)
+        if match is None:
+            return None
+        changed = self.change(tensor) if self.change else tensor
+        if isinstance(self.targets, str):
+            return [(match.expand(self.targets), changed)]
+        return [(match.expand(target), piece)
+                for target, piece in zip(self.targets, changed, strict=True)]
 
 
 @dataclass
@@ -55,14 +66,12 @@ class Conversion:
 
 def convert(state: Mapping[str, Tensor], rules: Iterable[Rule]) -> Conversion:
     """Apply the first rule that matches to every key."""
-    compiled = [(re.compile(rule.pattern), rule) for rule in rules]
+    rules = list(rules)
     done = Conversion()
     for key, tensor in state.items():
-        for pattern, rule in compiled:
-            if pattern.fullmatch(key):
-                value = rule.change(tensor) if rule.change else tensor
-                done.add(pattern.sub(rule.target, key), value, key)
-                break
-        else:
+        found = next((new for rule in rules if (new := rule.apply(key, tensor))), None)
+        if found is None:
             done.left.append(key)
+        for name, value in found or ():
+            done.add(name, value, key)
     return done

@@ -2,12 +2,15 @@
 """Layouts of whole checkpoints that we know."""
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
 
+from mvp_mm.converters.connector import connector_rules
 from mvp_mm.converters.conversion import Conversion, Rule, convert
+from mvp_mm.converters.phi import phi_rules
 from mvp_mm.converters.swin import swin_rules
 
 
@@ -35,24 +38,43 @@ class Layout(NamedTuple):
 
     Attributes:
         title: For people.
-        backbone: Prefix of the Swin's keys.
-        pixel_decoder: Prefix of the pixel decoder's keys.
+        telling: Keys of which any one gives the layout away.
+        backbone: Prefix of the Swin's keys, None without one.
+        pixel_decoder: Prefix of the pixel decoder's keys, None without one.
+        language: Whether connector and LLM may be in it.
     """
 
     title: str
-    backbone: str
-    pixel_decoder: str
+    telling: tuple[str, ...]
+    backbone: str | None = None
+    pixel_decoder: str | None = None
+    language: bool = False
 
-    def knows(self, state: Mapping[str, Tensor]) -> bool:
-        """Whether the weights have the backbone's or the pixel decoder's telling keys."""
-        return (f'{self.backbone}patch_embed.proj.weight' in state
-                or f'{self.pixel_decoder}mask_features.weight' in state)
+    def rules(self, encoder_only: bool, num_heads: int) -> list[Rule]:
+        """Rules for the parts; ``num_heads`` are the LLM's."""
+        rules = []
+        if self.backbone is not None:
+            rules += swin_rules(re.escape(self.backbone), 'encoder.backbone.')
+        if encoder_only:
+            return rules
+        if self.pixel_decoder is not None:
+            rules += pixel_decoder_rules(re.escape(self.pixel_decoder))
+        if self.language:
+            rules += connector_rules() + phi_rules(num_heads, 'llm.lm.')
+        return rules
 
 
+_CONNECTORS = ('mm_projector.fc.weight', 'mm_projector.0.weight')
 LAYOUTS = (
-    Layout('detectron2 (MaskDINO, OpenSeeD)', 'backbone.', 'sem_seg_head.pixel_decoder.'),
-    Layout("MVP-LM's authors", 'model.vision_tower.', 'pixel_decoder.'),
-    Layout("Swin's authors", '', 'none.'),
+    Layout('detectron2 (MaskDINO, OpenSeeD)',
+           ('backbone.patch_embed.proj.weight', 'sem_seg_head.pixel_decoder.mask_features.weight'),
+           'backbone.', 'sem_seg_head.pixel_decoder.'),
+    Layout("MVP-LM's authors",
+           ('model.vision_tower.patch_embed.proj.weight', 'pixel_decoder.mask_features.weight'),
+           'model.vision_tower.', 'pixel_decoder.', language=True),
+    Layout("a connector's file", (*_CONNECTORS, *(f'model.{key}' for key in _CONNECTORS)),
+           language=True),
+    Layout("Swin's authors", ('patch_embed.proj.weight', ), ''),
 )
 
 
@@ -61,7 +83,7 @@ def _check_levels(state: Mapping[str, Tensor], layout: Layout) -> None:
 
     Mask2Former's has three levels, counted from the coarsest.
     """
-    widths = []
+    widths: list[int] = []
     while (key := f'{layout.pixel_decoder}input_proj.{len(widths)}.0.weight') in state:
         widths.append(state[key].shape[1])
     if not widths:
@@ -74,27 +96,23 @@ def _check_levels(state: Mapping[str, Tensor], layout: Layout) -> None:
                          f'({widths} channels); only the order from the finest can be converted')
 
 
-def convert_layout(state: Mapping[str, Tensor], encoder_only: bool = False
-                   ) -> tuple[Conversion, Layout]:
-    """Find out the layout of a checkpoint, and convert encoder and pixel decoder.
+def convert_layout(state: Mapping[str, Tensor], encoder_only: bool = False,
+                   num_heads: int = 32) -> tuple[Conversion, Layout]:
+    """Find out the layout of a checkpoint, and convert the parts that we can.
 
     Args:
         state: Weights by name.
-        encoder_only: Leave the pixel decoder.
+        encoder_only: Leave everything but the encoder.
+        num_heads: Attention heads of the LLM.
 
     Raises:
         ValueError: If the layout is unknown, or the pixel decoder is built otherwise than ours.
     """
-    for layout in LAYOUTS:
-        if layout.knows(state):
-            break
-    else:
-        raise ValueError('unknown layout; known are ' + ', '.join(
-            f'{one.title} ({one.backbone}patch_embed.proj.weight …)' for one in LAYOUTS)
-            + f'; the file begins with {list(state)[:3]}')
-    escaped = layout.backbone.replace('.', r'\.')
-    rules = swin_rules(escaped, 'encoder.backbone.')
-    if not encoder_only:
+    layout = next((one for one in LAYOUTS if any(key in state for key in one.telling)), None)
+    if layout is None:
+        known = ', '.join(f'{one.title} ({one.telling[0]})' for one in LAYOUTS)
+        raise ValueError(f'unknown layout; known are {known}; the file begins with '
+                         f'{list(state)[:3]}')
+    if layout.pixel_decoder is not None and not encoder_only:
         _check_levels(state, layout)
-        rules += pixel_decoder_rules(layout.pixel_decoder.replace('.', r'\.'))
-    return convert(state, rules), layout
+    return convert(state, layout.rules(encoder_only, num_heads)), layout

@@ -130,7 +130,7 @@ def test_files_of_torch_are_read_with_their_nesting(tmp_path):
 
 
 def run(*args):
-    command = [sys.executable, 'tools/model_converters/convert_perception.py',
+    command = [sys.executable, 'tools/model_converters/convert_weights.py',
                'configs/mvplm/tiny/stage2.py', *map(str, args)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 

@@ -6,13 +6,15 @@ _base_ = [
 model = _base_._tiny_sizes
 load_from = None
 
-_max_iters = 1750
+_max_iters = 1650
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=100),
     dict(type='CosineAnnealingLR', eta_min=2e-5, by_epoch=False, begin=100, end=_max_iters)
 ]
 train_cfg = dict(max_iters=_max_iters, val_interval=_max_iters + 1)
+# On two cores, sending gradients during the backward pass takes time from it.
+model_wrapper_cfg = dict(bucket_cap_mb=100)
 default_hooks = dict(
     checkpoint=dict(interval=_max_iters),
     visualization=dict(type='PerceptionVisualizationHook', interval=60))

@@ -1,4 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
+from mvp_mm.models.connectors.conv_connector import ConvConnector
 from mvp_mm.models.connectors.mlp_connector import MLPConnector
 
-__all__ = ['MLPConnector']
+__all__ = ['ConvConnector', 'MLPConnector']

@@ -1,14 +1,18 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Bring public perception weights into our layout: a Swin encoder and, where it fits, the pixel
-decoder of MaskDINO or OpenSeeD.
+"""Bring public weights into our layout.
 
-Reads detectron2's files (.pth, .pkl), Swin's own and .safetensors. Every tensor is accounted for,
-and shapes are compared with the config's model. Converted pixel decoders expect
-``model.pixel_decoder.position=dict(type='DetrPosition')``.
+- detectron2's files of MaskDINO and OpenSeeD with a Swin: encoder and pixel decoder
+- Swin's own files: encoder
+- ``mm_projector.bin``: connector (LLaVA's MLP, or the released convolution block)
+- checkpoints of MVP-LM's authors: all of these and the LLM; not the decoder
+
+Every tensor is accounted for, and shapes are compared with the config's model. Converted pixel
+decoders expect ``model.pixel_decoder.position=dict(type='DetrPosition')``, released connectors
+``ConvConnector``.
 
 Example::
 
-    python tools/model_converters/convert_perception.py configs/mvplm/stage2.py \
+    python tools/model_converters/convert_weights.py configs/mvplm/stage2.py \
         model_final.pth --out checkpoints/perception.pth
 """
 
@@ -33,7 +37,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config of the model that is to take the weights')
     parser.add_argument('weights', help='the file to convert')
     parser.add_argument('--out', required=True, help='our checkpoint, for load_from')
-    parser.add_argument('--encoder-only', action='store_true', help='leave the pixel decoder')
+    parser.add_argument('--encoder-only', action='store_true',
+                        help='leave everything but the encoder')
     parser.add_argument('--trust-pickle', action='store_true',
                         help='run a file that holds more than tensors; it may do anything')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
@@ -42,13 +47,17 @@ def parse_args() -> argparse.Namespace:
 
 
 def build_parts(cfg: Config) -> nn.Module:
-    """The parts that may take weights; the LLM is not built."""
+    """The parts that may take weights; the LLM has shapes, but no memory."""
     init_default_scope(cfg.get('default_scope', 'mvp_mm'))
     parts = nn.Module()
     parts.encoder = MODELS.build(cfg.model.encoder)
+    channels = parts.encoder.out_channels
     parts.pixel_decoder = MODELS.build(dict(
-        in_channels=parts.encoder.out_channels, embed_dims=cfg.model.embed_dims,
-        **cfg.model.pixel_decoder))
+        in_channels=channels, embed_dims=cfg.model.embed_dims, **cfg.model.pixel_decoder))
+    with torch.device('meta'):
+        parts.llm = MODELS.build(cfg.model.llm)
+        parts.connector = MODELS.build(dict(
+            in_channels=channels[-1], out_channels=parts.llm.hidden_size, **cfg.model.connector))
     return parts
 
 
@@ -69,9 +78,11 @@ def main() -> None:
     try:
         cfg = Config.fromfile(args.config)
         cfg.merge_from_dict(args.cfg_options or {})
+        parts = build_parts(cfg)
         done, layout = convert_layout(
-            read_weights(args.weights, args.trust_pickle), args.encoder_only)
-        compared = compare_with_model(build_parts(cfg), done.state)
+            read_weights(args.weights, args.trust_pickle), args.encoder_only,
+            parts.llm.lm.config.num_attention_heads)
+        compared = compare_with_model(parts, done.state)
     except (OSError, ValueError) as error:
         sys.exit(f'error: {args.weights}: {error}')
     unused = [f'{key} (from {done.source[key]})' for key in compared.unused]
