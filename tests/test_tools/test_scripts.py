@@ -65,7 +65,8 @@ def test_shell_scripts_parse_and_are_executable(script):
 
 
 @pytest.mark.parametrize('script, usage', [
-    ('dist_train.sh', 'CONFIG GPUS'), ('dist_test.sh', 'CONFIG CHECKPOINT GPUS')])
+    ('dist_train.sh', 'CONFIG GPUS'), ('dist_test.sh', 'CONFIG CHECKPOINT GPUS'),
+    ('slurm_train.sh', 'PARTITION JOB_NAME CONFIG WORK_DIR')])
 def test_launchers_explain_their_arguments(script, usage):
     done = subprocess.run(
         ['bash', ROOT / 'tools' / script, 'config.py'], capture_output=True, text=True)
@@ -101,6 +102,22 @@ def test_one_node_needs_no_agreed_port(tmp_path):
     done = subprocess.run(['bash', ROOT / 'tools' / 'dist_train.sh', 'c.py', '2'], env=env,
                           check=True, capture_output=True, text=True).stdout.splitlines()
     assert done[:2] == ['--nproc_per_node=2', '--standalone']
+
+
+@pytest.mark.parametrize('gpus, per_node', [('4', '4'), ('16', '8')])
+def test_slurm_gets_a_task_a_gpu(tmp_path, gpus, per_node):
+    fake = tmp_path / 'srun'
+    fake.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
+    fake.chmod(0o755)
+    env = {**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}', 'GPUS': gpus,
+           'SRUN_ARGS': '--qos=a --quiet'}
+    done = subprocess.run(
+        ['bash', ROOT / 'tools' / 'slurm_train.sh', 'part', 'job', 'c.py', 'w d', '--amp'],
+        env=env, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert done[:5] == ['--partition=part', '--job-name=job', f'--gres=gpu:{per_node}',
+                        f'--ntasks={gpus}', f'--ntasks-per-node={per_node}']
+    assert '--qos=a' in done and '--quiet' in done
+    assert done[-4:] == ['c.py', '--work-dir=w d', '--launcher=slurm', '--amp']
 
 
 @pytest.mark.parametrize('version, message', [
