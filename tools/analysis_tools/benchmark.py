@@ -20,13 +20,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
+from made_up import canvas_side, make_samples
 from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 from mmengine.config import Config, DictAction
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
-from mmengine.structures import InstanceData
 
 from mvp_mm.models import MVPLM
 from mvp_mm.models.language import language_loss
@@ -36,13 +35,6 @@ from mvp_mm.ops.cpu_kernel import load_kernel
 from mvp_mm.ops.deformable_attention import sample_and_sum
 from mvp_mm.registry import MODELS
 from mvp_mm.structures import PerceptionDataSample
-from mvp_mm.tasks import PanopticTask, ReferringSegmentationTask
-
-TOKENS_PER_PHRASE = 3
-PROMPT_TOKENS = 24
-RESPONSE_TOKENS = 24
-PHRASES = tuple(f'phrase {index}' for index in range(12))
-OBJECTS = 6
 
 
 def parse_args() -> argparse.Namespace:
@@ -67,12 +59,6 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def canvas_side(cfg: Config) -> int:
-    """Side of the square canvas that gives the model its number of visual tokens."""
-    merged = 32 * cfg.model.connector['merge']  # as an attribute, a dict's method
-    return merged * math.isqrt(cfg.model.tokenizer.num_visual_tokens)
-
-
 class Stopwatch:
     """Collects the seconds of named parts, one value a step."""
 
@@ -91,52 +77,6 @@ class Stopwatch:
         start = self._now()
         yield
         self.seconds[name].append(self._now() - start)
-
-
-def make_instruction(sample: PerceptionDataSample, visual_tokens: int, vocab_size: int,
-                     rng: np.random.Generator) -> None:
-    """Fill in random tokens of usual lengths; the last id of the vocabulary is ``<PER>``."""
-    instruction = sample.instruction
-    phrases = np.repeat(np.arange(len(instruction.phrases)), TOKENS_PER_PHRASE)
-    outside = np.full(PROMPT_TOKENS + visual_tokens, -1)
-    response = np.full(RESPONSE_TOKENS, -1)
-    instruction.phrase_index = np.concatenate([outside, phrases, response])
-    length = len(instruction.phrase_index)
-    instruction.input_ids = rng.integers(0, vocab_size - 1, length)
-    instruction.input_ids[-1] = vocab_size - 1
-    instruction.labels = instruction.input_ids.copy()
-    instruction.labels[:-RESPONSE_TOKENS] = -100
-    instruction.prompt_length = length - RESPONSE_TOKENS
-    instruction.image_start = PROMPT_TOKENS
-
-
-def make_samples(images: int, sentences: int, side: int, visual_tokens: int,
-                 vocab_size: int) -> list[PerceptionDataSample]:
-    """A word list and some sentences for every image, with box-shaped masks."""
-    rng = np.random.default_rng(0)
-    panoptic, referring = PanopticTask(), ReferringSegmentationTask()
-    samples = []
-    for image in range(images):
-        asked = [panoptic.ask(words=list(PHRASES))]
-        asked += [referring.ask(text='the one on the left') for _ in range(sentences)]
-        for request in asked:
-            count = OBJECTS if request.instruction.kind == 'word' else 1
-            corner = rng.uniform(0, side / 2, (count, 2))
-            boxes = np.concatenate(
-                [corner, corner + rng.uniform(side / 8, side / 2, (count, 2))], 1)
-            y, x = np.mgrid[:side, :side]
-            masks = ((x > boxes[:, 0, None, None]) & (x < boxes[:, 2, None, None])
-                     & (y > boxes[:, 1, None, None]) & (y < boxes[:, 3, None, None]))
-            sample = PerceptionDataSample(metainfo=dict(
-                img_shape=(side, side), batch_input_shape=(side, side), image_index=image))
-            sample.instruction = request.instruction
-            labels = rng.integers(0, len(request.instruction.phrases), count)
-            sample.gt_instances = InstanceData(
-                bboxes=torch.from_numpy(boxes).float(), labels=torch.from_numpy(labels),
-                masks=torch.from_numpy(masks))
-            make_instruction(sample, visual_tokens, vocab_size, rng)
-            samples.append(sample)
-    return samples
 
 
 def forward_parts(model: MVPLM, images: torch.Tensor, samples: list[PerceptionDataSample],
