@@ -6,6 +6,7 @@ import sys
 from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from mvp_mm.engine.batching import count_processes, spread_batch
 from mvp_mm.engine.config_check import ConfigError, check_config
 from mvp_mm.engine.launch import add_common_arguments, load_config, prepare_processes
 
@@ -57,6 +58,7 @@ def main() -> None:
             cfg.optim_wrapper.type = 'AmpOptimWrapper'
             cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
         apply_start(cfg, args.resume, args.load_from)
+        spread_batch(cfg, count_processes(args.launcher))
         check_config(cfg, modes=('train', 'val'))
     except ConfigError as error:
         sys.exit(f'train: error: {error}')

@@ -4,6 +4,7 @@
 # MVP_MM_SAMPLE_DATA (default: ../shared/data).
 _base_ = ['./stage2.py', '../_base_/models/tiny_sizes.py']
 load_from = None
+total_batch_size = None
 
 _root = '{{$MVP_MM_SAMPLE_DATA:../shared/data}}'
 _canvas = (256, 256)

@@ -26,6 +26,7 @@ EXTRA_TOP_KEYS = (
     'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile',
     'activation_checkpointing', 'efficient_conv_bn_eval',
     'vis_backends',  # named apart from the visualizer so that a leaf config can replace it
+    'total_batch_size',  # images a step of the optimizer, on any number of processes
     'tta_model', 'tta_pipeline',
 )
 LOADER_KEYS = ('dataset', 'sampler', 'batch_sampler', 'num_batch_per_epoch', 'collate_fn',

@@ -38,8 +38,8 @@ TINY_MODEL_KEYS = {
 TINY_OTHER_KEYS = {
     'default_hooks.checkpoint.interval', 'default_hooks.visualization.interval',
     'default_hooks.visualization.type', 'load_from', 'model_wrapper_cfg.bucket_cap_mb',
-    'optim_wrapper.optimizer.lr', 'param_scheduler', 'train_cfg.max_iters',
-    'train_cfg.val_interval'
+    'optim_wrapper.optimizer.lr', 'param_scheduler', 'total_batch_size',
+    'train_cfg.max_iters', 'train_cfg.val_interval'
 }
 DATA_KEYS = {'train_dataloader', 'test_dataloader', 'test_evaluator', 'inferencer'}
 
@@ -160,6 +160,7 @@ def test_schedules_are_the_papers(full, name, lr, decay, steps, batch):
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', lr, decay)
     assert cfg.train_cfg.max_iters == steps
+    assert cfg.total_batch_size == batch
     # The paper does not tell how a batch was spread; we assume eight GPUs.
     assert cfg.train_dataloader.batch_size * 8 == batch
 

@@ -9,3 +9,5 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=140, end=_max_iters)
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=_max_iters, val_interval=_max_iters + 1)
+# Images a step of the optimizer; gradients are accumulated where the processes hold fewer.
+total_batch_size = 128

@@ -5,6 +5,7 @@ _base_ = [
 ]
 model = dict(trainable=['encoder', 'connector', 'llm'], **_base_._tiny_sizes)
 
+total_batch_size = None
 _max_iters = 150
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [

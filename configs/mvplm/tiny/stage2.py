@@ -6,6 +6,7 @@ _base_ = [
 model = _base_._tiny_sizes
 load_from = None
 
+total_batch_size = None
 _max_iters = 1650
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [
