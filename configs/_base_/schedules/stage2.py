@@ -1,7 +1,9 @@
-# Stage 2 (paper table 2): AdamW 4e-5, weight decay 0.05, batch 64, 80 000 steps, cosine.
+# Stage 2 (paper table 2): AdamW 4e-5, weight decay 0.05, batch 64, 80 000 steps, cosine. Matrices
+# alone decay; constructor='DefaultOptimWrapperConstructor' has everything decay.
 _max_iters = 80000
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='MatrixDecayConstructor',
     optimizer=dict(type='AdamW', lr=4e-5, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=1.0))
 param_scheduler = [
