@@ -1,6 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Train a model from a config."""
 import argparse
+import os
 import sys
 
 from mmengine.config import Config
@@ -58,10 +59,15 @@ def main() -> None:
             cfg.optim_wrapper.type = 'AmpOptimWrapper'
             cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
         apply_start(cfg, args.resume, args.load_from)
-        spread_batch(cfg, count_processes(args.launcher))
+        processes = count_processes(args.launcher)
+        passes = spread_batch(cfg, processes)
         check_config(cfg, modes=('train', 'val'))
     except ConfigError as error:
         sys.exit(f'train: error: {error}')
+    if cfg.get('total_batch_size') is not None and os.environ.get('RANK', '0') == '0':
+        print(f'total_batch_size={cfg.total_batch_size}: {processes} processes with '
+              f'{cfg.train_dataloader.batch_size} images each, {passes} forward passes a step of '
+              f'the optimizer; steps are counted in passes')
     prepare_processes(cfg)
     Runner.from_cfg(cfg).train()
 

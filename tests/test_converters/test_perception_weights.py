@@ -151,3 +151,14 @@ def test_command_names_a_tensor_of_another_shape(tmp_path):
     done = run(tmp_path / 'a.pth', '--out', tmp_path / 'out.pth')
     assert done.returncode == 1 and not (tmp_path / 'out.pth').exists()
     assert 'projection.weight: checkpoint (8, 3, 4, 4), model (32, 3, 4, 4)' in done.stderr
+
+
+def test_command_refuses_a_pixel_decoder_under_other_position_codes(tmp_path):
+    torch.save({'pixel_decoder.mask_features.bias': torch.zeros(96),
+                'pixel_decoder.mask_features.weight': torch.zeros(96, 96, 1, 1)},
+               tmp_path / 'a.pth')
+    args = (tmp_path / 'a.pth', '--out', tmp_path / 'out.pth')
+    done = run(*args)
+    assert done.returncode == 1 and 'position.type=DetrPosition' in done.stderr
+    done = run(*args, '--cfg-options', 'model.pixel_decoder.position.type=DetrPosition')
+    assert done.returncode == 0 and (tmp_path / 'out.pth').exists(), done.stderr

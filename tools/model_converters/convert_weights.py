@@ -7,13 +7,14 @@
 - checkpoints of MVP-LM's authors: all of these and the LLM; not the decoder
 
 Every tensor is accounted for, and shapes are compared with the config's model. Converted pixel
-decoders expect ``model.pixel_decoder.position=dict(type='DetrPosition')``, released connectors
+decoders need ``model.pixel_decoder.position.type=DetrPosition``, released connectors
 ``ConvConnector``.
 
 Example::
 
     python tools/model_converters/convert_weights.py configs/mvplm/stage2.py \
-        model_final.pth --out checkpoints/perception.pth
+        model_final.pth --out checkpoints/perception.pth --cfg-options \
+        model.pixel_decoder.position.type=DetrPosition
 """
 
 import argparse
@@ -61,6 +62,21 @@ def build_parts(cfg: Config) -> nn.Module:
     return parts
 
 
+def check_position(cfg: Config, done: Conversion) -> None:
+    """Refuse a pixel decoder's weights where the model would give them other position codes.
+
+    Raises:
+        ValueError: Saying what to set.
+    """
+    position = cfg.model.pixel_decoder.get('position') or {}
+    if (any(key.startswith('pixel_decoder.') for key in done.state)
+            and position.get('type') != 'DetrPosition'):
+        raise ValueError(
+            'these weights of a pixel decoder were trained with DETR\'s position codes: set '
+            'model.pixel_decoder.position.type=DetrPosition, here and in training, or leave them '
+            'with --encoder-only')
+
+
 def report(done: Conversion, missing: list[str]) -> str:
     """What was mapped, what was left, what is missing, by the first two parts of the names."""
     titles = {'mapped': list(done.state), 'left in the file': done.left,
@@ -82,6 +98,7 @@ def main() -> None:
         done, layout = convert_layout(
             read_weights(args.weights, args.trust_pickle), args.encoder_only,
             parts.llm.lm.config.num_attention_heads)
+        check_position(cfg, done)
         compared = compare_with_model(parts, done.state)
     except (OSError, ValueError) as error:
         sys.exit(f'error: {args.weights}: {error}')
