@@ -11,10 +11,10 @@ from mvp_mm.models.heads import TextEmbeddings
 from mvp_mm.models.losses import (
     Denoising,
     DenoisingRows,
-    MaskGeometry,
     Mean,
     PerceptionCriterion,
     Predictions,
+    SampledMasks,
     Targets,
 )
 from mvp_mm.models.losses.matcher import HungarianMatcher
@@ -118,12 +118,12 @@ class PerceptionHead(BaseModule):
         predictions = self._decode(state, batch, text, content, boxes, allowed, valid, noised)
         count = len(batch.ids)
         main = self._add_selection(predictions.rows(slice(count)), queries, text)
-        geometry = MaskGeometry(state.mask_features, batch.image_index)
-        matches = self.matcher(main, targets, batch.is_word, geometry)
-        values = self.criterion(main, targets, matches, batch.is_word, geometry)
+        masks = self.criterion.sample(state.mask_features, targets, batch.image_index)
+        matches = self.matcher(main, targets, batch.is_word, masks)
+        values = self.criterion(main, targets, matches, batch.is_word, masks)
         losses = self._named(values, selection=queries.selected is not None)
         if noised is not None:
-            losses.update(self._denoising_loss(predictions, targets, noised, batch, state))
+            losses.update(self._denoising_loss(predictions, targets, noised, batch, masks))
         # Stuff queries take part only where a row asks for them, yet must have a gradient
         # in every process.
         idle = (self.stuff.content.sum() + self.stuff.boxes.sum()) * 0
@@ -222,7 +222,7 @@ class PerceptionHead(BaseModule):
         return _by_set(values, prefixes)
 
     def _denoising_loss(self, predictions: Predictions, targets: Targets, noised: DenoisingRows,
-                        batch: InstructionBatch, state: ImageState) -> dict[str, Mean]:
+                        batch: InstructionBatch, masks: SampledMasks) -> dict[str, Mean]:
         """Losses of the denoising rows, after every layer (not of the noised input)."""
         rows = predictions.rows(slice(len(batch.ids), None), sets=slice(1, None))
         source = noised.source
@@ -231,10 +231,9 @@ class PerceptionHead(BaseModule):
         wanted = Targets(
             targets.labels[source], targets.boxes[source], things, targets.is_stuff[source],
             targets.mask_index[source].masked_fill(~things, -1), targets.masks)
-        geometry = MaskGeometry(state.mask_features, batch.image_index[source])
         matches = noised.matches(len(rows.logits))
         values = self.criterion(
-            rows, wanted, matches, batch.is_word[source], geometry, copies=True)
+            rows, wanted, matches, batch.is_word[source], masks.of_rows(source), copies=True)
         for sentence_loss in ('loss_sent', 'loss_rank'):
             values.pop(sentence_loss)
         return _by_set(values, [f'denoise.d{i}.' for i in range(len(rows.logits))])

@@ -6,9 +6,19 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import box_convert, box_iou, generalized_box_iou
 
-from mvp_mm.models.losses import HungarianMatcher, MaskGeometry, Matches, PerceptionCriterion
+from mvp_mm.models.losses import (
+    HungarianMatcher,
+    Matches,
+    PerceptionCriterion,
+    SampledMasks,
+)
 from mvp_mm.models.losses.criterion import ranking_loss
 from tests.test_models.parts import make_batch, make_predictions, make_state, make_targets
+
+
+def on_grid(targets, batch):
+    """The masks of a random state, on their whole grid."""
+    return SampledMasks.on_grid(make_state().mask_features, targets.masks, batch.image_index)
 
 
 def losses(criterion, *args):
@@ -28,9 +38,9 @@ def scene():
                        INDEX, things=[[True, False, True]])
     targets = make_targets(LABELS, batch, masked=[True, False, True, True, True])
     predictions = make_predictions(batch, sets=SETS, dynamic=4, stuff=3)
-    geometry = MaskGeometry(make_state().mask_features, torch.tensor(INDEX))
-    matches = HungarianMatcher()(predictions, targets, batch.is_word, geometry)
-    return predictions, targets, matches, batch.is_word, geometry
+    masks = on_grid(targets, batch)
+    matches = HungarianMatcher()(predictions, targets, batch.is_word, masks)
+    return predictions, targets, matches, batch.is_word, masks
 
 
 def taken(matches, s, r):
@@ -131,14 +141,14 @@ def test_box_losses_are_sums_over_matches_a_target(scene):
 
 
 def test_mask_losses_are_sums_over_matches_with_masks(scene):
-    predictions, targets, matches, _, geometry = scene
+    predictions, targets, matches, _, masks = scene
     found = losses(PerceptionCriterion(), *scene)
     for s in range(SETS):
         bce = dice = 0.0
         for r in (0, 2, 4):
             for q, g in taken(matches, s, r).items():
-                logits = torch.einsum('c,chw->hw', predictions.mask_embed[s, r, q],
-                                      geometry.features[INDEX[r]])
+                logits = masks.features[INDEX[r]] @ predictions.mask_embed[s, r, q]
+                logits = logits.view(16, 16)
                 mask = targets.masks[targets.mask_index[r, g]].float().view(16, 2, 16, 2)
                 mask = mask.mean((1, 3))
                 bce += F.binary_cross_entropy_with_logits(logits, mask)
@@ -159,11 +169,11 @@ def test_every_loss_has_one_value_a_set_and_its_weight(scene):
 
 
 def test_several_copies_of_a_target_are_averaged(scene):
-    predictions, targets, matches, is_word, geometry = scene
+    predictions, targets, matches, is_word, masks = scene
     doubled = Matches(*(torch.cat([x, x]) for x in (
         matches.sets, matches.rows, matches.queries, matches.targets)))
     once = losses(PerceptionCriterion(), *scene)
-    found = losses(PerceptionCriterion(), predictions, targets, doubled, is_word, geometry, True)
+    found = losses(PerceptionCriterion(), predictions, targets, doubled, is_word, masks, True)
     for name in ('loss_box_l1', 'loss_box_giou', 'loss_mask_bce', 'loss_mask_dice'):
         torch.testing.assert_close(found[name], once[name])
 
@@ -172,9 +182,11 @@ def zero_target_scene():
     batch = make_batch(['stuff', 'sentence'], [3, 1], [0, 1])
     predictions = make_predictions(batch, dynamic=4, stuff=3)
     leaves = [x.requires_grad_(True) for x in (predictions.boxes, predictions.mask_embed)]
-    geometry = MaskGeometry(make_state().mask_features.requires_grad_(True), batch.image_index)
+    features = make_state().mask_features.requires_grad_(True)
+    targets = make_targets([[], []], batch)
+    masks = SampledMasks.on_grid(features, targets.masks, batch.image_index)
     nothing = Matches(*torch.zeros(4, 0, dtype=torch.long))
-    return leaves, (predictions, make_targets([[], []], batch), nothing, batch.is_word, geometry)
+    return [*leaves, features], (predictions, targets, nothing, batch.is_word, masks)
 
 
 def test_without_targets_losses_are_finite_and_those_of_boxes_and_masks_zero():
@@ -189,25 +201,25 @@ def test_without_targets_losses_are_finite_and_those_of_boxes_and_masks_zero():
 def test_without_targets_boxes_and_masks_still_get_zero_gradients():
     leaves, scene = zero_target_scene()
     sum(v.sum() for v in losses(PerceptionCriterion(), *scene).values()).backward()
-    for leaf in (*leaves, scene[-1].features):
+    for leaf in leaves:
         assert leaf.grad is not None and (leaf.grad == 0).all()
 
 
 def test_box_only_targets_have_no_mask_loss(scene):
-    predictions, targets, matches, is_word, geometry = scene
+    predictions, targets, matches, is_word, masks = scene
     bare = replace(targets, mask_index=torch.full_like(targets.mask_index, -1),
                    masks=targets.masks[:0])
-    found = losses(PerceptionCriterion(), predictions, bare, matches, is_word, geometry)
+    found = losses(PerceptionCriterion(), predictions, bare, matches, is_word, masks)
     assert (found['loss_mask_bce'] == 0).all() and (found['loss_mask_dice'] == 0).all()
     torch.testing.assert_close(
         found['loss_box_l1'], losses(PerceptionCriterion(), *scene)['loss_box_l1'])
 
 
 def test_queries_that_take_no_part_change_nothing(scene):
-    predictions, targets, matches, is_word, geometry = scene
+    predictions, targets, matches, is_word, masks = scene
     predictions.logits.requires_grad_(True)
     values = losses(PerceptionCriterion(ranking_weight=1.0), predictions, targets, matches,
-                    is_word, geometry)
+                    is_word, masks)
     sum(v.sum() for v in values.values()).backward()
     gradient = predictions.logits.grad.abs().sum(-1)
     assert (gradient[~predictions.valid] == 0).all()
@@ -215,10 +227,10 @@ def test_queries_that_take_no_part_change_nothing(scene):
 
 
 def test_masked_phrases_get_no_gradient(scene):
-    predictions, targets, matches, is_word, geometry = scene
+    predictions, targets, matches, is_word, masks = scene
     predictions.logits.requires_grad_(True)
     values = losses(PerceptionCriterion(ranking_weight=1.0), predictions, targets, matches,
-                    is_word, geometry)
+                    is_word, masks)
     sum(v.sum() for v in values.values()).backward()
     masked = predictions.logits == torch.finfo(torch.float32).min
     assert masked.any() and (predictions.logits.grad[masked] == 0).all()
@@ -236,7 +248,7 @@ def test_one_match_of_a_perfect_prediction_costs_nothing():
     features = F.max_pool2d(targets.masks[None].float(), 2) * 100 - 50
     matches = Matches(*torch.zeros(4, 1, dtype=torch.long))
     found = losses(PerceptionCriterion(ranking_weight=1.0), predictions, targets, matches,
-                   batch.is_word, MaskGeometry(features, torch.tensor([0])))
+                   batch.is_word, SampledMasks.on_grid(features, targets.masks, torch.tensor([0])))
     for name, value in found.items():
         assert value.abs().item() < 1e-4, name
 
@@ -251,22 +263,29 @@ def test_sampled_points_approach_the_grid():
     features = F.interpolate(
         torch.randn(1, 32, 4, 4), size=(64, 64), mode='bilinear', align_corners=False)
     matches = Matches(*(torch.tensor(x) for x in ([0, 0], [0, 0], [0, 1], [0, 1])))
-    args = (predictions, targets, matches, batch.is_word,
-            MaskGeometry(features, torch.tensor([0])))
-    exact = losses(PerceptionCriterion(num_points=64 * 64), *args)
-    sampled = losses(PerceptionCriterion(num_points=3000, importance_ratio=0.0), *args)
+    args = (predictions, targets, matches, batch.is_word)
+
+    def sampled_by(criterion):
+        masks = criterion.sample(features, targets, torch.tensor([0]))
+        return losses(criterion, *args, masks)
+
+    exact = sampled_by(PerceptionCriterion(num_points=64 * 64))
+    sampled = sampled_by(PerceptionCriterion(num_points=3000, importance_ratio=0.0))
     for name in ('loss_mask_bce', 'loss_mask_dice'):
         torch.testing.assert_close(sampled[name], exact[name], rtol=0.05, atol=0.05)
 
 
 def test_importance_sampling_looks_where_masks_are_uncertain():
+    batch = make_batch(['word'], [1], [0])
+    targets = make_targets([[0]], batch)
     criterion = PerceptionCriterion(num_points=200)
-    logits = torch.full((1, 32, 32), 20.0)
-    logits[:, :, :4] = 0.0
-    masks = torch.ones(1, 32, 32, dtype=torch.bool)
-    values, _ = criterion._mask_values(logits, masks, torch.tensor([0]))
-    uncertain = (values < 10).float().mean().item()
-    assert uncertain > 0.3  # an eighth of the area
+    features = torch.full((1, 1, 32, 32), 20.0)
+    features[..., :4] = 0.0
+    masks = criterion.sample(features, targets, batch.image_index)
+    logits = masks.logits(torch.ones(1, 1), torch.tensor([0]))
+    values, truth = criterion._compared(logits, masks.truth, masks.num_candidates)
+    assert values.shape == truth.shape == (1, 200)
+    assert (values < 10).float().mean().item() > 0.3  # an eighth of the area
 
 
 def test_ranking_ignores_rows_without_a_positive_query():
@@ -283,14 +302,14 @@ def test_more_than_two_sets_are_summed_apart():
     batch = make_batch(['word'], [2], [0])
     targets = make_targets([[0, 1]], batch)
     predictions = make_predictions(batch, sets=4, dynamic=3)
-    geometry = MaskGeometry(make_state().mask_features, batch.image_index)
-    matches = HungarianMatcher()(predictions, targets, batch.is_word, geometry)
-    together = losses(PerceptionCriterion(), predictions, targets, matches, batch.is_word, geometry)
+    masks = on_grid(targets, batch)
+    matches = HungarianMatcher()(predictions, targets, batch.is_word, masks)
+    together = losses(PerceptionCriterion(), predictions, targets, matches, batch.is_word, masks)
     for s in range(4):
         here = matches.where(matches.sets == s)
         here.sets = torch.zeros_like(here.sets)
         alone = losses(PerceptionCriterion(), predictions.rows(slice(None), slice(s, s + 1)),
-                       targets, here, batch.is_word, geometry)
+                       targets, here, batch.is_word, masks)
         for name, value in alone.items():
             torch.testing.assert_close(together[name][s], value[0])
 
@@ -300,8 +319,8 @@ def test_identical_boxes_have_finite_gradients():
     targets = make_targets([[0]], batch, masked=[False])
     predictions = make_predictions(batch, sets=1, dynamic=1)
     predictions.boxes = targets.boxes[None].clone().requires_grad_(True)
-    geometry = MaskGeometry(make_state().mask_features, batch.image_index)
+    masks = on_grid(targets, batch)
     matches = Matches(*torch.zeros(4, 1, dtype=torch.long))
-    found = losses(PerceptionCriterion(), predictions, targets, matches, batch.is_word, geometry)
+    found = losses(PerceptionCriterion(), predictions, targets, matches, batch.is_word, masks)
     (found['loss_box_l1'] + found['loss_box_giou']).sum().backward()
     assert predictions.boxes.grad.isfinite().all()

@@ -8,7 +8,7 @@ from mmdet.structures.bbox import bbox_overlaps
 from scipy.optimize import linear_sum_assignment
 from torchvision.ops import box_convert, generalized_box_iou
 
-from mvp_mm.models.losses import HungarianMatcher, MaskGeometry
+from mvp_mm.models.losses import HungarianMatcher, SampledMasks
 from mvp_mm.models.losses.matcher import pairwise_iou, pairwise_mask_costs
 from tests.test_models.parts import (
     WIDTH,
@@ -20,6 +20,12 @@ from tests.test_models.parts import (
 )
 
 INDEX = [1, 0, 1, 0]
+GRID = (16, 16)
+
+
+def on_grid(targets, batch):
+    """The masks of a random state, on their whole grid."""
+    return SampledMasks.on_grid(make_state().mask_features, targets.masks, batch.image_index)
 LABELS = [[0, 2, 1, 1], [1, 0, 1], [0], []]
 
 
@@ -30,13 +36,12 @@ def scene():
                        things=[[True, False, True]])
     targets = make_targets(LABELS, batch, masked=[True, False, True, True])
     predictions = make_predictions(batch, sets=2, dynamic=4, stuff=3)
-    geometry = MaskGeometry(make_state().mask_features, torch.tensor(INDEX))
-    return predictions, targets, batch.is_word, geometry
+    return predictions, targets, batch.is_word, on_grid(targets, batch)
 
 
 def plain_cost(scene, s, r, q, g):
     """The cost of one pair, term by term."""
-    predictions, targets, is_word, geometry = scene
+    predictions, targets, is_word, masks = scene
     label = targets.labels[r, g]
     logits = predictions.logits[s, r, q]
     prob = logits.softmax(-1)[label] if is_word[r] else logits[label].sigmoid()
@@ -45,8 +50,8 @@ def plain_cost(scene, s, r, q, g):
     cost = (-2 * prob + 5 * (box - wanted).abs().sum()
             - 2 * generalized_box_iou(*corners)[0, 0])
     if targets.mask_index[r, g] >= 0:
-        features = geometry.features[geometry.image_index[r]]
-        predicted = torch.einsum('c,chw->hw', predictions.mask_embed[s, r, q], features)
+        features = masks.features[masks.image_index[r]]
+        predicted = (features @ predictions.mask_embed[s, r, q]).view(GRID)
         mask = targets.masks[targets.mask_index[r, g]].float()
         h, w = predicted.shape
         cell = mask.view(h, mask.shape[0] // h, w, mask.shape[1] // w).mean((1, 3))
@@ -105,34 +110,34 @@ def test_things_go_to_dynamic_and_stuff_to_stuff_queries(scene):
 
 
 def test_box_only_rows_have_no_mask_cost(scene):
-    predictions, targets, is_word, geometry = scene
+    predictions, targets, is_word, masks = scene
     matcher = HungarianMatcher()
     without = HungarianMatcher(bce_weight=0.0, dice_weight=0.0)
-    costs = [m.cost(predictions, targets, is_word, geometry) for m in (matcher, without)]
+    costs = [m.cost(predictions, targets, is_word, masks) for m in (matcher, without)]
     torch.testing.assert_close(costs[0][:, 1], costs[1][:, 1])
     assert (costs[0][:, 0] - costs[1][:, 0]).abs().min() > 1e-3
 
 
 def test_no_masks_at_all(scene):
-    predictions, targets, is_word, geometry = scene
+    predictions, targets, is_word, masks = scene
     bare = replace(targets, mask_index=torch.full_like(targets.mask_index, -1),
                    masks=targets.masks[:0])
-    scene = (predictions, bare, is_word, geometry)
+    scene = (predictions, bare, is_word, masks)
     assert as_set(HungarianMatcher()(*scene)) == plain_match(scene)
 
 
 def test_rows_without_targets_match_nothing():
     batch = make_batch(['word', 'sentence'], [2, 1], [0, 1])
     targets = make_targets([[], []], batch)
-    geometry = MaskGeometry(make_state().mask_features, batch.image_index)
-    assert len(HungarianMatcher()(make_predictions(batch), targets, batch.is_word, geometry)) == 0
+    masks = on_grid(targets, batch)
+    assert len(HungarianMatcher()(make_predictions(batch), targets, batch.is_word, masks)) == 0
 
 
 def test_more_targets_than_queries_use_every_query():
     batch = make_batch(['stuff', 'word'], [3, 2], [0, 1], things=[[True, False, True]])
     targets = make_targets([[0, 0, 2, 2, 0, 1, 1, 1], [0, 1, 0, 1]], batch)
-    geometry = MaskGeometry(make_state().mask_features, batch.image_index)
-    scene = (make_predictions(batch, dynamic=3, stuff=2), targets, batch.is_word, geometry)
+    masks = on_grid(targets, batch)
+    scene = (make_predictions(batch, dynamic=3, stuff=2), targets, batch.is_word, masks)
     matches = HungarianMatcher()(*scene)
     assert as_set(matches) == plain_match(scene)
     # Both sides of the first row are full, and the dynamic queries of the second.
@@ -167,16 +172,22 @@ def test_pairwise_mask_costs_survive_large_logits():
             dice[q, g], 1 - (2 * prob @ targets[g] + 1) / (prob.sum() + targets[g].sum() + 1))
 
 
-def test_sampled_points_approach_the_grid(scene):
-    predictions, targets, is_word, geometry = scene
+def test_uniform_points_approach_the_grid(scene):
+    predictions, targets, is_word, masks = scene
     blocks = torch.rand(len(targets.masks), 4, 4) > 0.5
-    targets = replace(
-        targets, masks=blocks.repeat_interleave(8, 1).repeat_interleave(8, 2))
+    truth = blocks.repeat_interleave(8, 1).repeat_interleave(8, 2)
     smooth = torch.nn.functional.interpolate(
-        geometry.features[..., ::8, ::8], scale_factor=64, mode='bilinear')
-    geometry = MaskGeometry(smooth, geometry.image_index)
-    assert smooth.shape == (2, WIDTH, 128, 128)
-    exact = HungarianMatcher(num_points=128 * 128)
-    sampled = HungarianMatcher(num_points=8000)
-    args = (predictions, targets, is_word, geometry)
-    torch.testing.assert_close(sampled.cost(*args), exact.cost(*args), atol=0.5, rtol=0.05)
+        torch.randn(2, WIDTH, 2, 2), scale_factor=64, mode='bilinear')
+    exact = SampledMasks.on_grid(smooth, truth, masks.image_index)
+    sampled = SampledMasks.at_points(
+        smooth, truth, masks.image_index, torch.rand(9000, 2), num_candidates=8500)
+    matcher = HungarianMatcher(num_points=8000)
+    found, expected = (matcher.cost(predictions, targets, is_word, m) for m in (sampled, exact))
+    torch.testing.assert_close(found, expected, atol=0.5, rtol=0.05)
+
+
+def test_more_points_than_were_sampled_are_refused(scene):
+    predictions, targets, is_word, masks = scene
+    sampled = replace(masks, num_candidates=100)
+    with pytest.raises(ValueError, match='200 points are asked for, 100'):
+        HungarianMatcher(num_points=200)(predictions, targets, is_word, sampled)

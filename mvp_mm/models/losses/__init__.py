@@ -3,9 +3,10 @@ from mvp_mm.models.losses.criterion import PerceptionCriterion
 from mvp_mm.models.losses.denoising import Denoising, DenoisingRows
 from mvp_mm.models.losses.matcher import HungarianMatcher
 from mvp_mm.models.losses.means import Mean, over_processes
-from mvp_mm.models.losses.targets import MaskGeometry, Matches, Predictions, Targets
+from mvp_mm.models.losses.sampling import SampledMasks
+from mvp_mm.models.losses.targets import Matches, Predictions, Targets
 
 __all__ = [
-    'Denoising', 'DenoisingRows', 'HungarianMatcher', 'MaskGeometry', 'Matches', 'Mean',
-    'PerceptionCriterion', 'Predictions', 'Targets', 'over_processes'
+    'Denoising', 'DenoisingRows', 'HungarianMatcher', 'Matches', 'Mean',
+    'PerceptionCriterion', 'Predictions', 'SampledMasks', 'Targets', 'over_processes'
 ]

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from mmcv.ops import point_sample
-from mmdet.models.utils import get_uncertain_point_coords_with_randomness
 from torch import Tensor, nn
 from torchvision.ops import box_convert, generalized_box_iou_loss
 
 from mvp_mm.models.losses.matcher import pairwise_iou
 from mvp_mm.models.losses.means import Mean
-from mvp_mm.models.losses.targets import (
-    MaskGeometry,
-    Matches,
-    Predictions,
-    Targets,
-    masks_at_points,
-    masks_on_grid,
-)
+from mvp_mm.models.losses.sampling import SampledMasks, uncertain
+from mvp_mm.models.losses.targets import Matches, Predictions, Targets
 from mvp_mm.registry import MODELS
 
 
@@ -110,8 +102,24 @@ class PerceptionCriterion(nn.Module):
         self.oversample_ratio = oversample_ratio
         self.importance_ratio = importance_ratio
 
+    def sample(self, features: Tensor, targets: Targets, image_index: Tensor) -> SampledMasks:
+        """Choose where masks are compared, once for all sets, the matching and denoising.
+
+        Args:
+            features: (B, C, h, w) mask features.
+            targets: Targets of R rows.
+            image_index: (R,) int64, the image of each row.
+        """
+        if features.shape[-2:].numel() <= self.num_points:
+            return SampledMasks.on_grid(features, targets.masks, image_index)
+        candidates = int(self.num_points * self.oversample_ratio)
+        always = self.num_points - int(self.num_points * self.importance_ratio)
+        points = torch.rand(candidates + always, 2, device=features.device)
+        return SampledMasks.at_points(
+            features, targets.masks, image_index, points, candidates)
+
     def forward(self, predictions: Predictions, targets: Targets, matches: Matches,
-                is_word: Tensor, geometry: MaskGeometry, copies: bool = False) -> dict[str, Mean]:
+                is_word: Tensor, masks: SampledMasks, copies: bool = False) -> dict[str, Mean]:
         """Compute the losses of S sets.
 
         Args:
@@ -119,7 +127,7 @@ class PerceptionCriterion(nn.Module):
             targets: Targets of the R rows.
             matches: Which query takes which target.
             is_word: (R,) bool.
-            geometry: Mask features and the rows' images.
+            masks: Where masks are compared; see :meth:`sample`.
             copies: Whether queries share a target, as in denoising; boxes and masks are then
                 averaged over the matches.
 
@@ -129,7 +137,7 @@ class PerceptionCriterion(nn.Module):
         sets = len(predictions.logits)
         word, word_norm, sent, rank = self._similarity(predictions, targets, matches, is_word)
         box = self._boxes(predictions, targets, matches, sets)
-        mask = self._masks(predictions, targets, matches, geometry, sets)
+        mask = self._masks(predictions, targets, matches, masks, sets)
         masked = targets.mask_index >= 0
         if copies:
             ones = torch.ones_like(matches.rows, dtype=torch.float32)
@@ -183,30 +191,25 @@ class PerceptionCriterion(nn.Module):
         return _sum_by(l1, matches.sets, sets), _sum_by(giou, matches.sets, sets)
 
     def _masks(self, predictions: Predictions, targets: Targets, matches: Matches,
-               geometry: MaskGeometry, sets: int) -> tuple[Tensor, Tensor]:
+               masks: SampledMasks, sets: int) -> tuple[Tensor, Tensor]:
         matches = matches.where(targets.mask_index[matches.rows, matches.targets] >= 0)
+        matches = matches.where(masks.by_image(matches.rows))
         embed = predictions.mask_embed[matches.sets, matches.rows, matches.queries]
-        if not len(matches):
-            # Keeps mask head and mask features in the graph: every process runs every module.
-            zero = (predictions.mask_embed.sum() + geometry.features.sum()) * 0
-            return zero.expand(sets), zero.expand(sets)
-        logits = geometry.logits(embed, matches.rows).float()
-        values, wanted = self._mask_values(
-            logits, targets.masks, targets.mask_index[matches.rows, matches.targets])
+        logits = masks.logits(embed, matches.rows)
+        truth = masks.truth[targets.mask_index[matches.rows, matches.targets]]
+        values, wanted = self._compared(logits, truth, masks.num_candidates)
         bce = F.binary_cross_entropy_with_logits(values, wanted, reduction='none').mean(1)
         dice = dice_loss(values, wanted)
         return _sum_by(bce, matches.sets, sets), _sum_by(dice, matches.sets, sets)
 
-    def _mask_values(self, logits: Tensor, masks: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Predicted and true values (n, P) where the masks are compared."""
-        size = logits.shape[-2:]
-        if size.numel() <= self.num_points:
-            return logits.flatten(1), masks_on_grid(masks, size).flatten(1)[index]
-        logits = logits[:, None]
-        with torch.no_grad():
-            points = get_uncertain_point_coords_with_randomness(
-                logits, None, self.num_points, self.oversample_ratio, self.importance_ratio)
-        return point_sample(logits, points)[:, 0], masks_at_points(masks, index, points)
+    def _compared(self, logits: Tensor, truth: Tensor, candidates: int | None
+                  ) -> tuple[Tensor, Tensor]:
+        """Of (n, P) values those that count: the least certain candidates and the rest."""
+        if candidates is None:
+            return logits, truth
+        hard = uncertain(logits[:, :candidates], int(self.num_points * self.importance_ratio))
+        return tuple(torch.cat([x[:, :candidates].gather(1, hard), x[:, candidates:]], 1)
+                     for x in (logits, truth))
 
 
 def _sum_by(values: Tensor, group: Tensor, groups: int) -> Tensor:

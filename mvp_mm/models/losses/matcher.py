@@ -8,14 +8,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
-from mvp_mm.models.losses.targets import (
-    MaskGeometry,
-    Matches,
-    Predictions,
-    Targets,
-    masks_at_points,
-    masks_on_grid,
-)
+from mvp_mm.models.losses.sampling import SampledMasks
+from mvp_mm.models.losses.targets import Matches, Predictions, Targets
 from mvp_mm.models.state import RowsByImage
 from mvp_mm.registry import TASK_UTILS
 
@@ -63,7 +57,7 @@ class HungarianMatcher(nn.Module):
         giou_weight: Weight of the generalised IoU.
         bce_weight: Weight of the mask cross-entropy.
         dice_weight: Weight of the Dice cost.
-        num_points: Points P that masks are compared on; the grid itself when it has no more.
+        num_points: Points P that masks are compared on, of those that the criterion samples.
     """
 
     forbidden = 1e6
@@ -81,16 +75,16 @@ class HungarianMatcher(nn.Module):
 
     @torch.no_grad()
     def forward(self, predictions: Predictions, targets: Targets, is_word: Tensor,
-                geometry: MaskGeometry) -> Matches:
+                masks: SampledMasks) -> Matches:
         """Match.
 
         Args:
             predictions: S sets of R rows.
             targets: Targets of the R rows.
             is_word: (R,) bool.
-            geometry: Mask features and the rows' images.
+            masks: Where masks are compared.
         """
-        cost = self.cost(predictions, targets, is_word, geometry)
+        cost = self.cost(predictions, targets, is_word, masks)
         allowed = self.eligible(predictions, targets)
         table = cost.masked_fill(~allowed, self.forbidden).cpu().numpy()
         counts = targets.count.tolist()
@@ -115,7 +109,7 @@ class HungarianMatcher(nn.Module):
         return predictions.valid[..., None] & (same_side & targets.valid[:, None, :])
 
     def cost(self, predictions: Predictions, targets: Targets, is_word: Tensor,
-             geometry: MaskGeometry) -> Tensor:
+             masks: SampledMasks) -> Tensor:
         """(S, R, Q, G) float32 costs."""
         logits, boxes = predictions.logits.float(), predictions.boxes.float()
         prob = torch.where(is_word[:, None, None], logits.softmax(-1), logits.sigmoid())
@@ -125,30 +119,22 @@ class HungarianMatcher(nn.Module):
         l1 = (boxes[..., :, None, :] - wanted[..., None, :, :]).abs().sum(-1)
         cost += self.l1_weight * l1 - self.giou_weight * pairwise_iou(boxes, wanted)[1]
         if len(targets.masks):
-            cost += self._mask_cost(predictions, targets, geometry)
+            cost += self._mask_cost(predictions, targets, masks)
         return cost
 
     def _mask_cost(self, predictions: Predictions, targets: Targets,
-                   geometry: MaskGeometry) -> Tensor:
-        features, truth = self._sample(targets, geometry)
-        wanted = truth[targets.mask_index.clamp(min=0)]
-        rows = RowsByImage(geometry.image_index, len(features))
+                   masks: SampledMasks) -> Tensor:
+        features, truth = masks.uniform(self.num_points)
+        rows = RowsByImage(masks.image_index, len(features))
+        # One slot for every row that an image could have: the costs alone are brought back.
+        wanted = rows.pack(truth[targets.mask_index.clamp(min=0)])
+        wanted = wanted.view(-1, targets.labels.shape[1], truth.shape[1])
         total = []
         for embed in predictions.mask_embed.float():
-            values = rows.unpack(rows.pack(embed) @ features)
-            bce, dice = pairwise_mask_costs(values, wanted)
+            values = rows.pack(embed) @ features.transpose(1, 2)
+            bce, dice = pairwise_mask_costs(
+                values.view(len(wanted), -1, values.shape[-1]), wanted)
             total.append(self.bce_weight * bce + self.dice_weight * dice)
         has_mask = (targets.mask_index >= 0)[None, :, None]
-        return torch.where(has_mask, torch.stack(total), 0.0)
-
-    def _sample(self, targets: Targets, geometry: MaskGeometry) -> tuple[Tensor, Tensor]:
-        """Mask features (B, C, P) and target values (n, P) at common points."""
-        features = geometry.features.float()
-        size = features.shape[-2:]
-        if size.numel() <= self.num_points:
-            return features.flatten(2), masks_on_grid(targets.masks, size).flatten(1)
-        points = torch.rand(self.num_points, 2, device=features.device)
-        grid = (2 * points - 1).expand(len(features), 1, -1, -1)
-        sampled = F.grid_sample(features, grid, align_corners=False)[:, :, 0]
-        index = torch.arange(len(targets.masks), device=features.device)
-        return sampled, masks_at_points(targets.masks, index, points)
+        cost = torch.stack(total).index_select(1, rows.slot)
+        return torch.where(has_mask, cost, 0.0)

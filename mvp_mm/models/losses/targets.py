@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from mvp_mm.models.state import InstructionBatch, RowsByImage
+from mvp_mm.models.state import InstructionBatch
 from mvp_mm.structures import PerceptionDataSample
 
 
@@ -115,44 +114,3 @@ class Matches:
     def where(self, keep: Tensor) -> Matches:
         """The matches at the given positions."""
         return Matches(self.sets[keep], self.rows[keep], self.queries[keep], self.targets[keep])
-
-
-@dataclass
-class MaskGeometry:
-    """What is needed to read predicted masks.
-
-    Attributes:
-        features: (B, C, h, w) mask features.
-        image_index: (R,) int64.
-    """
-
-    features: Tensor
-    image_index: Tensor
-
-    def logits(self, embed: Tensor, rows: Tensor) -> Tensor:
-        """Mask logits (n, h, w) of embeddings (n, C) that belong to the given rows (n,)."""
-        by_image = RowsByImage(self.image_index[rows], len(self.features))
-        product = by_image.pack(embed[:, None]) @ self.features.flatten(2)
-        return by_image.unpack(product)[:, 0].view(-1, *self.features.shape[-2:])
-
-
-def masks_on_grid(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Share of each grid cell that a mask covers: (n, H, W) bool → (n, h, w) float."""
-    return F.adaptive_avg_pool2d(masks[:, None].float(), size)[:, 0]
-
-
-def masks_at_points(masks: Tensor, index: Tensor, points: Tensor) -> Tensor:
-    """Mask values at points, read from the nearest pixel without copying masks.
-
-    Args:
-        masks: (n, H, W) bool.
-        index: (m,) int64, which mask.
-        points: (m, P, 2) or (P, 2), xy in [0, 1].
-
-    Returns:
-        (m, P) float.
-    """
-    height, width = masks.shape[-2:]
-    x = (points[..., 0] * width).long().clamp(0, width - 1)
-    y = (points[..., 1] * height).long().clamp(0, height - 1)
-    return masks[index[:, None], y, x].float()

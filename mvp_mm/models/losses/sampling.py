@@ -1,0 +1,133 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Where masks are compared: points that every set, row and query of a batch shares."""
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass
+class SampledMasks:
+    """Mask features and true masks at P points of the canvas.
+
+    Sampling is linear, so a predicted mask at a point is the product of its embedding with the
+    sampled features: no mask is ever computed as a whole, and features are sampled once however
+    many masks are compared.
+
+    Attributes:
+        features: (B, P, C) mask features.
+        truth: (n, P) values of the true masks in [0, 1].
+        image_index: (R,) int64, the image of each row.
+        num_candidates: The first so many points are candidates, the others are always compared.
+            None where the points are the whole grid and all of them are compared.
+    """
+
+    features: Tensor
+    truth: Tensor
+    image_index: Tensor
+    num_candidates: int | None = None
+
+    @classmethod
+    def on_grid(cls, features: Tensor, masks: Tensor, image_index: Tensor) -> SampledMasks:
+        """Compare on the whole grid of the mask features.
+
+        Args:
+            features: (B, C, h, w) mask features.
+            masks: (n, H, W) bool true masks.
+            image_index: (R,) int64.
+        """
+        truth = masks_on_grid(masks, features.shape[-2:]).flatten(1)
+        return cls(features.float().flatten(2).transpose(1, 2), truth, image_index)
+
+    @classmethod
+    def at_points(cls, features: Tensor, masks: Tensor, image_index: Tensor, points: Tensor,
+                  num_candidates: int) -> SampledMasks:
+        """Compare at points (P, 2), xy in [0, 1]; the rest as in :meth:`on_grid`."""
+        return cls(features_at_points(features.float(), points), masks_at_points(masks, points),
+                   image_index, num_candidates)
+
+    def of_rows(self, rows: Tensor) -> SampledMasks:
+        """The same for the rows (W,) in place of all R."""
+        return replace(self, image_index=self.image_index[rows])
+
+    def uniform(self, count: int) -> tuple[Tensor, Tensor]:
+        """Features (B, P', C) and truth (n, P') at ``count`` uniform points, or the whole grid.
+
+        Raises:
+            ValueError: If fewer uniform points were drawn.
+        """
+        if self.num_candidates is None:
+            return self.features, self.truth
+        if count > self.num_candidates:
+            raise ValueError(f'{count} points are asked for, {self.num_candidates} were drawn')
+        return self.features[:, :count], self.truth[:, :count]
+
+    def by_image(self, rows: Tensor) -> Tensor:
+        """Order (n,) that puts matches with rows (n,) of one image next to each other."""
+        return self.image_index[rows].argsort(stable=True)
+
+    def logits(self, embed: Tensor, rows: Tensor) -> Tensor:
+        """Predicted values (n, P).
+
+        Args:
+            embed: (n, C) mask embeddings, those of one image next to each other.
+            rows: (n,) int64, their rows.
+        """
+        counts = torch.bincount(self.image_index[rows], minlength=len(self.features)).tolist()
+        parts = zip(embed.split(counts), self.features, strict=True)
+        return torch.cat([part @ features.T for part, features in parts]).float()
+
+
+def uncertain(logits: Tensor, count: int) -> Tensor:
+    """Indices (n, count), unordered, of the values in (n, P) that are nearest to zero."""
+    return logits.detach().abs().topk(count, dim=1, largest=False, sorted=False).indices
+
+
+def features_at_points(features: Tensor, points: Tensor) -> Tensor:
+    """Bilinear values of maps at points, zero outside: as ``grid_sample`` gives them.
+
+    A point reads four whole pixels, whose channels lie together once the map is turned around;
+    ``grid_sample`` would read them from C planes.
+
+    Args:
+        features: (B, C, h, w).
+        points: (P, 2) xy in [0, 1].
+
+    Returns:
+        (B, P, C).
+    """
+    batch, channels, height, width = features.shape
+    place = points * points.new_tensor([width, height]) - 0.5
+    first = place.floor()
+    share = place - first
+    corner = first.long()[:, None] + torch.tensor(
+        [[0, 0], [1, 0], [0, 1], [1, 1]], device=points.device)
+    ones = torch.tensor([False, True], device=points.device)
+    x = torch.where(ones, share[:, :1], 1 - share[:, :1])[:, [0, 1, 0, 1]]
+    y = torch.where(ones, share[:, 1:], 1 - share[:, 1:])[:, [0, 0, 1, 1]]
+    limit = corner.new_tensor([width, height])
+    inside = ((corner >= 0) & (corner < limit)).all(-1)
+    corner = torch.minimum(corner.clamp(min=0), limit - 1)
+    pixel = corner[..., 1] * width + corner[..., 0]
+    start = torch.arange(batch, device=points.device)[:, None, None] * (height * width)
+    rows = features.flatten(2).transpose(1, 2).flatten(0, 1)
+    found = F.embedding_bag(
+        (pixel + start).flatten(0, 1), rows, mode='sum',
+        per_sample_weights=(x * y * inside).to(rows.dtype).repeat(batch, 1))
+    return found.view(batch, len(points), channels)
+
+
+def masks_on_grid(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Share of each grid cell that a mask covers: (n, H, W) bool → (n, h, w) float."""
+    return F.adaptive_avg_pool2d(masks[:, None].float(), size)[:, 0]
+
+
+def masks_at_points(masks: Tensor, points: Tensor) -> Tensor:
+    """Values (n, P) of masks (n, H, W) bool at points (P, 2), from the nearest pixel."""
+    height, width = masks.shape[-2:]
+    x = (points[:, 0] * width).long().clamp(0, width - 1)
+    y = (points[:, 1] * height).long().clamp(0, height - 1)
+    return masks.flatten(1)[:, y * width + x].float()
