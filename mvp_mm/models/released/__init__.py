@@ -10,9 +10,16 @@ from mvp_mm.models.released.model import ReleasedMVPLM
 from mvp_mm.models.released.perception import ReleasedPerceptionHead
 from mvp_mm.models.released.pixel_decoder import ReleasedPixelDecoder
 from mvp_mm.models.released.query_generator import ReleasedQueryGenerator
+from mvp_mm.models.released.tasks import (
+    ReleasedGeneralizedReferringTask,
+    ReleasedPanopticTask,
+    ReleasedReferringTask,
+)
+from mvp_mm.models.released.tokenizer import ReleasedTokenizer
 
 __all__ = [
-    'DINODecoder', 'DenoisingQueries', 'ReleasedBoxHead', 'ReleasedDenoising', 'ReleasedMVPLM',
+    'DINODecoder', 'DenoisingQueries', 'ReleasedBoxHead', 'ReleasedDenoising',
+    'ReleasedGeneralizedReferringTask', 'ReleasedMVPLM', 'ReleasedPanopticTask',
     'ReleasedPerceptionHead', 'ReleasedPixelDecoder', 'ReleasedQueryGenerator',
-    'ReleasedSimilarityHead'
+    'ReleasedReferringTask', 'ReleasedSimilarityHead', 'ReleasedTokenizer'
 ]
