@@ -14,6 +14,7 @@ from mvp_mm.models.released.tasks import (
     ReleasedGeneralizedReferringTask,
     ReleasedPanopticTask,
     ReleasedReferringTask,
+    ReleasedSemanticTask,
 )
 from mvp_mm.models.released.tokenizer import ReleasedTokenizer
 
@@ -21,5 +22,6 @@ __all__ = [
     'DINODecoder', 'DenoisingQueries', 'ReleasedBoxHead', 'ReleasedDenoising',
     'ReleasedGeneralizedReferringTask', 'ReleasedMVPLM', 'ReleasedPanopticTask',
     'ReleasedPerceptionHead', 'ReleasedPixelDecoder', 'ReleasedQueryGenerator',
-    'ReleasedReferringTask', 'ReleasedSimilarityHead', 'ReleasedTokenizer'
+    'ReleasedReferringTask', 'ReleasedSemanticTask', 'ReleasedSimilarityHead',
+    'ReleasedTokenizer'
 ]

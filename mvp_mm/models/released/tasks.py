@@ -12,7 +12,12 @@ from torch import Tensor
 
 from mvp_mm.registry import TASKS
 from mvp_mm.structures import PerceptionDataSample, RawPrediction
-from mvp_mm.tasks import GeneralizedReferringTask, PanopticTask, ReferringSegmentationTask
+from mvp_mm.tasks import (
+    GeneralizedReferringTask,
+    PanopticTask,
+    ReferringSegmentationTask,
+    SemanticTask,
+)
 from mvp_mm.tasks.decoding import (
     decode_panoptic,
     decode_semantic,
@@ -101,6 +106,16 @@ class ReleasedPanopticTask(PanopticTask):
             overlap_thr=self.overlap_thr)
         sample.pred_sem_seg = decode_semantic(raw, free)
         sample.pred_instances = decode_things(raw, sample, self.max_instances)
+
+
+@TASKS.register_module()
+class ReleasedSemanticTask(SemanticTask):
+    """Every query may name a thing or stuff. Arguments: see :class:`WordTask`."""
+
+    def decode(self, raw: RawPrediction, sample: PerceptionDataSample) -> None:
+        """See :meth:`BaseTask.decode`."""
+        sample.pred_caption = raw.caption
+        sample.pred_sem_seg = decode_semantic(raw, without_sides(sample))
 
 
 @TASKS.register_module()
