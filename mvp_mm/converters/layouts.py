@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mvp_mm.converters.connector import connector_rules
 from mvp_mm.converters.conversion import Conversion, Rule, convert
-from mvp_mm.converters.phi import phi_rules
+from mvp_mm.converters.decoder import decoder_rules, text_rules
+from mvp_mm.converters.phi import add_output_bias, phi_rules
 from mvp_mm.converters.swin import swin_rules
 
 
@@ -41,17 +42,19 @@ class Layout(NamedTuple):
         telling: Keys of which any one gives the layout away.
         backbone: Prefix of the Swin's keys, None without one.
         pixel_decoder: Prefix of the pixel decoder's keys, None without one.
-        language: Whether connector and LLM may be in it.
+        predictor: Prefix of the decoder's keys, None without one.
+        language: Whether connector, LLM and text projections may be in it.
     """
 
     title: str
     telling: tuple[str, ...]
     backbone: str | None = None
     pixel_decoder: str | None = None
+    predictor: str | None = None
     language: bool = False
 
-    def rules(self, encoder_only: bool, num_heads: int) -> list[Rule]:
-        """Rules for the parts; ``num_heads`` are the LLM's."""
+    def rules(self, encoder_only: bool, num_heads: int, decoder_points: int | None) -> list[Rule]:
+        """Rules for the parts; see :func:`convert_layout`."""
         rules = []
         if self.backbone is not None:
             rules += swin_rules(re.escape(self.backbone), 'encoder.backbone.')
@@ -59,19 +62,25 @@ class Layout(NamedTuple):
             return rules
         if self.pixel_decoder is not None:
             rules += pixel_decoder_rules(re.escape(self.pixel_decoder))
+        if self.predictor is not None and decoder_points is not None:
+            rules += decoder_rules(re.escape(self.predictor), decoder_points)
+            if self.language:
+                rules += text_rules(re.escape(self.predictor))
         if self.language:
-            rules += connector_rules() + phi_rules(num_heads, 'llm.lm.')
+            rules += connector_rules() + phi_rules(num_heads, _LLM)
         return rules
 
 
+_LLM = 'llm.lm.'
 _CONNECTORS = ('mm_projector.fc.weight', 'mm_projector.0.weight')
 LAYOUTS = (
     Layout('detectron2 (MaskDINO, OpenSeeD)',
            ('backbone.patch_embed.proj.weight', 'sem_seg_head.pixel_decoder.mask_features.weight'),
-           'backbone.', 'sem_seg_head.pixel_decoder.'),
+           'backbone.', 'sem_seg_head.pixel_decoder.', 'sem_seg_head.predictor.'),
     Layout("MVP-LM's authors",
-           ('model.vision_tower.patch_embed.proj.weight', 'pixel_decoder.mask_features.weight'),
-           'model.vision_tower.', 'pixel_decoder.', language=True),
+           ('model.vision_tower.patch_embed.proj.weight', 'pixel_decoder.mask_features.weight',
+            'predictor.enc_output.weight'),
+           'model.vision_tower.', 'pixel_decoder.', 'predictor.', language=True),
     Layout("a connector's file", (*_CONNECTORS, *(f'model.{key}' for key in _CONNECTORS)),
            language=True),
     Layout("Swin's authors", ('patch_embed.proj.weight', ), ''),
@@ -96,14 +105,16 @@ def _check_levels(state: Mapping[str, Tensor], layout: Layout) -> None:
                          f'({widths} channels); only the order from the finest can be converted')
 
 
-def convert_layout(state: Mapping[str, Tensor], encoder_only: bool = False,
-                   num_heads: int = 32) -> tuple[Conversion, Layout]:
+def convert_layout(state: Mapping[str, Tensor], encoder_only: bool = False, num_heads: int = 32,
+                   decoder_points: int | None = None) -> tuple[Conversion, Layout]:
     """Find out the layout of a checkpoint, and convert the parts that we can.
 
     Args:
         state: Weights by name.
         encoder_only: Leave everything but the encoder.
         num_heads: Attention heads of the LLM.
+        decoder_points: Points that the model's ``DINODecoder`` samples per head and level; None
+            leaves the decoder, which no other can take.
 
     Raises:
         ValueError: If the layout is unknown, or the pixel decoder is built otherwise than ours.
@@ -115,4 +126,7 @@ def convert_layout(state: Mapping[str, Tensor], encoder_only: bool = False,
                          f'{list(state)[:3]}')
     if layout.pixel_decoder is not None and not encoder_only:
         _check_levels(state, layout)
-    return convert(state, layout.rules(encoder_only, num_heads)), layout
+    done = convert(state, layout.rules(encoder_only, num_heads, decoder_points))
+    if layout.language:
+        add_output_bias(done, _LLM)
+    return done, layout

@@ -59,8 +59,12 @@ def convert_phi(state: Mapping[str, Tensor], num_heads: int, prefix: str = '') -
         raise ValueError(f'unknown layout: no {_EMBEDDING}; the file begins with '
                          f'{list(state)[:3]}')
     done = convert(state, phi_rules(num_heads, prefix))
-    bias = f'{prefix}lm_head.bias'
-    if f'{prefix}lm_head.weight' in done.state and bias not in done.state:
-        weight = done.state[f'{prefix}lm_head.weight']
-        done.add(bias, torch.zeros(len(weight), dtype=weight.dtype), 'nothing: zeros')
+    add_output_bias(done, prefix)
     return done
+
+
+def add_output_bias(done: Conversion, prefix: str) -> None:
+    """Give a converted output layer without bias one of zeros; transformers' Phi has one."""
+    weight, bias = done.state.get(f'{prefix}lm_head.weight'), f'{prefix}lm_head.bias'
+    if weight is not None and bias not in done.state:
+        done.add(bias, torch.zeros(len(weight), dtype=weight.dtype), 'nothing: zeros')

@@ -8,6 +8,7 @@ from mvp_mm.models import (
     losses,
     pixel_decoders,
     query_generators,
+    released,
 )
 from mvp_mm.models.data_preprocessor import PerceptionDataPreprocessor
 from mvp_mm.models.mvp_lm import MVPLM
@@ -15,5 +16,5 @@ from mvp_mm.models.perception import PerceptionHead
 
 __all__ = [
     'MVPLM', 'PerceptionDataPreprocessor', 'PerceptionHead', 'connectors', 'decoders',
-    'encoders', 'heads', 'llms', 'losses', 'pixel_decoders', 'query_generators'
+    'encoders', 'heads', 'llms', 'losses', 'pixel_decoders', 'query_generators', 'released'
 ]

@@ -146,20 +146,26 @@ class MVPLM(BaseModel):
             (R, T, D) last-layer states, and what perception needs of them.
         """
         at = (batch.ids == self.per_id).long().argmax(1)
-        embeds = insert_visual_tokens(self.llm.embed(batch.ids), state.visual_tokens, batch)
-        states = self.llm(embeds, batch.mask)
-        text = pool_phrases(states, batch.phrase_index, batch.phrase_mask.shape[1])
+        states = self.llm(self._embed(state, batch), batch.mask)
+        text = self._pool(states, batch)
         summary = states[-1][torch.arange(len(at), device=at.device), at]
         return states[-1], LanguageOutput(text, summary, [])
+
+    def _embed(self, state: ImageState, batch: InstructionBatch) -> Tensor:
+        """(R, T, D) input of the LLM."""
+        return insert_visual_tokens(self.llm.embed(batch.ids), state.visual_tokens, batch)
+
+    def _pool(self, states: list[Tensor], batch: InstructionBatch) -> Tensor:
+        """(R, K, D) of the phrases, from kept states (R, T, D)."""
+        return pool_phrases(states, batch.phrase_index, batch.phrase_mask.shape[1])
 
     @torch.no_grad()
     def think(self, state: ImageState, batch: InstructionBatch) -> LanguageOutput:
         """Write the responses up to ``<PER>``, then read prompt and summary states."""
-        embeds = insert_visual_tokens(self.llm.embed(batch.ids), state.visual_tokens, batch)
+        embeds = self._embed(state, batch)
         end = torch.where(batch.perceives, self.per_id, self.tokenizer.eos_id)
         written = self.llm.generate(embeds, batch.mask, end, self.max_response_tokens)
-        text = pool_phrases(
-            written.prompt_states, batch.phrase_index, batch.phrase_mask.shape[1])
+        text = self._pool(written.prompt_states, batch)
         return LanguageOutput(text, written.summary, [t[t >= 0] for t in written.tokens])
 
     def loss(self, inputs: Tensor, data_samples: list[PerceptionDataSample]) -> dict[str, Tensor]:

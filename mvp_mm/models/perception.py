@@ -115,15 +115,15 @@ class PerceptionHead(BaseModule):
         noised = None
         if self.denoising is not None:
             noised = self.denoising(targets, batch, text.content, content.shape[1])
-        predictions = self._decode(state, batch, text, content, boxes, allowed, valid, noised)
-        count = len(batch.ids)
-        main = self._add_selection(predictions.rows(slice(count)), queries, text)
+        main, denoised = self._decode(
+            state, batch, text, content, boxes, allowed, valid, noised)
+        main = self._add_selection(main, queries, text)
         masks = self.criterion.sample(state.mask_features, targets, batch.image_index)
         matches = self.matcher(main, targets, batch.is_word, masks)
         values = self.criterion(main, targets, matches, batch.is_word, masks)
         losses = self._named(values, selection=queries.selected is not None)
-        if noised is not None:
-            losses.update(self._denoising_loss(predictions, targets, noised, batch, masks))
+        if denoised is not None:
+            losses.update(self._denoising_loss(denoised, targets, noised, batch, masks))
         # Stuff queries take part only where a row asks for them, yet must have a gradient
         # in every process.
         idle = (self.stuff.content.sum() + self.stuff.boxes.sum()) * 0
@@ -177,8 +177,8 @@ class PerceptionHead(BaseModule):
 
     def _decode(self, state: ImageState, batch: InstructionBatch, text: TextEmbeddings,
                 content: Tensor, boxes: Tensor, allowed: Tensor, valid: Tensor,
-                noised: DenoisingRows | None) -> Predictions:
-        """Decode the instructions and, behind them, the denoising rows."""
+                noised: DenoisingRows | None) -> tuple[Predictions, Predictions | None]:
+        """Decode the instructions and, behind them, the denoising rows; those come second."""
         image_index = batch.image_index
         if noised is not None:
             content = torch.cat([content, noised.content])
@@ -193,8 +193,14 @@ class PerceptionHead(BaseModule):
         logits = torch.cat([
             self.similarity_head(states[:1], refined[:1], text.content_only()),
             self.similarity_head(states[1:], refined[1:], text)])
-        return Predictions(logits, refined, self.mask_head(states),
-                           valid.expand(len(states), -1, -1), self.num_queries)
+        every = Predictions(logits, refined, self.mask_head(states),
+                            valid.expand(len(states), -1, -1), self.num_queries)
+        if noised is None:
+            return every, None
+        count = len(batch.ids)
+        # The noised input itself is not supervised.
+        return (every.rows(slice(count)),
+                every.rows(slice(count, None), sets=slice(1, None)))
 
     def _add_selection(self, predictions: Predictions, queries: QuerySet,
                        text: TextEmbeddings) -> Predictions:
@@ -219,12 +225,11 @@ class PerceptionHead(BaseModule):
         sets = len(next(iter(values.values())).total)
         prefixes = ['enc.'] * selection
         prefixes += [f'd{i}.' for i in range(sets - selection - 1)] + ['']
-        return _by_set(values, prefixes)
+        return named_sets(values, prefixes)
 
-    def _denoising_loss(self, predictions: Predictions, targets: Targets, noised: DenoisingRows,
+    def _denoising_loss(self, rows: Predictions, targets: Targets, noised: DenoisingRows,
                         batch: InstructionBatch, masks: SampledMasks) -> dict[str, Mean]:
-        """Losses of the denoising rows, after every layer (not of the noised input)."""
-        rows = predictions.rows(slice(len(batch.ids), None), sets=slice(1, None))
+        """Losses of the denoising rows, after every layer."""
         source = noised.source
         # Stuff is not noised and must not count.
         things = (targets.valid & ~targets.is_stuff)[source]
@@ -236,10 +241,10 @@ class PerceptionHead(BaseModule):
             rows, wanted, matches, batch.is_word[source], masks.of_rows(source), copies=True)
         for sentence_loss in ('loss_sent', 'loss_rank'):
             values.pop(sentence_loss)
-        return _by_set(values, [f'denoise.d{i}.' for i in range(len(rows.logits))])
+        return named_sets(values, [f'denoise.d{i}.' for i in range(len(rows.logits))])
 
 
-def _by_set(values: dict[str, Mean], prefixes: list[str]) -> dict[str, Mean]:
+def named_sets(values: dict[str, Mean], prefixes: list[str]) -> dict[str, Mean]:
     """Means of S sets as scalars, one prefix a set."""
     return {prefix + name: Mean(total, count)
             for name, mean in values.items()

@@ -10,6 +10,7 @@ from torchvision.ops import box_convert, generalized_box_iou
 
 from mvp_mm.models.losses import HungarianMatcher, SampledMasks
 from mvp_mm.models.losses.matcher import pairwise_iou, pairwise_mask_costs
+from mvp_mm.models.losses.sampling import features_at_points, masks_at_points
 from tests.test_models.parts import (
     WIDTH,
     make_batch,
@@ -179,8 +180,9 @@ def test_uniform_points_approach_the_grid(scene):
     smooth = torch.nn.functional.interpolate(
         torch.randn(2, WIDTH, 2, 2), scale_factor=64, mode='bilinear')
     exact = SampledMasks.on_grid(smooth, truth, masks.image_index)
-    sampled = SampledMasks.at_points(
-        smooth, truth, masks.image_index, torch.rand(9000, 2), num_candidates=8500)
+    points = torch.rand(9000, 2)
+    sampled = SampledMasks(features_at_points(smooth, points), masks_at_points(truth, points),
+                           masks.image_index, num_candidates=8500)
     matcher = HungarianMatcher(num_points=8000)
     found, expected = (matcher.cost(predictions, targets, is_word, m) for m in (sampled, exact))
     torch.testing.assert_close(found, expected, atol=0.5, rtol=0.05)

@@ -27,8 +27,8 @@ def test_features_at_points_are_those_of_mmcv():
 def test_logits_are_the_sampled_products_with_the_row_s_image():
     features = torch.randn(3, 4, 6, 6)
     points = torch.rand(20, 2)
-    masks = SampledMasks.at_points(
-        features, torch.zeros(0, 12, 12, dtype=torch.bool), torch.tensor([2, 0, 2]), points, 15)
+    masks = SampledMasks(
+        features_at_points(features, points), torch.zeros(0, 20), torch.tensor([2, 0, 2]), 15)
     rows = torch.tensor([1, 0, 2, 2])
     assert masks.by_image(torch.tensor([2, 0, 1, 2])).tolist() == [2, 0, 1, 3]
     embed = torch.randn(4, 4)

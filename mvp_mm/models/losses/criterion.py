@@ -9,7 +9,12 @@ from torchvision.ops import box_convert, generalized_box_iou_loss
 
 from mvp_mm.models.losses.matcher import pairwise_iou
 from mvp_mm.models.losses.means import Mean
-from mvp_mm.models.losses.sampling import SampledMasks, uncertain
+from mvp_mm.models.losses.sampling import (
+    SampledMasks,
+    features_at_points,
+    masks_at_points,
+    uncertain,
+)
 from mvp_mm.models.losses.targets import Matches, Predictions, Targets
 from mvp_mm.registry import MODELS
 
@@ -83,6 +88,8 @@ class PerceptionCriterion(nn.Module):
         importance_ratio: Share of the points taken where the mask is least certain.
     """
 
+    giou_loss = staticmethod(generalized_box_iou_loss)
+    truth_at = staticmethod(masks_at_points)
     names = ('loss_word', 'loss_sent', 'loss_rank', 'loss_box_l1', 'loss_box_giou',
              'loss_mask_bce', 'loss_mask_dice')
 
@@ -115,8 +122,9 @@ class PerceptionCriterion(nn.Module):
         candidates = int(self.num_points * self.oversample_ratio)
         always = self.num_points - int(self.num_points * self.importance_ratio)
         points = torch.rand(candidates + always, 2, device=features.device)
-        return SampledMasks.at_points(
-            features, targets.masks, image_index, points, candidates)
+        return SampledMasks(
+            features_at_points(features.float(), points), self.truth_at(targets.masks, points),
+            image_index, candidates)
 
     def forward(self, predictions: Predictions, targets: Targets, matches: Matches,
                 is_word: Tensor, masks: SampledMasks, copies: bool = False) -> dict[str, Mean]:
@@ -167,11 +175,18 @@ class PerceptionCriterion(nn.Module):
         word, norm = word_loss(logits, classes, weight * is_word[:, None])
         first = torch.where(is_word[:, None], 0.0, logits[..., 0])
         positive = (positive | self._on_target(predictions, targets)) & ~is_word[:, None]
-        # Every sentence counts the same, however many queries lie on its targets.
-        share = 1 / positive.sum(-1, keepdim=True).clamp(min=1)
-        sentence_weight = taking_part * ~is_word[:, None] * share
+        sentence_weight = self.sentence_weight(positive, taking_part * ~is_word[:, None])
         return (word, norm, sentence_loss(first, positive, sentence_weight),
                 ranking_loss(first, positive, sentence_weight))
+
+    def sentence_weight(self, positive: Tensor, taking_part: Tensor) -> Tensor:
+        """Weights (S, R, Q) of the sentences' queries; every sentence counts the same.
+
+        Args:
+            positive: (S, R, Q) bool, queries on a target.
+            taking_part: (S, R, Q) float, zero elsewhere and in word lists.
+        """
+        return taking_part / positive.sum(-1, keepdim=True).clamp(min=1)
 
     @torch.no_grad()
     def _on_target(self, predictions: Predictions, targets: Targets) -> Tensor:
@@ -180,13 +195,12 @@ class PerceptionCriterion(nn.Module):
         near = (iou >= self.positive_iou) & targets.valid[:, None]
         return near.any(-1) & predictions.valid
 
-    @staticmethod
-    def _boxes(predictions: Predictions, targets: Targets, matches: Matches,
+    def _boxes(self, predictions: Predictions, targets: Targets, matches: Matches,
                sets: int) -> tuple[Tensor, Tensor]:
         predicted = predictions.boxes[matches.sets, matches.rows, matches.queries].float()
         wanted = targets.boxes[matches.rows, matches.targets]
         l1 = (predicted - wanted).abs().sum(-1)
-        giou = generalized_box_iou_loss(
+        giou = self.giou_loss(
             box_convert(predicted, 'cxcywh', 'xyxy'), box_convert(wanted, 'cxcywh', 'xyxy'))
         return _sum_by(l1, matches.sets, sets), _sum_by(giou, matches.sets, sets)
 

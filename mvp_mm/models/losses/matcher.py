@@ -111,16 +111,24 @@ class HungarianMatcher(nn.Module):
     def cost(self, predictions: Predictions, targets: Targets, is_word: Tensor,
              masks: SampledMasks) -> Tensor:
         """(S, R, Q, G) float32 costs."""
-        logits, boxes = predictions.logits.float(), predictions.boxes.float()
-        prob = torch.where(is_word[:, None, None], logits.softmax(-1), logits.sigmoid())
-        pick = targets.labels[None, :, None].expand(*logits.shape[:3], -1)
-        cost = -self.class_weight * prob.gather(-1, pick)
-        wanted = targets.boxes[None]
-        l1 = (boxes[..., :, None, :] - wanted[..., None, :, :]).abs().sum(-1)
-        cost += self.l1_weight * l1 - self.giou_weight * pairwise_iou(boxes, wanted)[1]
+        cost = self.class_weight * self.class_cost(predictions.logits.float(), targets, is_word)
+        l1, giou = self.box_costs(predictions.boxes.float(), targets)
+        cost += self.l1_weight * l1 + self.giou_weight * giou
         if len(targets.masks):
             cost += self._mask_cost(predictions, targets, masks)
         return cost
+
+    def class_cost(self, logits: Tensor, targets: Targets, is_word: Tensor) -> Tensor:
+        """Negative probability (S, R, Q, G) of the targets' phrases."""
+        prob = torch.where(is_word[:, None, None], logits.softmax(-1), logits.sigmoid())
+        pick = targets.labels[None, :, None].expand(*logits.shape[:3], -1)
+        return -prob.gather(-1, pick)
+
+    def box_costs(self, boxes: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+        """L1 distance and negative generalised IoU, each (S, R, Q, G)."""
+        wanted = targets.boxes[None]
+        l1 = (boxes[..., :, None, :] - wanted[..., None, :, :]).abs().sum(-1)
+        return l1, -pairwise_iou(boxes, wanted)[1]
 
     def _mask_cost(self, predictions: Predictions, targets: Targets,
                    masks: SampledMasks) -> Tensor:

@@ -42,13 +42,6 @@ class SampledMasks:
         truth = masks_on_grid(masks, features.shape[-2:]).flatten(1)
         return cls(features.float().flatten(2).transpose(1, 2), truth, image_index)
 
-    @classmethod
-    def at_points(cls, features: Tensor, masks: Tensor, image_index: Tensor, points: Tensor,
-                  num_candidates: int) -> SampledMasks:
-        """Compare at points (P, 2), xy in [0, 1]; the rest as in :meth:`on_grid`."""
-        return cls(features_at_points(features.float(), points), masks_at_points(masks, points),
-                   image_index, num_candidates)
-
     def of_rows(self, rows: Tensor) -> SampledMasks:
         """The same for the rows (W,) in place of all R."""
         return replace(self, image_index=self.image_index[rows])

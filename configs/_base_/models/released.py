@@ -1,0 +1,18 @@
+# Parts that behave as the authors' released code does (mvp_mm/models/released), laid over the
+# paper's model. Sizes are the leaf's.
+_released = dict(
+    type='ReleasedMVPLM',
+    # The released code writes nothing at test time.
+    thinking=False,
+    connector=dict(_delete_=True, type='ConvConnector', planes=2048),
+    tokenizer=dict(type='ReleasedTokenizer'),
+    pixel_decoder=dict(type='ReleasedPixelDecoder'),
+    perception=dict(
+        type='ReleasedPerceptionHead',
+        query_generator=dict(type='ReleasedQueryGenerator'),
+        decoder=dict(type='DINODecoder'),
+        similarity_head=dict(type='ReleasedSimilarityHead'),
+        box_head=dict(type='ReleasedBoxHead'),
+        denoising=dict(_delete_=True, type='ReleasedDenoising', num_queries=100, box_noise=0.4),
+        matcher=dict(type='ReleasedMatcher'),
+        criterion=dict(type='ReleasedCriterion', ranking_weight=0.0, positive_iou=1.1)))

@@ -1,0 +1,45 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Objective of the authors' released code."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mvp_mm.models.losses.criterion import PerceptionCriterion
+from mvp_mm.models.losses.sampling import features_at_points
+from mvp_mm.models.losses.targets import Matches, Predictions, Targets
+from mvp_mm.models.released.matcher import softened_giou
+from mvp_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class ReleasedCriterion(PerceptionCriterion):
+    """Sentences count a tenth with their targets weighted up, boxes of stuff do not count.
+
+    True masks are read between pixels, as predicted ones are. The code draws the points of every
+    mask anew; here all masks of a batch share them, as in :class:`PerceptionCriterion`.
+    """
+
+    sentence_share = 0.1
+
+    def sentence_weight(self, positive: Tensor, taking_part: Tensor) -> Tensor:
+        """As in :class:`PerceptionCriterion`: a mean over queries, targets as heavy as the rest."""
+        queries = taking_part.sum(-1, keepdim=True).clamp(min=1)
+        targets = positive.sum((1, 2), keepdim=True).clamp(min=1)
+        heavy = (taking_part.sum((1, 2), keepdim=True) - targets) / targets
+        return self.sentence_share * taking_part * torch.where(positive, heavy, 1.0) / queries
+
+    @staticmethod
+    def giou_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
+        """(n,) losses of xyxy boxes (n, 4)."""
+        return 1 - softened_giou(predicted, wanted)
+
+    def _boxes(self, predictions: Predictions, targets: Targets, matches: Matches,
+               sets: int) -> tuple[Tensor, Tensor]:
+        things = ~targets.is_stuff[matches.rows, matches.targets]
+        return super()._boxes(predictions, targets, matches.where(things), sets)
+
+    @staticmethod
+    def truth_at(masks: Tensor, points: Tensor) -> Tensor:
+        """Values (n, P) of masks (n, H, W) at points (P, 2)."""
+        return features_at_points(masks[None].float(), points)[0].T

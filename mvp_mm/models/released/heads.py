@@ -1,0 +1,125 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Text projections, similarity and boxes as in the authors' released code."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mvp_mm.models.heads import BoxHead, TextEmbeddings, mlp
+from mvp_mm.models.state import RowsByImage
+from mvp_mm.registry import MODELS
+
+
+def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """Logit of probabilities; its two sides are clamped apart, as DETR's decoders do."""
+    x = x.clamp(0, 1)
+    return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()
+
+
+def split_background(phrase_mask: Tensor, is_word: Tensor) -> tuple[Tensor, Tensor]:
+    """Tell names from the background, which is the last phrase of a word list.
+
+    Args:
+        phrase_mask: (R, K) bool.
+        is_word: (R,) bool; sentences have no background.
+
+    Returns:
+        (R, K) bool mask of the names, and (R,) int64 index of the background; 0 where a row has
+        none.
+    """
+    last = (phrase_mask.sum(1) - 1).clamp(min=0)
+    column = torch.arange(phrase_mask.shape[1], device=phrase_mask.device)
+    background = (column == last[:, None]) & is_word[:, None]
+    return phrase_mask & ~background, torch.where(is_word, last, 0)
+
+
+class TextProjectors(nn.Module):
+    """One linear layer from the LLM's width for words, another for sentences."""
+
+    def __init__(self, llm_dims: int, embed_dims: int) -> None:
+        super().__init__()
+        self.word = nn.Linear(llm_dims, embed_dims)
+        self.sentence = nn.Linear(llm_dims, embed_dims)
+
+    def forward(self, pooled: Tensor, is_word: Tensor) -> Tensor:
+        """(R, K, D) → (R, K, C)."""
+        return torch.where(is_word[:, None, None], self.word(pooled), self.sentence(pooled))
+
+
+@dataclass
+class MemorySimilarity:
+    """Similarity of memory tokens and phrases, for the selection of queries.
+
+    Attributes:
+        head: The shared similarity head.
+        is_word: (R,) bool.
+    """
+
+    head: ReleasedSimilarityHead
+    is_word: Tensor
+
+    def __call__(self, features: Tensor, text: Tensor, rows: RowsByImage) -> Tensor:
+        """(R, K, S) products of tokens (B, S, C) and phrases (R, K, C)."""
+        packed = rows.pack(text)
+        word, sentence = (rows.unpack(packed @ project(features).transpose(1, 2))
+                          for project in (self.head.word, self.head.sentence))
+        return torch.where(self.is_word[:, None, None], word, sentence)
+
+
+@MODELS.register_module()
+class ReleasedSimilarityHead(BaseModule):
+    """Plain products of projected queries and text embeddings.
+
+    Neither side is normed and there is no scale or bias. Words and sentences have a projection
+    of the queries each. "No object" is the word "background", which the LLM reads as the last
+    phrase of a word list.
+
+    Args:
+        embed_dims: Width C.
+        prior_queries: Not used: sentences have no bias to begin with.
+    """
+
+    relation: ClassVar[None] = None
+
+    def __init__(self, embed_dims: int = 256, prior_queries: int = 100) -> None:
+        super().__init__()
+        self.word = mlp(embed_dims, embed_dims, embed_dims)
+        self.sentence = mlp(embed_dims, embed_dims, embed_dims)
+
+    def forward(self, queries: Tensor, boxes: Tensor, text: TextEmbeddings) -> Tensor:
+        """Similarities of queries and phrases.
+
+        Args:
+            queries: (…, R, Q, C).
+            boxes: (…, R, Q, 4), not used.
+            text: The phrases of R rows, the last of a word list being the background.
+
+        Returns:
+            (…, R, Q, K + 1) logits, the last column being the background's. Its place among the
+            phrases, masked phrases and the last column of sentences hold the lowest float.
+        """
+        names, last = split_background(text.mask, text.is_word)
+        at = last[:, None, None].expand(-1, 1, text.content.shape[-1])
+        columns = torch.cat([text.content, text.content.gather(1, at)], 1)
+        is_word = text.is_word[:, None, None]
+        visual = torch.where(is_word, self.word(queries), self.sentence(queries))
+        logits = visual @ columns.transpose(-1, -2)
+        valid = torch.cat([names, text.is_word[:, None]], 1)
+        return logits.masked_fill(~valid[:, None], torch.finfo(logits.dtype).min)
+
+
+@MODELS.register_module()
+class ReleasedBoxHead(BoxHead):
+    """Corrects reference boxes, whose logits are clamped as in DETR's decoders.
+
+    Args:
+        embed_dims: Width C.
+    """
+
+    def forward(self, queries: Tensor, reference: Tensor) -> Tensor:
+        """Boxes (…, Q, 4) cxcywh in [0, 1] from queries (…, Q, C) and their references."""
+        return (self.delta(queries) + inverse_sigmoid(reference)).sigmoid()

@@ -1,0 +1,32 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""The model as in the authors' released code."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mvp_mm.models.language import insert_visual_tokens, pool_phrases
+from mvp_mm.models.mvp_lm import MVPLM
+from mvp_mm.models.state import ImageState, InstructionBatch
+from mvp_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class ReleasedMVPLM(MVPLM):
+    """Differs from :class:`MVPLM` in how the LLM is read.
+
+    - Phrases are pooled from the plain mean of all kept hidden states; the released code keeps
+      every one, the input embedding included.
+    - The summary token is a place of zeros in the LLM's input. Nothing reads its state.
+
+    Arguments: see :class:`MVPLM`.
+    """
+
+    def _embed(self, state: ImageState, batch: InstructionBatch) -> Tensor:
+        silent = batch.ids == self.per_id
+        embeds = self.llm.embed(batch.ids).masked_fill(silent[..., None], 0.0)
+        return insert_visual_tokens(embeds, state.visual_tokens, batch)
+
+    def _pool(self, states: list[Tensor], batch: InstructionBatch) -> Tensor:
+        mean = torch.stack(states).mean(0)
+        return pool_phrases([mean], batch.phrase_index, batch.phrase_mask.shape[1])

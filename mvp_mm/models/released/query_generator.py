@@ -1,0 +1,75 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Query selection of the authors' released code: DINO's two stages."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mvp_mm.models.position import grid_points
+from mvp_mm.models.query_generators import QuerySet
+from mvp_mm.models.query_generators.query_generators import TopNSelection
+from mvp_mm.models.state import ImageState, RowsByImage
+from mvp_mm.registry import MODELS
+
+
+class ReleasedSelection(TopNSelection):
+    """Picks memory tokens by plain products; anchors near the border cannot be picked.
+
+    Anchors double in size with each finer level, since the released code counts levels from the
+    coarsest.
+    """
+
+    low, high = 0.01, 0.99
+
+    def anchors(self, state: ImageState) -> Tensor:
+        """(S, 4) boxes cxcywh, one a position; the coarsest level has the smallest."""
+        points = grid_points(state.shapes, state.memory.device)
+        coarsest = len(state.shapes) - 1
+        sizes = torch.cat([
+            points.new_full((h * w, 2), self.base_size * 2.0**(coarsest - level))
+            for level, (h, w) in enumerate(state.shapes)])
+        return torch.cat([points, sizes], -1)
+
+    def forward(self, state: ImageState, text: Tensor, phrases: Tensor, rows: RowsByImage,
+                similarity: Callable, box_head: nn.Module) -> QuerySet:
+        """See :class:`TopNSelection`; ``similarity`` is a :class:`MemorySimilarity`."""
+        anchors = self.anchors(state)
+        outside = ~((anchors > self.low) & (anchors < self.high)).all(-1)
+        unfit = state.padding_mask | outside
+        masked = replace(
+            state, memory=state.memory.masked_fill(unfit[..., None], 0.0), padding_mask=unfit)
+        return super().forward(masked, text, phrases, rows, similarity, box_head)
+
+    @torch.no_grad()
+    def _rank(self, features: Tensor, padding: Tensor, text: Tensor, phrases: Tensor,
+              rows: RowsByImage, similarity: Callable) -> Tensor:
+        lowest = torch.finfo(features.dtype).min
+        score = similarity(features, text, rows)
+        score = score.masked_fill(~phrases[..., None], lowest).amax(1)
+        score = score.masked_fill(padding[rows.image_index], lowest)
+        return score.topk(self.num_queries, dim=1).indices
+
+
+@MODELS.register_module()
+class ReleasedQueryGenerator(BaseModule):
+    """The N visual features most similar to the text; the LLM's summary is not read.
+
+    Args:
+        llm_dims: LLM width D, not used.
+        embed_dims: Width C.
+        num_queries: N.
+    """
+
+    def __init__(self, llm_dims: int, embed_dims: int = 256, num_queries: int = 100) -> None:
+        super().__init__()
+        self.num_queries = num_queries
+        self.selection = ReleasedSelection(embed_dims, num_queries)
+
+    def forward(self, summary: Tensor, state: ImageState, text: Tensor, phrases: Tensor,
+                rows: RowsByImage, similarity: Callable, box_head: nn.Module) -> QuerySet:
+        """See :class:`DynamicQueryGenerator`; ``similarity`` is a :class:`MemorySimilarity`."""
+        return self.selection(state, text, phrases, rows, similarity, box_head)
