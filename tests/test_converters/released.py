@@ -4,7 +4,9 @@ import torch
 
 import mvp_mm.models  # noqa: F401  registers the components
 from mvp_mm.converters import convert_layout
-from mvp_mm.models.losses import Targets
+from mvp_mm.models.losses import SampledMasks, Targets
+from mvp_mm.models.losses.sampling import features_at_points
+from mvp_mm.models.released import ReleasedCriterion
 from mvp_mm.models.state import ImageState, InstructionBatch
 from mvp_mm.registry import MODELS
 from tests.test_converters.golden import load
@@ -17,8 +19,8 @@ PERCEPTION = dict(
     similarity_head=dict(type='ReleasedSimilarityHead'),
     box_head=dict(type='ReleasedBoxHead'), mask_head=dict(type='MaskHead'),
     denoising=dict(type='ReleasedDenoising', num_queries=20, box_noise=0.4),
-    matcher=dict(type='HungarianMatcher', num_points=256),
-    criterion=dict(type='PerceptionCriterion', num_points=256))
+    matcher=dict(type='ReleasedMatcher', num_points=256),
+    criterion=dict(type='ReleasedCriterion', num_points=256))
 
 
 def released_head(recorded):
@@ -110,7 +112,28 @@ def targets_of(recorded, batch, masks=True):
         stacked = torch.cat([given[f'targets.{r}.masks'] for r in range(rows)])
         index[valid] = torch.arange(len(stacked))
     stuff = valid & (padded >= NUM_THINGS) & batch.use_stuff[:, None]
-    return Targets(padded, where, valid, stuff, index, stacked)
+    return Targets(padded * batch.is_word[:, None], where, valid, stuff, index, stacked)
+
+
+LOSSES = dict(loss_word='loss_class_name_class', loss_sent='loss_SEG_class',
+              loss_box_l1='loss_bbox', loss_box_giou='loss_giou', loss_mask_bce='loss_mask',
+              loss_mask_dice='loss_dice')
+
+
+def masks_at(features, targets, points):
+    """Mask features and true masks at recorded points (1, P, 2), all of them compared."""
+    return SampledMasks(
+        features_at_points(features, points[0]),
+        ReleasedCriterion.truth_at(targets.masks, points[0]), torch.arange(len(features)))
+
+
+def recorded_name(name, layers):
+    """What the recording calls one of our losses; its set 0 are the initial queries."""
+    place, _, kind = name.rpartition('.')
+    place, denoised = place.removeprefix('denoise.'), place.startswith('denoise.')
+    last = f'd{layers}' if denoised else ''
+    suffix = '' if place == last else '_interm' if place == 'enc' else f'_{place[1:]}'
+    return f'loss.{LOSSES[kind]}{suffix}' + '_dn' * denoised
 
 
 def replay(monkeypatch, name, *draws):

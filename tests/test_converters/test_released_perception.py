@@ -5,17 +5,21 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mvp_mm.converters import convert_layout
 from mvp_mm.models.heads import TextEmbeddings
 from mvp_mm.models.released.heads import MemorySimilarity, inverse_sigmoid
 from mvp_mm.models.released.query_generator import ReleasedSelection
 from mvp_mm.models.state import RowsByImage
 from tests.test_converters.golden import load, needs_golden
 from tests.test_converters.released import (
+    LOSSES,
     finest_first,
     image_state,
     instructions,
     load_task,
     maps_state,
+    masks_at,
+    recorded_name,
     released_head,
     replay,
     targets_of,
@@ -191,11 +195,14 @@ def test_too_many_targets_or_none_go_without_denoising(monkeypatch):
     assert denoising(targets, sentences, text, 12) is None
 
 
-@needs_golden
-@every_task
-def test_a_training_step_predicts_what_was_recorded(task, monkeypatch):
+def training_step(task, monkeypatch):
+    """A head's predictions and what they were made from, with recorded noise."""
     recorded, text, batch = load_task('D_train_step', task)
-    head, state = released_head(recorded).train(), maps_state(recorded)
+    maps = [recorded['in'][f'multi_scale_features.{i}'] for i in range(4)]
+    inputs = [*maps, recorded['in']['mask_features'], text]
+    for tensor in inputs:
+        tensor.requires_grad_(True)
+    head, state = released_head(recorded).train(), maps_state(recorded, maps)
     targets = targets_of(recorded, batch)
     if 'dn_rand' in recorded['in']:
         replay(monkeypatch, 'rand_like', recorded['in']['dn_rand'])
@@ -206,6 +213,13 @@ def test_a_training_step_predicts_what_was_recorded(task, monkeypatch):
     main, denoised = head._decode(
         state, batch, embeddings, content, boxes, allowed, valid, noised)
     main = head._add_selection(main, queries, embeddings)
+    return recorded, inputs, head, (state, batch, targets), (main, denoised, noised)
+
+
+@needs_golden
+@every_task
+def test_a_training_step_predicts_what_was_recorded(task, monkeypatch):
+    recorded, _, _, (state, _, _), (main, denoised, _) = training_step(task, monkeypatch)
     check_predictions(main, recorded['out'], state, ['interm_outputs.', *LAYERS], 1e-4)
     if task == 'referring':
         assert denoised is None
@@ -213,3 +227,47 @@ def test_a_training_step_predicts_what_was_recorded(task, monkeypatch):
         expected = {key.removeprefix('dn.'): value for key, value in recorded['out'].items()
                     if key.startswith('dn.')}
         check_predictions(denoised, expected, state, LAYERS, 1e-4)
+
+
+@needs_golden
+@every_task
+def test_losses_and_gradients_of_a_training_step_are_the_recorded_ones(task, monkeypatch):
+    recorded, inputs, head, (state, batch, targets), (main, denoised, noised) = training_step(
+        task, monkeypatch)
+    given, expected = recorded['in'], recorded['out']
+    at_matching, at_losses = (masks_at(state.mask_features, targets, given[f'{name}_points'])
+                              for name in ('matcher', 'loss'))
+    matches = head.matcher(main, targets, batch.is_word, at_matching)
+    means = head._named(head.criterion(
+        main, targets, matches, batch.is_word, at_losses), selection=True)
+    if denoised is not None:
+        means |= head._denoising_loss(denoised, targets, noised, batch, at_losses)
+    total, seen = 0.0, set()
+    for name, mean in means.items():
+        value = mean.total / mean.count.clamp(min=1e-6)
+        total = total + value
+        kind = name.rpartition('.')[2]
+        key = recorded_name(name, len(head.decoder.layers)) if kind in LOSSES else None
+        if key in expected:
+            seen.add(key)
+            torch.testing.assert_close(
+                value / head.criterion.weights[kind], expected[key], rtol=1e-4, atol=1e-6)
+        else:
+            assert value == 0, name
+    assert seen == {key for key in expected if key.startswith('loss.')}
+    torch.testing.assert_close(total, expected['loss_total_weighted'], rtol=1e-4, atol=0)
+    total.backward()
+    gradients, _ = convert_layout({key: value for key, value in recorded['grad'].items()
+                                   if not key.startswith('in.')}, num_heads=4, decoder_points=4)
+    found = {f'perception.{name}': p.grad for name, p in head.named_parameters()}
+    names = [*(f'multi_scale_features.{i}' for i in range(4)), 'mask_features',
+             'SEG_embedding' if task == 'referring' else 'class_name_embedding']
+    pairs = [(tensor.grad, recorded['grad'][f'in.{name}'])
+             for name, tensor in zip(names, inputs, strict=True)]
+    pairs += [(found[name], value) for name, value in gradients.state.items()]
+    assert len(pairs) > 80
+    for ours, theirs in pairs:
+        if ours is None:
+            assert not theirs.any()
+        else:
+            assert (ours - theirs).abs().max() <= 1e-3 * theirs.abs().max()

@@ -42,4 +42,6 @@ class ReleasedCriterion(PerceptionCriterion):
     @staticmethod
     def truth_at(masks: Tensor, points: Tensor) -> Tensor:
         """Values (n, P) of masks (n, H, W) at points (P, 2)."""
+        if not len(masks):
+            return points.new_zeros(0, len(points))
         return features_at_points(masks[None].float(), points)[0].T
