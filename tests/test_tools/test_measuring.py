@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 
 import mvp_mm.models  # noqa: F401  registers the components
+from mvp_mm.ops.cpu_kernel import load_kernel
 from mvp_mm.registry import MODELS
 from tests.helpers import ROOT
 
@@ -43,8 +44,34 @@ def test_parameters_and_operations_of_the_parts_add_up():
     assert parts['connector'][1] == pytest.approx(products / 1e9, rel=1e-3)
 
 
-def test_benchmark_times_every_part():
-    done = run('benchmark', TINY, '--images', '1', '--steps', '1', '--threads', '1')
+def test_benchmark_times_every_part_and_whole_steps(tmp_path):
+    done = run('benchmark', TINY, '--images', '1', '--steps', '1', '--threads', '1',
+               '--peak-tflops', '1', '--profile', str(tmp_path / 'profile.txt'))
     assert done.returncode == 0, done.stderr
-    for part in ('encoder', 'LLM', 'pixel decoder', 'backward', 'optimizer', 'images/s'):
+    for part in ('encoder', 'LLM', 'pixel decoder', 'backward', 'optimizer', 'whole steps',
+                 'GiB held', '% of 1 x 10^12'):
         assert part in done.stdout
+    assert 'aten::' in (tmp_path / 'profile.txt').read_text()
+
+
+def test_inference_is_timed_with_and_without_thinking():
+    done = run('benchmark_inference', TINY, '--images', '1', '2', '--steps', '1', '--words', '5',
+               '--dtype', 'bfloat16')
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('nothing written') == done.stdout.count('tokens written') == 2
+
+
+@pytest.mark.skipif(load_kernel() is None, reason='the CPU kernel is not built')
+def test_the_kernel_of_deformable_attention_is_compared():
+    done = run('benchmark_deform_attention', TINY, '--steps', '1')
+    assert done.returncode == 0, done.stderr
+    gaps = [float(gap) for gap in re.findall(r'largest difference ([\d.e+-]+)', done.stdout)]
+    assert len(gaps) == 4 and max(gaps) < 1e-5
+
+
+def test_matcher_and_criterion_are_timed_beside_mmdet_s():
+    done = run('benchmark_criterion', '--sets', '2', '--images', '1', '--queries', '5',
+               '--objects', '2', '--phrases', '3', '--side', '128', '--points', '50',
+               '--steps', '1')
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('ratio') == 2

@@ -1,38 +1,42 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Time the training step of a config's model, part by part, on made-up tensors.
 
-No data, weights or tokenizer are read. The compiled CPU kernel of deformable attention is then
-timed against mmcv's torch version on the shapes of the pixel decoder.
+No data, weights or tokenizer are read. The parts are timed one after the other; on CUDA each is
+waited for, which hides overlap. Whole steps without waiting follow: images a second, memory, and
+the share of the device's arithmetic that the counted operations take.
 
-Example::
+Examples::
 
     python tools/analysis_tools/benchmark.py configs/mvplm/tiny/stage2.py --images 8 --threads 1
+    python tools/analysis_tools/benchmark.py configs/mvplm/stage2.py --images 8 --words 133 \\
+        --dtype bfloat16 --peak-tflops 989 --profile work_dirs/profile.txt
 """
 from __future__ import annotations
 
 import argparse
-import math
+import resource
 import statistics
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from made_up import canvas_side, make_samples
-from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 from mmengine.config import Config, DictAction
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 from mvp_mm.models import MVPLM
 from mvp_mm.models.language import language_loss
 from mvp_mm.models.losses import Targets, over_processes
 from mvp_mm.models.state import ImageState, InstructionBatch
-from mvp_mm.ops.cpu_kernel import load_kernel
-from mvp_mm.ops.deformable_attention import sample_and_sum
 from mvp_mm.registry import MODELS
 from mvp_mm.structures import PerceptionDataSample
 
@@ -44,6 +48,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--images', type=int, help='images a step; default: as in the config')
     parser.add_argument('--sentences', type=int, default=2,
                         help='sentences an image, beside its word list (default 2)')
+    parser.add_argument('--words', type=int, default=12,
+                        help="names in an image's list (default 12)")
+    parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32',
+                        help='bfloat16 runs under autocast (default float32)')
+    parser.add_argument('--peak-tflops', type=float,
+                        help="the device's operations a second in that type, in 10^12")
+    parser.add_argument('--profile', metavar='FILE',
+                        help='also write the ten operations that take longest')
     parser.add_argument('--threads', type=int, help="CPU threads; default: torch's choice")
     parser.add_argument('--steps', type=int, default=10, help='timed steps (default 10)')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
@@ -52,7 +64,7 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if not Path(args.config).is_file():
         sys.exit(f'benchmark: error: config not found: {args.config}')
-    for name in ('images', 'threads', 'steps'):
+    for name in ('images', 'threads', 'steps', 'words'):
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f'--{name} must be at least 1, got {value}')
@@ -103,83 +115,111 @@ def forward_parts(model: MVPLM, images: torch.Tensor, samples: list[PerceptionDa
     return model.parse_losses(over_processes(means))[0]
 
 
-def time_steps(cfg: Config, args: argparse.Namespace, device: torch.device) -> None:
-    """Time training steps and print the median of every part."""
-    init_default_scope(cfg.get('default_scope', 'mvp_mm'))
-    torch.manual_seed(0)
-    model = MODELS.build(cfg.model).to(device).train()
-    # In place of the tokenizer's, so that no tokenizer is needed.
-    model.per_id = model.llm.vocab_size - 1
-    optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
-    side, visual_tokens = canvas_side(cfg), cfg.model.tokenizer.num_visual_tokens
-    count = args.images or cfg.train_dataloader.batch_size
-    samples = make_samples(count, args.sentences, side, visual_tokens, model.llm.vocab_size)
-    images = torch.randn(count, 3, side, side, device=device)
-    print(f'{args.config}: {count} images of {side} x {side}, {len(samples)} instructions, '
-          f'{device}, {torch.get_num_threads()} threads, median of {args.steps} steps')
+def autocast(args: argparse.Namespace, device: torch.device) -> Any:
+    """The context that training steps run in."""
+    if args.dtype == 'float32':
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
 
+
+@dataclass
+class Bench:
+    """A model with its optimizer, and one batch."""
+
+    model: MVPLM
+    optimizer: OptimWrapper
+    images: torch.Tensor
+    samples: list[PerceptionDataSample]
+
+    @classmethod
+    def build(cls, cfg: Config, args: argparse.Namespace, device: torch.device) -> Bench:
+        """Build a config's model and make up a batch for it."""
+        init_default_scope(cfg.get('default_scope', 'mvp_mm'))
+        torch.manual_seed(0)
+        model = MODELS.build(cfg.model).to(device).train()
+        # In place of the tokenizer's, so that no tokenizer is needed.
+        model.per_id = model.llm.vocab_size - 1
+        settings = {**cfg.optim_wrapper, 'type': 'OptimWrapper'}
+        for name in ('dtype', 'loss_scale'):  # autocast is this tool's matter
+            settings.pop(name, None)
+        side, visual = canvas_side(cfg), cfg.model.tokenizer.num_visual_tokens
+        count = args.images or cfg.train_dataloader.batch_size
+        samples = make_samples(
+            count, args.sentences, side, visual, model.llm.vocab_size, args.words)
+        for sample in samples:
+            sample.gt_instances = sample.gt_instances.to(device)
+        return cls(model, build_optim_wrapper(model, settings),
+                   torch.randn(count, 3, side, side, device=device), samples)
+
+    def forward(self, watch: Stopwatch) -> torch.Tensor:
+        """The total loss."""
+        return forward_parts(self.model, self.images, self.samples, watch)
+
+    def step(self, context: Any) -> None:
+        """One training step, nothing waited for."""
+        with context:
+            losses = self.model.loss(self.images, self.samples)
+            total = self.model.parse_losses(losses)[0]
+        self.optimizer.update_params(total)
+
+
+def time_parts(bench: Bench, args: argparse.Namespace, device: torch.device) -> None:
+    """Time training steps and print the median of every part."""
     watch = Stopwatch(device)
     for step in range(args.steps + 2):
         if step == 2:  # the first steps allocate memory and warm caches
             watch.seconds.clear()
-        total = forward_parts(model, images, samples, watch)
+        with autocast(args, device):
+            total = bench.forward(watch)
         with watch.part('backward'):
-            optimizer.backward(total)
+            bench.optimizer.backward(total)
         with watch.part('optimizer'):
-            optimizer.step()
-            optimizer.zero_grad()
+            bench.optimizer.step()
+            bench.optimizer.zero_grad()
     medians = {name: statistics.median(values) for name, values in watch.seconds.items()}
     whole = sum(medians.values())
     for name, value in medians.items():
         print(f'  {name:<28}{1000 * value:>10.1f} ms{100 * value / whole:>7.1f} %')
-    print(f'  {"step":<28}{1000 * whole:>10.1f} ms{count / whole:>9.2f} images/s')
+    print(f'  {"sum":<28}{1000 * whole:>10.1f} ms{len(bench.images) / whole:>9.2f} images/s')
 
 
-def time_kernel(cfg: Config, args: argparse.Namespace) -> None:
-    """Time the CPU kernel against mmcv's torch version, one pixel decoder layer's attention."""
-    if load_kernel() is None:
-        print('deformable attention on the CPU: the kernel is not built, nothing to compare')
-        return
-    decoder = cfg.model.pixel_decoder
-    heads, points = decoder.get('num_heads', 8), decoder.get('num_points', 4)
-    sizes = [(math.ceil(canvas_side(cfg) / stride),) * 2 for stride in (8, 16, 32, 64)]
-    shapes = torch.tensor(sizes)
-    areas = shapes.prod(1)
-    starts = torch.cat([areas.new_zeros(1), areas.cumsum(0)[:-1]])
-    batch, tokens = args.images or cfg.train_dataloader.batch_size, int(areas.sum())
-    generator = torch.Generator().manual_seed(0)
-    value = torch.randn(
-        batch, tokens, heads, cfg.model.embed_dims // heads, generator=generator)
-    locations = torch.rand(batch, tokens, heads, len(sizes), points, 2, generator=generator)
-    weights = torch.rand(batch, tokens, heads, len(sizes), points, generator=generator)
-    weights = weights / weights.sum((-2, -1), keepdim=True)
-    leaves = [x.requires_grad_() for x in (value, locations, weights)]
+def time_whole(bench: Bench, args: argparse.Namespace, device: torch.device) -> None:
+    """Time whole steps; count their memory and operations."""
+    on_cuda = device.type == 'cuda'
+    if on_cuda:
+        torch.cuda.reset_peak_memory_stats(device)
+    watch = Stopwatch(device)
+    with watch.part('steps'):
+        for _ in range(args.steps):
+            bench.step(autocast(args, device))
+    seconds = watch.seconds['steps'][0] / args.steps
+    print(f'  {"whole steps":<28}{1000 * seconds:>10.1f} ms'
+          f'{len(bench.images) / seconds:>9.2f} images/s')
+    held = (torch.cuda.max_memory_allocated(device) if on_cuda
+            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10)
+    print(f'  at most {held / 2**30:.1f} GiB held')
+    with FlopCounterMode(display=False) as flops:
+        bench.step(autocast(args, device))
+    rate = flops.get_total_flops() / seconds / 1e12
+    print(f'  {flops.get_total_flops() / 1e12:.3g} x 10^12 operations a step, recomputed ones '
+          f'included; {rate:.3g} x 10^12 a second')
+    if args.peak_tflops:
+        print(f'  {100 * rate / args.peak_tflops:.1f} % of {args.peak_tflops:g} x 10^12')
 
-    def ours() -> torch.Tensor:
-        return sample_and_sum(value, shapes, starts, locations, weights)
 
-    def mmcv() -> torch.Tensor:
-        return multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
-
-    watch = Stopwatch(torch.device('cpu'))
-    for step in range(args.steps + 1):
-        if step == 1:
-            watch.seconds.clear()
-        # In turns, so that other work on the machine slows both alike.
-        for name, function in (('kernel', ours), ('mmcv', mmcv)):
-            with watch.part(f'{name} forward'):
-                out = function()
-            with watch.part(f'{name} backward'):
-                torch.autograd.grad(out.square().sum(), leaves)
-    with torch.no_grad():
-        gap = float((ours() - mmcv()).abs().max())
-    print(f'deformable attention on the CPU: {batch} x {tokens} tokens, {heads} heads, '
-          f'{len(sizes)} levels, {points} points; largest difference {gap:.1e}')
-    medians = {name: statistics.median(values) for name, values in watch.seconds.items()}
-    for name in ('forward', 'backward'):
-        fast, slow = medians[f'kernel {name}'], medians[f'mmcv {name}']
-        print(f'  {name:<10}kernel {1000 * fast:>9.1f} ms   mmcv {1000 * slow:>9.1f} ms   '
-              f'ratio {slow / fast:.2f}')
+def write_profile(bench: Bench, args: argparse.Namespace, device: torch.device) -> None:
+    """Profile one step and write the ten operations that take longest."""
+    kinds = [ProfilerActivity.CPU]
+    kinds += [ProfilerActivity.CUDA] * (device.type == 'cuda')
+    with profile(activities=kinds) as found:
+        bench.step(autocast(args, device))
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
+    target = Path(args.profile)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(found.key_averages().table(
+        sort_by=f'self_{device.type}_time_total', row_limit=10))
+    print(f'  profile written to {target}')
 
 
 def main() -> None:
@@ -189,8 +229,15 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
-    time_steps(cfg, args, torch.device(args.device))
-    time_kernel(cfg, args)
+    device = torch.device(args.device)
+    bench = Bench.build(cfg, args, device)
+    print(f'{args.config}: {len(bench.images)} images of {bench.images.shape[-1]} x '
+          f'{bench.images.shape[-1]}, {len(bench.samples)} instructions, {args.dtype}, {device}, '
+          f'{torch.get_num_threads()} threads, {args.steps} steps')
+    time_parts(bench, args, device)
+    time_whole(bench, args, device)
+    if args.profile:
+        write_profile(bench, args, device)
 
 
 if __name__ == '__main__':
