@@ -12,7 +12,7 @@ from mvp_mm.converters.connector import connector_rules
 from mvp_mm.converters.conversion import Conversion, Rule, convert
 from mvp_mm.converters.decoder import decoder_rules, text_rules
 from mvp_mm.converters.phi import add_output_bias, phi_rules
-from mvp_mm.converters.swin import swin_rules
+from mvp_mm.converters.swin import swin_rules, timm_swin_rules
 
 
 def pixel_decoder_rules(prefix: str) -> list[Rule]:
@@ -44,6 +44,8 @@ class Layout(NamedTuple):
         pixel_decoder: Prefix of the pixel decoder's keys, None without one.
         predictor: Prefix of the decoder's keys, None without one.
         language: Whether connector, LLM and text projections may be in it.
+        encoder_rules: Rules for the encoder where its keys are not those of Swin's authors.
+        remark: For people, about what is left of it.
     """
 
     title: str
@@ -52,12 +54,14 @@ class Layout(NamedTuple):
     pixel_decoder: str | None = None
     predictor: str | None = None
     language: bool = False
+    encoder_rules: tuple[Rule, ...] = ()
+    remark: str = ''
 
     def rules(self, encoder_only: bool, num_heads: int, decoder_points: int | None) -> list[Rule]:
         """Rules for the parts; see :func:`convert_layout`."""
-        rules = []
+        rules = [*self.encoder_rules]
         if self.backbone is not None:
-            rules += swin_rules(re.escape(self.backbone), 'encoder.backbone.')
+            rules += swin_rules(re.escape(self.backbone), _ENCODER)
         if encoder_only:
             return rules
         if self.pixel_decoder is not None:
@@ -71,7 +75,7 @@ class Layout(NamedTuple):
         return rules
 
 
-_LLM = 'llm.lm.'
+_LLM, _ENCODER = 'llm.lm.', 'encoder.backbone.'
 _CONNECTORS = ('mm_projector.fc.weight', 'mm_projector.0.weight')
 LAYOUTS = (
     Layout('detectron2 (MaskDINO, OpenSeeD)',
@@ -83,6 +87,13 @@ LAYOUTS = (
            'model.vision_tower.', 'pixel_decoder.', 'predictor.', language=True),
     Layout("a connector's file", (*_CONNECTORS, *(f'model.{key}' for key in _CONNECTORS)),
            language=True),
+    Layout('mmdet', ('backbone.patch_embed.projection.weight', ),
+           encoder_rules=(Rule(r'backbone\.(.+)', rf'{_ENCODER}\1'), ),
+           remark="Mask2Former's pixel decoder has three levels, counted from the coarsest, ours "
+                  'four from the finest, and its decoder attends within masks: neither fits'),
+    Layout('timm', ('layers.3.downsample.norm.weight', 'layers_3.downsample.norm.weight'),
+           encoder_rules=tuple(timm_swin_rules(_ENCODER)),
+           remark='timm norms the last map alone: norm0 to norm2 of the encoder are missing'),
     Layout("Swin's authors", ('patch_embed.proj.weight', ), ''),
 )
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mvp_mm.converters import convert_layout
 from mvp_mm.models.state import InstructionBatch
 from tests.test_converters.golden import load, needs_golden
 from tests.test_converters.released_model import recorded_sample, released_model, save_words
@@ -26,6 +27,15 @@ def case(task):
 
 def close(found, expected, atol=1e-4):
     torch.testing.assert_close(found, expected, rtol=0, atol=atol)
+
+
+def test_of_the_authors_checkpoint_only_what_nothing_uses_is_left():
+    done, layout = convert_layout(load('J_e2e_weights')['sd'], num_heads=4, decoder_points=4)
+    assert layout.title == "MVP-LM's authors"
+    assert {key.rsplit('.', 1)[0] for key in done.left} == {
+        'expanded_seg_query_project', 'region_projector', 'seg_query_projector', 'thing_embed',
+        'thing_query', 'predictor.REGION_proj.layers.0', 'predictor.REGION_proj.layers.1',
+        'predictor.SEG_query_embed', 'predictor.SEG_query_feat'}
 
 
 @every_task

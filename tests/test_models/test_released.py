@@ -139,3 +139,35 @@ def test_the_summary_token_is_a_place_of_zeros(model, samples):
     start = sample.instruction.image_start
     places = (batch.ids[0] == model.per_id).nonzero()[:, 0].tolist()
     assert silent == [p for p in places if not start <= p < start + 4] != []
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(llm=dict(kept_layers=(-1, ))), r'needs llm.kept_layers=\(0, 1, 2\), got \(-1,\)'),
+    (dict(tokenizer=dict(type='InstructionTokenizer')), 'needs ReleasedTokenizer'),
+    (dict(perception=dict(decoder=dict(type='MultiGranularityDecoder'))),
+     'cannot work with decoder=MultiGranularityDecoder'),
+    (dict(perception=dict(query_generator=dict(type='VisualQueryGenerator'))),
+     'cannot work with query_generator=VisualQueryGenerator')],
+    ids=['layers', 'tokenizer', 'decoder', 'queries'])
+def test_parts_that_would_silently_misbehave_are_refused(tokenizer_path, change, message):
+    config = Config(dict(model=released_config(tokenizer_path)))
+    config.merge_from_dict(dict(model=change))
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(config.model.to_dict())
+
+
+def test_released_queries_outside_the_released_head_are_refused(tokenizer_path, samples):
+    config = tiny_model_config(
+        tokenizer_path, perception=dict(query_generator=dict(type='ReleasedQueryGenerator')))
+    with pytest.raises(TypeError, match='inside ReleasedPerceptionHead alone'):
+        run(MODELS.build(config), [samples('ReleasedPanopticTask', training=False)], False)
+
+
+def test_dinos_decoder_serves_the_core_model_too(tokenizer_path):
+    model = MODELS.build(
+        tiny_model_config(tokenizer_path, perception=dict(decoder=dict(type='DINODecoder'))))
+    data = model.data_preprocessor(make_batch([make_samples('PanopticTask', tokenizer_path)]))
+    total = model.parse_losses(model(**data, mode='loss'))[0]
+    total.backward()
+    assert torch.isfinite(total)
+    assert not [n for n, p in model.perception.named_parameters() if p.grad is None]

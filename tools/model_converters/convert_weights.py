@@ -1,20 +1,20 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Bring public weights into our layout.
 
-- detectron2's files of MaskDINO and OpenSeeD with a Swin: encoder and pixel decoder
-- Swin's own files: encoder
+- detectron2's files of MaskDINO and OpenSeeD with a Swin: encoder, pixel decoder, and decoder
+- mmdet's and timm's Swin, Swin's own files: encoder
 - ``mm_projector.bin``: connector (LLaVA's MLP, or the released convolution block)
-- checkpoints of MVP-LM's authors: all of these and the LLM; not the decoder
+- checkpoints of MVP-LM's authors: all of these, the LLM and the rest
 
 Every tensor is accounted for, and shapes are compared with the config's model. Converted pixel
-decoders need ``model.pixel_decoder.position.type=DetrPosition``, released connectors
-``ConvConnector``.
+decoders need ``model.pixel_decoder.position.type=DetrPosition``, decoders ``DINODecoder`` and
+released connectors ``ConvConnector``; configs/mvplm/released has them all.
 
 Example::
 
     python tools/model_converters/convert_weights.py configs/mvplm/stage2.py \
         model_final.pth --out checkpoints/perception.pth --cfg-options \
-        model.pixel_decoder.position.type=DetrPosition
+        model.pixel_decoder.position.type=DetrPosition model.perception.decoder.type=DINODecoder
 """
 
 import argparse
@@ -28,8 +28,10 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 import mvp_mm.models  # noqa: F401  registers the components
-from mvp_mm.converters import Conversion, convert_layout, read_weights
+from mvp_mm.converters import Conversion, Layout, convert_layout, read_weights
 from mvp_mm.engine.checkpoint import compare_with_model
+from mvp_mm.models.position import DetrPosition
+from mvp_mm.models.released import DINODecoder
 from mvp_mm.registry import MODELS
 
 
@@ -48,7 +50,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def build_parts(cfg: Config) -> nn.Module:
-    """The parts that may take weights; the LLM has shapes, but no memory."""
+    """The parts that may take weights; the large ones have shapes, but no memory."""
     init_default_scope(cfg.get('default_scope', 'mvp_mm'))
     parts = nn.Module()
     parts.encoder = MODELS.build(cfg.model.encoder)
@@ -59,18 +61,36 @@ def build_parts(cfg: Config) -> nn.Module:
         parts.llm = MODELS.build(cfg.model.llm)
         parts.connector = MODELS.build(dict(
             in_channels=channels[-1], out_channels=parts.llm.hidden_size, **cfg.model.connector))
+        parts.perception = MODELS.build(dict(
+            llm_dims=parts.llm.hidden_size, embed_dims=cfg.model.embed_dims,
+            **cfg.model.perception))
     return parts
 
 
-def check_position(cfg: Config, done: Conversion) -> None:
+def decoder_points(parts: nn.Module) -> int | None:
+    """Points per head and level of a decoder that can take weights; None for another."""
+    decoder = parts.perception.decoder
+    if isinstance(decoder, DINODecoder):
+        return decoder.layers[0].cross_attention.num_points
+    return None
+
+
+def remarks(layout: Layout, left: list[str], points: int | None) -> list[str]:
+    """What to know about weights that are left."""
+    found = [layout.remark] if left and layout.remark else []
+    if points is None and layout.predictor and any(k.startswith(layout.predictor) for k in left):
+        found.append('the decoder can be taken with model.perception.decoder.type=DINODecoder')
+    return found
+
+
+def check_position(parts: nn.Module, done: Conversion) -> None:
     """Refuse a pixel decoder's weights where the model would give them other position codes.
 
     Raises:
         ValueError: Saying what to set.
     """
-    position = cfg.model.pixel_decoder.get('position') or {}
-    if (any(key.startswith('pixel_decoder.') for key in done.state)
-            and position.get('type') != 'DetrPosition'):
+    converted = any(key.startswith('pixel_decoder.') for key in done.state)
+    if converted and not isinstance(parts.pixel_decoder.position, DetrPosition):
         raise ValueError(
             'these weights of a pixel decoder were trained with DETR\'s position codes: set '
             'model.pixel_decoder.position.type=DetrPosition, here and in training, or leave them '
@@ -95,10 +115,11 @@ def main() -> None:
         cfg = Config.fromfile(args.config)
         cfg.merge_from_dict(args.cfg_options or {})
         parts = build_parts(cfg)
+        points = decoder_points(parts)
         done, layout = convert_layout(
             read_weights(args.weights, args.trust_pickle), args.encoder_only,
-            parts.llm.lm.config.num_attention_heads)
-        check_position(cfg, done)
+            parts.llm.lm.config.num_attention_heads, points)
+        check_position(parts, done)
         compared = compare_with_model(parts, done.state)
     except (OSError, ValueError) as error:
         sys.exit(f'error: {args.weights}: {error}')
@@ -107,6 +128,8 @@ def main() -> None:
         sys.exit(f'error: {args.weights}: the model has no {unused[0]} and {len(unused) - 1} more')
     print(f'layout: {layout.title}')
     print(report(done, compared.fresh))
+    for remark in remarks(layout, done.left, points):
+        print(f'note: {remark}')
     Path(args.out).parent.mkdir(parents=True, exist_ok=True)
     torch.save(dict(state_dict=done.state, meta=dict(source=Path(args.weights).name)), args.out)
     print(f'written to {args.out}')

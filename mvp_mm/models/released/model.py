@@ -2,11 +2,14 @@
 """The model as in the authors' released code."""
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from mvp_mm.models.language import insert_visual_tokens, pool_phrases
 from mvp_mm.models.mvp_lm import MVPLM
+from mvp_mm.models.released.tokenizer import ReleasedTokenizer
 from mvp_mm.models.state import ImageState, InstructionBatch
 from mvp_mm.registry import MODELS
 
@@ -15,12 +18,26 @@ from mvp_mm.registry import MODELS
 class ReleasedMVPLM(MVPLM):
     """Differs from :class:`MVPLM` in how the LLM is read.
 
-    - Phrases are pooled from the plain mean of all kept hidden states; the released code keeps
-      every one, the input embedding included.
+    - Phrases are pooled from the plain mean of all hidden states, the input embedding included.
     - The summary token is a place of zeros in the LLM's input. Nothing reads its state.
 
-    Arguments: see :class:`MVPLM`.
+    Args:
+        **parts: See :class:`MVPLM`.
+
+    Raises:
+        ValueError: If the LLM does not keep every hidden state, or the tokenizer adds no
+            background.
     """
+
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(**parts)
+        every = tuple(range(self.llm.lm.config.num_hidden_layers + 1))
+        if self.llm.kept_layers != every:
+            raise ValueError(f'ReleasedMVPLM needs llm.kept_layers={every}, got '
+                             f'{self.llm.kept_layers}')
+        if not isinstance(self.tokenizer, ReleasedTokenizer):
+            raise ValueError('ReleasedMVPLM needs ReleasedTokenizer: the last phrase of a word '
+                             f'list is the background; got {type(self.tokenizer).__name__}')
 
     def _embed(self, state: ImageState, batch: InstructionBatch) -> Tensor:
         silent = batch.ids == self.per_id

@@ -2,7 +2,8 @@
 """Queries, decoder and heads put together as in the authors' released code."""
 from __future__ import annotations
 
-from typing import Any
+from types import NoneType
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,8 +12,15 @@ from mvp_mm.models.heads import TextEmbeddings
 from mvp_mm.models.losses import Mean, Predictions, SampledMasks, Targets
 from mvp_mm.models.perception import PerceptionHead, named_sets
 from mvp_mm.models.query_generators import QuerySet
-from mvp_mm.models.released.denoising import DenoisingQueries
-from mvp_mm.models.released.heads import MemorySimilarity, TextProjectors, split_background
+from mvp_mm.models.released.decoder import DINODecoder
+from mvp_mm.models.released.denoising import DenoisingQueries, ReleasedDenoising
+from mvp_mm.models.released.heads import (
+    MemorySimilarity,
+    ReleasedSimilarityHead,
+    TextProjectors,
+    split_background,
+)
+from mvp_mm.models.released.query_generator import ReleasedQueryGenerator
 from mvp_mm.models.state import ImageState, InstructionBatch, RowsByImage
 from mvp_mm.registry import MODELS
 
@@ -35,10 +43,21 @@ class ReleasedPerceptionHead(PerceptionHead):
         llm_dims: LLM width D.
         embed_dims: Width C.
         **parts: See :class:`PerceptionHead`.
+
+    Raises:
+        ValueError: If one of the parts is of another kind.
     """
+
+    needs: ClassVar[dict[str, type | tuple[type, ...]]] = dict(
+        query_generator=ReleasedQueryGenerator, decoder=DINODecoder,
+        similarity_head=ReleasedSimilarityHead, denoising=(ReleasedDenoising, NoneType))
 
     def __init__(self, llm_dims: int, embed_dims: int, **parts: Any) -> None:
         super().__init__(llm_dims, embed_dims, **parts)
+        for name, kind in self.needs.items():
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f'{type(self).__name__} cannot work with {name}='
+                                 f'{type(getattr(self, name)).__name__}; see its documentation')
         self.text_mlp = TextProjectors(llm_dims, embed_dims)
 
     def _text(self, pooled: Tensor, batch: InstructionBatch) -> TextEmbeddings:

@@ -2,7 +2,6 @@
 """Query selection of the authors' released code: DINO's two stages."""
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from mvp_mm.models.position import grid_points
 from mvp_mm.models.query_generators import QuerySet
 from mvp_mm.models.query_generators.query_generators import TopNSelection
+from mvp_mm.models.released.heads import MemorySimilarity
 from mvp_mm.models.state import ImageState, RowsByImage
 from mvp_mm.registry import MODELS
 
@@ -35,7 +35,7 @@ class ReleasedSelection(TopNSelection):
         return torch.cat([points, sizes], -1)
 
     def forward(self, state: ImageState, text: Tensor, phrases: Tensor, rows: RowsByImage,
-                similarity: Callable, box_head: nn.Module) -> QuerySet:
+                similarity: MemorySimilarity, box_head: nn.Module) -> QuerySet:
         """See :class:`TopNSelection`; ``similarity`` is a :class:`MemorySimilarity`."""
         anchors = self.anchors(state)
         outside = ~((anchors > self.low) & (anchors < self.high)).all(-1)
@@ -46,7 +46,7 @@ class ReleasedSelection(TopNSelection):
 
     @torch.no_grad()
     def _rank(self, features: Tensor, padding: Tensor, text: Tensor, phrases: Tensor,
-              rows: RowsByImage, similarity: Callable) -> Tensor:
+              rows: RowsByImage, similarity: MemorySimilarity) -> Tensor:
         lowest = torch.finfo(features.dtype).min
         score = similarity(features, text, rows)
         score = score.masked_fill(~phrases[..., None], lowest).amax(1)
@@ -70,6 +70,14 @@ class ReleasedQueryGenerator(BaseModule):
         self.selection = ReleasedSelection(embed_dims, num_queries)
 
     def forward(self, summary: Tensor, state: ImageState, text: Tensor, phrases: Tensor,
-                rows: RowsByImage, similarity: Callable, box_head: nn.Module) -> QuerySet:
-        """See :class:`DynamicQueryGenerator`; ``similarity`` is a :class:`MemorySimilarity`."""
+                rows: RowsByImage, similarity: MemorySimilarity,
+                box_head: nn.Module) -> QuerySet:
+        """See :class:`DynamicQueryGenerator`; ``similarity`` is a :class:`MemorySimilarity`.
+
+        Raises:
+            TypeError: If the similarity is of another kind.
+        """
+        if not isinstance(similarity, MemorySimilarity):
+            raise TypeError('ReleasedQueryGenerator works inside ReleasedPerceptionHead alone, got '
+                            f'{type(similarity).__name__} for the similarity')
         return self.selection(state, text, phrases, rows, similarity, box_head)
