@@ -9,10 +9,12 @@ from mmengine.dataset import BaseDataset
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mvp_mm.datasets import bad_samples, index_report
+from mvp_mm.datasets import bad_samples
+from mvp_mm.datasets import box_faults as box_rule
 from mvp_mm.datasets.bad_samples import TolerantDataset, TooManyBadSamples
-from mvp_mm.datasets.index_build import box_faults
+from mvp_mm.datasets.box_faults import box_faults
 from mvp_mm.datasets.index_coco import CocoIndex
+from mvp_mm.datasets.index_layout import MaskLayout
 from mvp_mm.datasets.transforms.loading import decode_image
 from mvp_mm.registry import DATASETS
 from tests.test_datasets.small_data import (
@@ -136,7 +138,7 @@ def logged(monkeypatch, module):
 
 @pytest.mark.parametrize('box, reason', BAD_BOXES)
 def test_unusable_boxes_are_left_out_and_logged_in_training(tmp_path, monkeypatch, box, reason):
-    messages = logged(monkeypatch, index_report)
+    messages = logged(monkeypatch, box_rule)
     cfg = make_config(tmp_path, training=True)
     content = instances()
     content['annotations'][0]['bbox'] = box
@@ -334,7 +336,7 @@ def test_a_broken_image_is_replaced_in_training(tmp_path):
 def test_a_record_that_changed_under_an_open_index_is_an_error(tmp_path):
     path = tmp_path / 'ann.json'
     write_json(path, instances())
-    index = CocoIndex(str(path), ('image_id', 'category_id', 'bbox'), True, keep_in_memory=0)
+    index = CocoIndex(str(path), MaskLayout(), keep_in_memory=0)
     objects = index.image(0)[1]
     path.write_text(json.dumps(instances()).replace('"id": 10', '"id":10 '))
     path.write_bytes(b' ' * 4 + path.read_bytes())

@@ -10,13 +10,11 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from mvp_mm.datasets import index_json, index_store
-from mvp_mm.datasets.coco_records import CocoRecords
 from mvp_mm.datasets.index_coco import CocoIndex
 from mvp_mm.datasets.index_json import JsonStream
+from mvp_mm.datasets.index_layout import MaskLayout
 from mvp_mm.registry import DATASETS
 from tests.test_datasets.small_data import config, instances, references, write_json
-
-KEYS = ('image_id', 'category_id', 'bbox', 'segmentation')
 
 
 def random_content(images=40, boxes=200, seed=0):
@@ -43,20 +41,22 @@ def write(path, content, **options):
 def test_tables_hold_what_the_file_holds(tmp_path, monkeypatch, on_disk, ascii_only):
     monkeypatch.setattr(index_json, '_WINDOW', 100)
     path = write(tmp_path / 'ann.json', random_content(), ensure_ascii=ascii_only, indent=1)
-    index = CocoIndex(path, KEYS, with_records=True, keep_in_memory=0 if on_disk else 1 << 20)
-    plain = CocoRecords(path, annotation_keys=KEYS)
-    usable = plain.usable()
-    assert index.categories == plain.categories
-    assert index.image_ids().tolist() == list(plain.images)
-    assert list(index.file_names()) == [i['file_name'] for i in plain.images.values()]
-    for row, (image_id, image) in enumerate(plain.images.items()):
+    index = CocoIndex(path, MaskLayout(), keep_in_memory=0 if on_disk else 1 << 20)
+    content = random_content()
+    assert index.categories == content['categories']
+    assert index.image_ids().tolist() == [image['id'] for image in content['images']]
+    assert list(index.file_names()) == [image['file_name'] for image in content['images']]
+    for row, image in enumerate(content['images']):
         found, objects = index.image(row)
-        wanted = plain.object_fields(usable[image_id])
-        assert found == image
-        assert np.array_equal(objects['box'], wanted['boxes'])
-        assert np.array_equal(objects['label'], wanted['labels'])
-        assert np.array_equal(objects['crowd'], wanted['crowd'])
-        assert index.records(objects) == usable[image_id]
+        wanted = [a for a in content['annotations'] if a['image_id'] == image['id']]
+        assert found == image and index.file_name(row) == image['file_name']
+        assert objects['ident'].tolist() == [a['id'] for a in wanted]
+        for one, annotation in zip(objects, wanted, strict=True):
+            x, y, w, h = np.float32(annotation['bbox'])
+            assert one['box'].tolist() == [x, y, x + w, y + h]
+            assert index.categories[one['label']]['id'] == annotation['category_id']
+            assert one['crowd'] == annotation['iscrowd']
+        assert index.records(objects) == wanted
 
 
 @pytest.mark.parametrize('copied', [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
@@ -212,7 +212,7 @@ def test_broken_annotations_are_named(tmp_path, change, message):
 
 
 @pytest.mark.parametrize('change, message', [
-    (dict(id=2), 'image id 2 occurs twice'), (dict(file_name=''), "image 1 has file_name ''"),
+    (dict(id=2), 'image 2 occurs twice'), (dict(file_name=''), "image 1 has file_name ''"),
     (dict(height=0), 'image 1 has height 0'), (dict(id='x'), "image id 'x' must be"),
 ])
 def test_broken_images_are_named(tmp_path, change, message):
