@@ -72,18 +72,18 @@ class GroundingLayout(CocoLayout):
             if image.get('data_source') == 'coco' and not self.with_coco:
                 left_out.append(row)
                 continue
-            found = set()
+            # In the order of the file, which then decides between equally frequent phrases.
+            found: dict[str, None] = {}
             for record in index.records(index.image(row)[1]):
                 if not record['tokens_positive']:
                     nameless += 1
                     continue
                 try:
-                    found.add(phrase_of(image['caption'], record['tokens_positive']))
+                    found[phrase_of(image['caption'], record['tokens_positive'])] = None
                 except BadSpansError as error:
                     faults('span outside the caption',
                            f'annotation {record["id"]} of image {image["id"]}', str(error))
-            # Sorted, so that the order of equally frequent phrases does not hang on hashing.
-            counter.add(sorted(found))
+            counter.add(found)
         return dict(phrases=counter.most_frequent(), left_out=left_out, nameless=nameless)
 
 

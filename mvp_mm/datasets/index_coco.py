@@ -63,7 +63,7 @@ class CocoIndex:
         else:
             self._source = FileRows(path, np.uint8)
             self.facts = self._open(index_dir, faults)
-        self.categories: list[Record] = self.facts['categories']
+        self.categories = self.facts['categories']
 
     def _read(self, faults: Faults) -> Record:
         """Read the file into memory."""
@@ -72,7 +72,11 @@ class CocoIndex:
         empty = np.zeros(0, dtype=object_type(self.layout))
         self._objects = np.concatenate([empty, *map(tables.objects, tables.blocks())])
         self._bad = tables.bad
-        return dict(tables.facts(), summary=self.layout.summarize(self, faults))
+        return self._summarized(tables.facts(), faults)
+
+    def _summarized(self, facts: Record, faults: Faults) -> Record:
+        self.categories: list[Record] = facts['categories']
+        return dict(facts, summary=self.layout.summarize(self, faults))
 
     def _open(self, index_dir: str | None, faults: Faults) -> Record:
         """Open the tables on disk, which are made if they are not there."""
@@ -83,7 +87,7 @@ class CocoIndex:
             facts = tables.facts()
             del tables
             self._map(folder)
-            return dict(facts, summary=self.layout.summarize(self, strict))
+            return self._summarized(facts, strict)
 
         options = dict(format=_FORMAT, layout=self.layout.options)
         try:

@@ -73,8 +73,8 @@ class OdvgDataset(PerceptionDataset):
                 return None
             usable = found.reasons == 0
             if self.kind == 'grounding':
-                counter.add(sorted({n for n, good in zip(found.names, usable, strict=True)
-                                    if good}))
+                counter.add(dict.fromkeys(
+                    n for n, good in zip(found.names, usable, strict=True) if good))
             bad = [(int(found.reasons[k]), found.boxes[k].tolist())
                    for k in np.flatnonzero(~usable)]
             return LineNotes(content['filename'], bad, len(usable))

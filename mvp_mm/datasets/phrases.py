@@ -19,7 +19,8 @@ class PhraseCounter:
 
     def add(self, phrases: Iterable[str]) -> None:
         """Count the phrases of a caption, each once."""
-        self._counts.update(phrases)
+        # As an iterable: the values of a mapping would be taken for counts.
+        self._counts.update(iter(phrases))
 
     def most_frequent(self) -> list[str]:
         """The vocabulary, the most frequent phrase first."""

@@ -159,13 +159,80 @@ def test_too_many_unusable_boxes_stop_the_run(tmp_path):
         DATASETS.build(cfg)
 
 
-def test_a_panoptic_box_without_area_is_named(tmp_path):
-    cfg = make_config(tmp_path, 'CocoPanopticDataset', 'PanopticTask')
-    content = write_panoptic(tmp_path)
-    content['annotations'][0]['segments_info'][1]['bbox'] = [3, 3, -2, 2]
-    write_json(tmp_path / 'ann.json', content)
-    with pytest.raises(ValueError, match=r'a.jpg \(image 1\): object 1 has the box .*negative'):
-        DATASETS.build(cfg)[0]
+def spoil_box(root, kind, box):
+    """Give a target of every reader an unusable box (xywh); returns the config's file."""
+    if kind == 'CocoPanopticDataset':
+        content = write_panoptic(root)
+        content['annotations'][0]['segments_info'][1]['bbox'] = box
+        return write_json(root / 'ann.json', content)
+    if kind == 'OdvgDataset':
+        x, y, w, h = box
+        regions = [dict(phrase='a cat', bbox=[1, 1, 5, 5]),
+                   dict(phrase='a dog', bbox=[x, y, x + w, y + h])]
+        line = dict(filename='a.jpg', height=HEIGHT, width=WIDTH,
+                    grounding=dict(caption='a cat and a dog', regions=regions))
+        (root / 'ann.jsonl').write_text(json.dumps(line) + '\n')
+        return None
+    path = root / ('instances.json' if 'RefCoco' in kind else 'ann.json')
+    content = json.loads(path.read_text())
+    content['annotations'][0]['bbox'] = box
+    if kind == 'LvisDataset':
+        content['images'] = [
+            dict(id=1, height=HEIGHT, width=WIDTH, coco_url='http://x/img/a.jpg',
+                 neg_category_ids=[], not_exhaustive_category_ids=[])]
+    return write_json(path, content)
+
+
+EVERY_READER = ('CocoInstanceDataset', 'BoxDetectionDataset', 'CocoPanopticDataset',
+                'RefCocoDataset', 'GRefCocoDataset', 'GroundingDataset', 'LvisDataset',
+                'OdvgDataset')
+
+
+def reader_config(root, kind, **changes):
+    if kind == 'OdvgDataset':
+        cfg = dict(config(root, 'BoxDetectionDataset'), type=kind, ann_file='ann.jsonl')
+    elif kind == 'LvisDataset':
+        cfg = dict(config(root, 'CocoInstanceDataset'), type=kind, data_prefix=dict(img=''))
+    else:
+        cfg = config(root, kind)
+    return {**cfg, **changes}
+
+
+@pytest.mark.parametrize('kind', EVERY_READER)
+@pytest.mark.parametrize('box, reason', BAD_BOXES)
+def test_every_reader_refuses_unusable_boxes_in_evaluation(tmp_path, kind, box, reason):
+    cfg = reader_config(tmp_path, kind, test_mode=True)
+    spoil_box(tmp_path, kind, box)
+    with pytest.raises(ValueError, match=rf'1 of \d+ boxes cannot be used .*{reason}'):
+        DATASETS.build(cfg)
+
+
+@pytest.mark.parametrize('kind', EVERY_READER)
+def test_every_reader_counts_and_logs_unusable_boxes_in_training(tmp_path, monkeypatch, kind):
+    messages = logged(monkeypatch, box_rule)
+    cfg = reader_config(tmp_path, kind)
+    spoil_box(tmp_path, kind, [3, 3, 0, 4])
+    dataset = DATASETS.build(cfg)
+    assert len(messages) == 1 and 'left out: 1 of' in messages[0] and 'no area' in messages[0]
+    for idx in range(len(dataset)):
+        item = dataset.get_data_info(idx)
+        assert (item['boxes'][:, 2:] > item['boxes'][:, :2]).all()
+
+
+def test_references_of_an_unusable_box_are_left_out_in_training(tmp_path):
+    cfg = reader_config(tmp_path, 'RefCocoDataset')
+    before = DATASETS.build(cfg).get_data_info(0)['annotation'].referrals
+    spoil_box(tmp_path, 'RefCocoDataset', [3, 3, 0, 4])
+    after = DATASETS.build(cfg).get_data_info(0)['annotation'].referrals
+    assert {r.ref_id for r in before} == {1, 2} and {r.ref_id for r in after} == {2}
+
+
+def test_an_unusable_box_that_no_reference_means_does_no_harm(tmp_path):
+    cfg = reader_config(tmp_path, 'RefCocoDataset', test_mode=True)
+    content = instances()
+    content['annotations'][2]['bbox'] = [3, 3, 0, 4]
+    write_json(tmp_path / 'instances.json', content)
+    assert len(DATASETS.build(cfg).get_data_info(0)['annotation'].referrals) == 3
 
 
 @pytest.mark.parametrize('kind', ['CocoInstanceDataset', 'BoxDetectionDataset'])
@@ -211,14 +278,17 @@ def test_a_file_without_annotations_is_read(tmp_path):
     assert len(DATASETS.build(cfg)[0]['data_samples'][0].gt_instances) == 0
 
 
+@pytest.mark.parametrize('training', [False, True])
 @pytest.mark.parametrize('sentence, message', [
     ('  ', 'empty phrase segment'), ('so ' * 2000, 'exceed max_length')])
-def test_empty_and_over_long_expressions_are_refused(tmp_path, sentence, message):
-    cfg = make_config(tmp_path, 'RefCocoDataset', 'ReferringSegmentationTask')
+def test_empty_and_over_long_expressions_are_refused(tmp_path, sentence, message, training):
+    cfg = make_config(tmp_path, 'RefCocoDataset', 'ReferringSegmentationTask', training,
+                      max_bad_share=0)
     refs = pickle.loads((tmp_path / 'refs(unc).p').read_bytes())
     refs[0]['sentences'][0]['sent'] = sentence
     (tmp_path / 'refs(unc).p').write_bytes(pickle.dumps(refs))
-    with pytest.raises(ValueError, match=message):
+    where = r'refs\(unc\).p, a.jpg \(image 1\), reference 1, sentence 100'
+    with pytest.raises((ValueError, TooManyBadSamples), match=f'{where}: .*{message}'):
         DATASETS.build(cfg)[0]
 
 

@@ -79,7 +79,7 @@ def test_a_bad_box_is_found(coco, kind):
         content['annotations'][4]['bbox'] = BOXES_AT_FAULT[kind]
     change_json(coco / 'coco/annotations/instances_train2017.json', change)
     (name, where), = found(coco, '_coco_instance_train')
-    assert name == kind and where == 'annotation 21 of image 2'
+    assert name == kind and where.startswith('annotation 21')
 
 
 @pytest.mark.parametrize('change, fault', [

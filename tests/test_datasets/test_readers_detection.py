@@ -142,7 +142,7 @@ def test_odvg_boxes_are_corners_and_those_outside_are_left_out(odvg):
 @pytest.mark.parametrize('line, message', [
     ('{"filename": 3', 'line 1 is not valid JSON'),
     ('{"filename": "a.jpg", "height": 2, "width": 2}', r'line 1 \(a.jpg\) has no detection'),
-    ('{"filename": "a.jpg", "height": 2}', 'line 1 . lacks width'),
+    ('{"filename": "a.jpg", "height": 2}', 'line 1 lacks width'),
     ('{"filename": "a.jpg", "height": 2, "width": 2, "detection": {"instances": [{"bbox": [0, 0, 1,'
      ' 1], "label": 9}]}}', 'has label 9'),
     ('{"filename": "a.jpg", "height": 2, "width": 2, "detection": {"instances": [{"bbox": [0, 0],'
