@@ -16,7 +16,8 @@ from mvp_mm.datasets.index_store import FileRows, open_index
 
 # Of the tables; changes whenever they do.
 _FORMAT = 2
-_KEEP_IN_MEMORY = 32 << 20
+# Files of up to so many bytes are not indexed on disk.
+KEEP_IN_MEMORY = 32 << 20
 _BLOCK = 1 << 16
 
 
@@ -33,7 +34,7 @@ class CocoIndex:
         layout: What is taken from it.
         index_dir: Folder for indices.
         faults: Takes broken records; by default they are an error.
-        keep_in_memory: Files of up to so many bytes are not indexed on disk.
+        keep_in_memory: Takes the place of ``KEEP_IN_MEMORY``.
 
     Attributes:
         categories: The file's categories; labels are positions in this list.
@@ -51,13 +52,14 @@ class CocoIndex:
                  layout: CocoLayout | None = None,
                  index_dir: str | None = None,
                  faults: Faults | None = None,
-                 keep_in_memory: int = _KEEP_IN_MEMORY) -> None:
+                 keep_in_memory: int | None = None) -> None:
         self.path = str(path)
         self.layout = layout or CocoLayout()
         faults = faults or Faults(path)
         if not Path(path).is_file():
             raise FileNotFoundError(f'Annotation file {path} does not exist')
-        if Path(path).stat().st_size <= keep_in_memory:
+        if Path(path).stat().st_size <= (
+                KEEP_IN_MEMORY if keep_in_memory is None else keep_in_memory):
             self._source = np.frombuffer(Path(path).read_bytes(), dtype=np.uint8)
             self.facts = self._read(faults)
         else:

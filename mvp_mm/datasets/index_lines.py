@@ -16,7 +16,8 @@ from mvp_mm.datasets.index_store import FileRows, open_index
 
 # Of the tables; changes whenever they do.
 _FORMAT = 1
-_KEEP_IN_MEMORY = 32 << 20
+# Files of up to so many bytes are not indexed on disk.
+KEEP_IN_MEMORY = 32 << 20
 _BLOCK = 1 << 16
 _TABLES = dict(
     # The last row only tells where the names end.
@@ -54,7 +55,7 @@ class LineIndex:
         summarize: Called after the last line; returns facts that are kept, as JSON can hold them.
         index_dir: Folder for indices.
         faults: Takes broken lines; by default they are an error.
-        keep_in_memory: Files of up to so many bytes are not indexed on disk.
+        keep_in_memory: Takes the place of ``KEEP_IN_MEMORY``.
 
     Attributes:
         facts: ``boxes``, their number, and ``summary``.
@@ -66,11 +67,12 @@ class LineIndex:
     def __init__(self, path: str, name: str, options: dict[str, Any],
                  note: Callable[[str, dict, Faults], LineNotes | None],
                  summarize: Callable[[], dict[str, Any]], index_dir: str | None = None,
-                 faults: Faults | None = None, keep_in_memory: int = _KEEP_IN_MEMORY) -> None:
+                 faults: Faults | None = None, keep_in_memory: int | None = None) -> None:
         self.path = str(path)
         self._note, self._summarize = note, summarize
         faults = faults or Faults(path)
-        if Path(path).stat().st_size <= keep_in_memory:
+        if Path(path).stat().st_size <= (
+                KEEP_IN_MEMORY if keep_in_memory is None else keep_in_memory):
             self._source = np.frombuffer(Path(path).read_bytes(), dtype=np.uint8)
             self._tables, self.facts = self._read(faults)
             return
