@@ -2,7 +2,6 @@
 """What the datasets share: one item is one image with everything known about it."""
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -223,12 +222,7 @@ class PerceptionDataset(TolerantDataset):
         Raises:
             ValueError: If a name is empty or occurs twice.
         """
-        faults = self.faults_of(self.ann_file)
-        if not all(isinstance(name, str) and name.strip() for name in names):
-            faults('empty class name', 'empty class names', f'in {list(names)}')
-        repeated = sorted(name for name, count in Counter(names).items() if count > 1)
-        if repeated:
-            faults('repeated class name', 'repeated class names', str(repeated))
+        self.faults_of(self.ann_file).classes(names)
         self._vocabulary = tuple(names)
         self._is_thing = np.asarray(is_thing, dtype=bool)
         self._metainfo.update(

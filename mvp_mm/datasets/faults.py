@@ -2,6 +2,7 @@
 """What is done about faults of an annotation file: readers raise, checks write them down."""
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,14 @@ class Faults:
             where = what if identity is None else f'{what} {identity}'
             self('missing key', where, f'lacks {", ".join(missing)}')
         return not missing
+
+    def classes(self, names: Sequence[Any]) -> None:
+        """Faults for class names that are empty or come again."""
+        if not all(isinstance(name, str) and name.strip() for name in names):
+            self('empty class name', 'empty class names', f'in {list(names)}')
+        repeated = sorted(str(name) for name, count in Counter(names).items() if count > 1)
+        if repeated:
+            self('repeated class name', 'repeated class names', str(repeated))
 
     def repeated(self, values: Sequence[Any], what: str) -> None:
         """A minor fault for every value that comes again."""
