@@ -13,6 +13,7 @@ from mvp_mm.datasets.faults import Faults, ToldBefore
 from mvp_mm.datasets.files import load_json
 from mvp_mm.datasets.index_lines import LineIndex, LineNotes
 from mvp_mm.datasets.phrases import PhraseCounter
+from mvp_mm.datasets.vocabularies import get_name_style
 from mvp_mm.registry import DATASETS
 
 # To be raised when what is taken from a file changes.
@@ -42,6 +43,8 @@ class OdvgDataset(PerceptionDataset):
         label_map_file: JSON of label to class name. With it every line is a detection line,
             without it a grounding line.
         vocabulary_size: Number of phrases in a grounding file's vocabulary.
+        name_style: How the label map's names are written (see :func:`get_name_style`), for example
+            ``'objects365'``.
         **kwargs: See :class:`PerceptionDataset`; images are numbered by their lines, so
             ``exclude_refs`` is refused.
 
@@ -50,7 +53,9 @@ class OdvgDataset(PerceptionDataset):
     """
 
     def __init__(self, ann_file: str, *, label_map_file: str | None = None,
-                 vocabulary_size: int = 10000, **kwargs: Any) -> None:
+                 vocabulary_size: int = 10000, name_style: str | None = None,
+                 **kwargs: Any) -> None:
+        self.write_name = get_name_style(name_style)
         self.label_map_file = label_map_file
         self.vocabulary_size = vocabulary_size
         self.kind, self.list, self.called = ('grounding', 'regions', 'phrase')
@@ -83,7 +88,8 @@ class OdvgDataset(PerceptionDataset):
         index = LineIndex(self.ann_file, self.kind, options, note,
                           lambda: dict(phrases=counter.most_frequent()), self.index_dir,
                           self.faults_of(self.ann_file))
-        vocabulary = tuple(names.values()) if names else index.facts['summary']['phrases']
+        vocabulary = ([self.write_name(name) for name in names.values()] if names
+                      else index.facts['summary']['phrases'])
         self.set_classes(vocabulary, [True] * len(vocabulary))
         return index
 
