@@ -13,6 +13,7 @@ class BoxDetectionDataset(PerceptionDataset):
 
     def open_index(self) -> CocoIndex:
         """See :meth:`PerceptionDataset.open_index`."""
-        index = CocoIndex(self.ann_file, index_dir=self.index_dir)
+        index = CocoIndex(
+            self.ann_file, index_dir=self.index_dir, faults=self.faults_of(self.ann_file))
         self.set_classes([c['name'] for c in index.categories], [True] * len(index.categories))
         return index

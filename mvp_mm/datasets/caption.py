@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.files import load_json, require
+from mvp_mm.datasets.faults import Faults
+from mvp_mm.datasets.files import load_json
 from mvp_mm.registry import DATASETS
 
 
@@ -20,15 +21,22 @@ class CaptionDataset(PerceptionDataset):
     def load_items(self) -> list[dict[str, Any]]:
         """See :meth:`PerceptionDataset.load_items`."""
         self.set_classes((), ())
-        return [self._item(record) for record in load_json(self.ann_file, list)]
+        faults = self.faults_of(self.ann_file)
+        records = load_json(self.ann_file, list)
+        faults.count('records', len(records))
+        items = [item for record in records if (item := self._item(record, faults))]
+        faults.repeated([item['img_id'] for item in items], 'record')
+        return items
 
-    def _item(self, record: dict[str, Any]) -> dict[str, Any]:
-        require(record, ('id', 'image', 'conversations'), self.ann_file, 'record')
+    def _item(self, record: dict[str, Any], faults: Faults) -> dict[str, Any] | None:
+        if not faults.complete(record, ('id', 'image', 'conversations'), 'record'):
+            return None
         answers = [turn.get('value') for turn in record['conversations']
                    if turn.get('from') == 'gpt']
         if len(answers) != 1 or not isinstance(answers[0], str) or not answers[0].strip():
-            raise ValueError(f'{self.ann_file}: record {record["id"]} must have one answer with '
-                             f'text, got {answers}')
+            faults('empty sentence', f'record {record["id"]}',
+                   f'must have one answer with text, got {answers}')
+            return None
         return dict(
             img_path=self.image_path(record['image']),
             img_id=record['id'],

@@ -34,9 +34,3 @@ class CityscapesPanopticDataset(CocoPanopticDataset):
     def image_path(self, file_name: str) -> str:
         """Path of an image."""
         return super().image_path(image_file(file_name))
-
-    def get_data_info(self, idx: int) -> dict[str, Any]:
-        """See :meth:`PerceptionDataset.get_data_info`."""
-        item = super().get_data_info(idx)
-        item['img_path'] = self.image_path(item['file_name'])
-        return item

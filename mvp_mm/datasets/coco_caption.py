@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.files import load_json, require
+from mvp_mm.datasets.faults import Faults
+from mvp_mm.datasets.files import load_json
 from mvp_mm.registry import DATASETS
 
 
@@ -26,22 +27,32 @@ class CocoCaptionDataset(PerceptionDataset):
         for key in ('images', 'annotations'):
             if not isinstance(content.get(key), list):
                 raise ValueError(f'{self.ann_file}: no list of {key}')
+        faults = self.faults_of(self.ann_file)
         items: dict[int, dict[str, Any]] = {}
         for image in content['images']:
-            require(image, ('id', 'file_name', 'height', 'width'), self.ann_file, 'image')
-            items[image['id']] = dict(
-                img_path=self.image_path(image['file_name']), img_id=image['id'],
-                file_name=image['file_name'], height=image['height'], width=image['width'],
-                captions=[])
+            if faults.complete(image, ('id', 'file_name', 'height', 'width'), 'image'):
+                if image['id'] in items:
+                    faults('duplicate id', f'image {image["id"]}', 'occurs twice')
+                items[image['id']] = dict(
+                    img_path=self.image_path(image['file_name']), img_id=image['id'],
+                    file_name=image['file_name'], height=image['height'], width=image['width'],
+                    captions=[])
         for record in content['annotations']:
-            require(record, ('image_id', 'caption'), self.ann_file, 'caption')
-            self._add(items, record)
+            if faults.complete(record, ('image_id', 'caption'), 'caption'):
+                self._add(items, record, faults)
+        faults.count('images', len(items))
+        faults.count('captions', len(content['annotations']))
+        for image_id, item in items.items():
+            if not item['captions']:
+                faults.minor('no caption', f'image {image_id}', 'has no caption')
         return list(items.values())
 
-    def _add(self, items: dict[int, dict[str, Any]], record: dict[str, Any]) -> None:
-        name = f'{self.ann_file}: caption {record.get("id")}'
-        if record['image_id'] not in items:
-            raise ValueError(f'{name} names unknown image {record["image_id"]}')
-        if not isinstance(record['caption'], str) or not record['caption'].strip():
-            raise ValueError(f'{name} of image {record["image_id"]} is empty')
-        items[record['image_id']]['captions'].append(' '.join(record['caption'].split()))
+    @staticmethod
+    def _add(items: dict[int, dict[str, Any]], record: dict[str, Any], faults: Faults) -> None:
+        name, image_id, text = f'caption {record.get("id")}', record['image_id'], record['caption']
+        if image_id not in items:
+            faults('unknown image', name, f'names unknown image {image_id}')
+        elif not isinstance(text, str) or not text.strip():
+            faults('empty sentence', name, f'of image {image_id} is empty')
+        else:
+            items[image_id]['captions'].append(' '.join(text.split()))

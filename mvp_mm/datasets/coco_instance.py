@@ -6,8 +6,16 @@ from typing import Any
 
 from mvp_mm.datasets.base import PerceptionDataset
 from mvp_mm.datasets.index_coco import CocoIndex
+from mvp_mm.datasets.index_layout import MaskLayout
 from mvp_mm.datasets.vocabularies import get_name_style
 from mvp_mm.registry import DATASETS
+
+
+def masks_of(index: CocoIndex, row: int) -> dict[str, Any]:
+    """``segmentations`` and ``ann_ids`` of an image's objects."""
+    objects = index.image(row)[1]
+    return dict(segmentations=[record['segmentation'] for record in index.records(objects)],
+                ann_ids=objects['ident'].tolist())
 
 
 @DATASETS.register_module()
@@ -26,15 +34,12 @@ class CocoInstanceDataset(PerceptionDataset):
 
     def open_index(self) -> CocoIndex:
         """See :meth:`PerceptionDataset.open_index`."""
-        index = CocoIndex(
-            self.ann_file, ('image_id', 'category_id', 'bbox', 'segmentation'), with_records=True,
-            index_dir=self.index_dir)
+        index = CocoIndex(self.ann_file, MaskLayout(), self.index_dir,
+                          self.faults_of(self.ann_file))
         self.set_classes([self.write_name(c['name']) for c in index.categories],
                          [True] * len(index.categories))
         return index
 
     def indexed_item(self, index: CocoIndex, row: int) -> dict[str, Any]:
         """See :meth:`PerceptionDataset.indexed_item`."""
-        records = index.records(index.image(row)[1])
-        return dict(super().indexed_item(index, row),
-                    segmentations=[record['segmentation'] for record in records])
+        return dict(super().indexed_item(index, row), **masks_of(index, row))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.coco_records import CocoRecords, xywh_to_xyxy
-from mvp_mm.datasets.files import require
+from mvp_mm.datasets.index_coco import CocoIndex
+from mvp_mm.datasets.index_layout import CocoLayout
 from mvp_mm.datasets.vocabularies import get_name_style
 from mvp_mm.registry import DATASETS
 
@@ -28,9 +28,22 @@ def strip_suffixes(name: str, suffixes: Sequence[str]) -> str:
     return name
 
 
+class PanopticLayout(CocoLayout):
+    """An annotation an image, with its segments and the name of their map."""
+
+    name = 'panoptic'
+    annotation_keys = ('image_id', 'file_name', 'segments_info')
+    category_keys = ('id', 'name', 'isthing')
+    segmented = True
+    image_records = 'annotations'
+
+
 @DATASETS.register_module()
 class CocoPanopticDataset(PerceptionDataset):
     """Things and stuff with masks; every segment is an object.
+
+    Images without an annotation are left out, and those with a segment whose box cannot be used:
+    its pixels are in the map all the same.
 
     Args:
         *args: See :class:`PerceptionDataset`; ``data_prefix`` has ``img`` and ``seg``.
@@ -48,33 +61,27 @@ class CocoPanopticDataset(PerceptionDataset):
         self.write_name = get_name_style(name_style)
         super().__init__(*args, **kwargs)
 
-    def load_items(self) -> list[dict[str, Any]]:
-        """See :meth:`PerceptionDataset.load_items`."""
-        records = CocoRecords(
-            self.ann_file,
-            annotation_keys=('image_id', 'file_name', 'segments_info'),
-            category_keys=('id', 'name', 'isthing'))
-        names = [self.write_name(strip_suffixes(c['name'], self.strip)) for c in records.categories]
-        self.set_classes(names, [c['isthing'] for c in records.categories])
-        return [
-            self._item(records, image, annotation) for image_id, image in records.images.items()
-            for annotation in records.annotations.get(image_id, ())
-        ]
+    def open_index(self) -> CocoIndex:
+        """See :meth:`PerceptionDataset.open_index`."""
+        index = CocoIndex(self.ann_file, PanopticLayout(), self.index_dir,
+                          self.faults_of(self.ann_file))
+        self.set_classes([self.write_name(strip_suffixes(c['name'], self.strip))
+                          for c in index.categories], [c['isthing'] for c in index.categories])
+        return index
 
-    def _item(self, records: CocoRecords, image: dict, annotation: dict) -> dict[str, Any]:
-        segments = annotation['segments_info']
-        for segment in segments:
-            require(segment, ('id', 'category_id', 'bbox'), self.ann_file,
-                    f'image {image["id"]}, segment')
-        ids = np.array([s['id'] for s in segments], dtype=np.int64)
-        if len(np.unique(ids)) != len(ids) or (ids <= 0).any():
-            raise ValueError(f'{self.ann_file}: segment ids of image {image["id"]} must be '
-                             f'positive and different, got {ids.tolist()}')
+    def used_rows(self, index: CocoIndex) -> np.ndarray:
+        """See :meth:`PerceptionDataset.used_rows`."""
+        used = index.with_record()
+        self.faults_of(self.ann_file).note('images without an annotation', int((~used).sum()))
+        for block in index.bad_boxes.blocks():
+            used[block['image']] = False
+        return np.flatnonzero(used)
+
+    def indexed_item(self, index: CocoIndex, row: int) -> dict[str, Any]:
+        """See :meth:`PerceptionDataset.indexed_item`."""
+        record = index.image_record(row)
         return dict(
-            records.base_item(image, self.data_prefix['img']),
-            boxes=xywh_to_xyxy([s['bbox'] for s in segments]),
-            labels=np.array([records.label(s, f'image {image["id"]}, segment') for s in segments],
-                            dtype=np.int64),
-            crowd=np.array([bool(s.get('iscrowd', 0)) for s in segments], dtype=bool),
-            panoptic_path=str(Path(self.data_prefix['seg']) / annotation['file_name']),
-            segment_ids=ids)
+            super().indexed_item(index, row),
+            img_id=record['image_id'],
+            panoptic_path=str(Path(self.data_prefix['seg']) / record['file_name']),
+            segment_ids=index.image(row)[1]['ident'].copy())

@@ -2,8 +2,7 @@
 """gRefCOCO: references with any number of targets (``grefs(unc).json``, ``instances.json``)."""
 from __future__ import annotations
 
-from mvp_mm.datasets.coco_records import Record
-from mvp_mm.datasets.files import load_json
+from mvp_mm.datasets.index_layout import Record
 from mvp_mm.datasets.refcoco import RefCocoDataset
 from mvp_mm.registry import DATASETS
 
@@ -13,10 +12,6 @@ _NO_TARGET = -1
 @DATASETS.register_module()
 class GRefCocoDataset(RefCocoDataset):
     """As :class:`RefCocoDataset`, with many targets or none. Arguments: the same."""
-
-    def load_refs(self) -> list[Record]:
-        """Read the file of references."""
-        return load_json(self.ann_file, list)
 
     def target_ids(self, ref: Record) -> list[int]:
         """Annotation ids that a reference means; -1 stands for none."""

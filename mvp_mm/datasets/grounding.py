@@ -2,7 +2,6 @@
 """MDETR-style grounding JSON: boxes tied to spans of the image's caption (GoldG)."""
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,82 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.coco_records import CocoRecords, Record
-from mvp_mm.datasets.files import require
+from mvp_mm.datasets.faults import Faults
+from mvp_mm.datasets.index_coco import CocoIndex
+from mvp_mm.datasets.index_layout import CocoLayout, Record
+from mvp_mm.datasets.phrases import PhraseCounter
 from mvp_mm.registry import DATASETS
 
 _EDGES = ' \t\n.,;:!?()[]"\''
+
+
+class BadSpansError(ValueError):
+    """Spans that hold no phrase of their caption."""
+
+
+def phrase_of(caption: str, spans: list[list[int]]) -> str:
+    """The text of some spans of a caption, in lower case, without punctuation at its edges.
+
+    Raises:
+        BadSpansError: If they lie outside the caption or hold no word.
+    """
+    whole = isinstance(spans, list) and all(
+        isinstance(s, list) and len(s) == 2 and all(type(end) is int for end in s) for s in spans)
+    if not whole or any(not 0 <= start < end <= len(caption) for start, end in spans):
+        raise BadSpansError(f'has spans {spans} outside the caption, which has {len(caption)} '
+                            'characters')
+    text = ' '.join(caption[start:end].strip(_EDGES) for start, end in sorted(spans))
+    text = ' '.join(text.lower().split())
+    if not text:
+        raise BadSpansError(f'has spans {spans} that hold no word')
+    return text
+
+
+class GroundingLayout(CocoLayout):
+    """Images with captions, boxes with spans; objects have no class.
+
+    Args:
+        vocabulary_size: Number of phrases in the vocabulary.
+        with_coco: Whether images of COCO are used.
+    """
+
+    image_keys = (*CocoLayout.image_keys, 'caption')
+    annotation_keys = ('id', 'image_id', 'bbox', 'tokens_positive')
+    object_records = True
+    image_records = 'images'
+
+    def __init__(self, vocabulary_size: int, with_coco: bool) -> None:
+        self.vocabulary_size = vocabulary_size
+        self.with_coco = with_coco
+        self.name = f'grounding-{vocabulary_size}{"-coco" if with_coco else ""}'
+
+    def summarize(self, index: CocoIndex, faults: Faults) -> Record:
+        """The ``phrases`` of the vocabulary, ``rows`` not in use, boxes that are ``nameless``."""
+        counter = PhraseCounter(self.vocabulary_size)
+        left_out: list[int] = []
+        nameless = 0
+        for row in range(len(index)):
+            image = index.image_record(row)
+            if not isinstance(image['caption'], str):
+                faults('broken record', f'image {image["id"]}', f'has caption {image["caption"]!r}')
+                left_out.append(row)
+                continue
+            if image.get('data_source') == 'coco' and not self.with_coco:
+                left_out.append(row)
+                continue
+            # In the order of the file, which then decides between equally frequent phrases.
+            found: dict[str, None] = {}
+            for record in index.records(index.image(row)[1]):
+                if not record['tokens_positive']:
+                    nameless += 1
+                    continue
+                try:
+                    found[phrase_of(image['caption'], record['tokens_positive'])] = None
+                except BadSpansError as error:
+                    faults('span outside the caption',
+                           f'annotation {record["id"]} of image {image["id"]}', str(error))
+            counter.add(found)
+        return dict(phrases=counter.most_frequent(), left_out=left_out, nameless=nameless)
 
 
 @DATASETS.register_module()
@@ -36,68 +106,58 @@ class GroundingDataset(PerceptionDataset):
         **kwargs: See :class:`PerceptionDataset`.
     """
 
+    own_captions = True
+
     def __init__(self, *args: Any, vocabulary_size: int = 10000, **kwargs: Any) -> None:
         self.vocabulary_size = vocabulary_size
         super().__init__(*args, **kwargs)
 
-    def load_items(self) -> list[dict[str, Any]]:
-        """See :meth:`PerceptionDataset.load_items`."""
-        records = CocoRecords(
-            self.ann_file, annotation_keys=('image_id', 'bbox', 'tokens_positive'))
-        usable = records.usable()
-        frequency: Counter[str] = Counter()
-        items = []
-        nameless = 0
-        for image_id, image in records.images.items():
-            require(image, ('caption',), self.ann_file, 'image')
-            if self._folder(image) is None:
-                continue
-            named = [record for record in usable[image_id] if record['tokens_positive']]
-            nameless += len(usable[image_id]) - len(named)
-            spans: dict[str, list[int]] = {}
-            for index, record in enumerate(named):
-                spans.setdefault(self._phrase(record, image), []).append(index)
-            frequency.update(spans.keys())
-            items.append(self._item(records, image, named, spans))
-        self._log_unusable(len(records.images) - len(items), nameless)
-        phrases = [phrase for phrase, _ in frequency.most_common(self.vocabulary_size)]
+    def open_index(self) -> CocoIndex:
+        """See :meth:`PerceptionDataset.open_index`."""
+        index = CocoIndex(
+            self.ann_file, GroundingLayout(self.vocabulary_size, 'coco' in self.data_prefix),
+            self.index_dir, self.faults_of(self.ann_file))
+        phrases = index.facts['summary']['phrases']
         self.set_classes(phrases, [True] * len(phrases))
-        return items
+        return index
 
-    def _folder(self, image: Record) -> str | None:
-        """The folder of an image, None where it is not given."""
+    def used_rows(self, index: CocoIndex) -> np.ndarray:
+        """See :meth:`PerceptionDataset.used_rows`."""
+        summary = index.facts['summary']
+        self._tell(len(summary['left_out']),
+                   "images of COCO left out, for which data_prefix has no 'coco'")
+        self._tell(summary['nameless'], 'boxes without a phrase left out')
+        return np.setdiff1d(np.arange(len(index)), summary['left_out'])
+
+    def _tell(self, number: int, what: str) -> None:
+        if number:
+            self.faults_of(self.ann_file).note(what, number)
+            print_log(f'{Path(self.ann_file).name}: {number} {what}', logger='current')
+
+    def indexed_item(self, index: CocoIndex, row: int) -> dict[str, Any]:
+        """See :meth:`PerceptionDataset.indexed_item`."""
+        image = index.image_record(row)
+        objects = index.image(row)[1]
+        spans: dict[str, list[int]] = {}
+        kept: list[int] = []
+        for place, record in enumerate(index.records(objects)):
+            if record['tokens_positive']:
+                try:
+                    phrase = phrase_of(image['caption'], record['tokens_positive'])
+                except BadSpansError:
+                    # Told when the index was made: only a check gets here.
+                    continue
+                spans.setdefault(phrase, []).append(len(kept))
+                kept.append(place)
         source = 'coco' if image.get('data_source') == 'coco' else 'img'
-        return self.data_prefix.get(source)
-
-    def _log_unusable(self, images: int, boxes: int) -> None:
-        if images:
-            print_log(f'{Path(self.ann_file).name}: {images} images of COCO left out, for which '
-                      "data_prefix has no 'coco'", logger='current')
-        if boxes:
-            print_log(f'{Path(self.ann_file).name}: {boxes} boxes without a phrase left out',
-                      logger='current')
-
-    def _phrase(self, record: Record, image: Record) -> str:
-        caption = image['caption']
-        spans = record['tokens_positive']
-        if any(not 0 <= start < end <= len(caption) for start, end in spans):
-            raise ValueError(f'{self.ann_file}: annotation {record.get("id")} has spans {spans} '
-                             f'outside the caption of image {image["id"]}')
-        text = ' '.join(caption[start:end].strip(_EDGES) for start, end in sorted(spans))
-        text = ' '.join(text.lower().split())
-        if not text:
-            raise ValueError(f'{self.ann_file}: spans {spans} of annotation {record.get("id")} '
-                             'hold no word')
-        return text
-
-    def _item(self, records: CocoRecords, image: Record, annotations: list[Record],
-              spans: dict[str, list[int]]) -> dict[str, Any]:
-        fields = dict(
-            boxes=records.boxes(annotations),
-            labels=np.full(len(annotations), -1, dtype=np.int64),
-            crowd=np.array([bool(r.get('iscrowd', 0)) for r in annotations], dtype=bool))
         return dict(
-            records.base_item(image, self._folder(image)),
-            **fields,
+            img_path=str(Path(self.data_prefix[source]) / image['file_name']),
+            img_id=image['id'],
+            file_name=image['file_name'],
+            height=image['height'],
+            width=image['width'],
+            boxes=objects['box'][kept],
+            labels=np.full(len(kept), -1, dtype=np.int64),
+            crowd=objects['crowd'][kept],
             captions=[image['caption']],
             caption_spans=list(spans.items()))

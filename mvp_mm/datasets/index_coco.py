@@ -3,39 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from mvp_mm.datasets.index_build import IMAGE, build_tables, object_type
+from mvp_mm.datasets.box_faults import BAD_BOX, BadBoxes
+from mvp_mm.datasets.faults import Faults
+from mvp_mm.datasets.index_build import IMAGE, object_type, read_tables
+from mvp_mm.datasets.index_layout import CocoLayout, Record
 from mvp_mm.datasets.index_store import FileRows, open_index
 
-Record = dict[str, Any]
-_KEEP_IN_MEMORY = 32 << 20
+# Of the tables; changes whenever they do.
+_FORMAT = 2
+# Files of up to so many bytes are not indexed on disk.
+KEEP_IN_MEMORY = 32 << 20
 _BLOCK = 1 << 16
 
 
 class CocoIndex:
-    """Images, their usable boxes and, where asked for, the annotations' full records.
+    """Images, their usable boxes and, where the layout asks for them, full records.
 
     Small files are read into memory. A large one is indexed on disk the first time (see
     :func:`~mvp_mm.datasets.index_store.index_folder` for where) and then costs no memory: rows
     and records are read where they are needed. Boxes that :func:`box_faults` finds unusable are
-    not in the tables; ``faults`` tells how many and which.
+    not in the table of objects, they are in ``bad_boxes``.
 
     Args:
         path: The JSON file.
-        annotation_keys: Keys that every annotation must have; without ``category_id`` labels
-            are -1.
-        with_records: Whether :meth:`records` is needed.
+        layout: What is taken from it.
         index_dir: Folder for indices.
-        keep_in_memory: Files of up to so many bytes are not indexed on disk.
+        faults: Takes broken records; by default they are an error.
+        keep_in_memory: Takes the place of ``KEEP_IN_MEMORY``.
 
     Attributes:
         categories: The file's categories; labels are positions in this list.
-        faults: ``total`` annotations, ``counts`` of unusable boxes by reason, ``examples``.
+        facts: ``objects``, the number of boxes; ``sticking_out``, of those that leave their image
+            by more than a pixel; ``repeated`` annotation ids, the first of ``number_repeated``;
+            ``summary``, what the layout's :meth:`~CocoLayout.summarize` gave.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -44,51 +49,98 @@ class CocoIndex:
 
     def __init__(self,
                  path: str,
-                 annotation_keys: Sequence[str] = ('image_id', 'category_id', 'bbox'),
-                 with_records: bool = False,
+                 layout: CocoLayout | None = None,
                  index_dir: str | None = None,
-                 keep_in_memory: int = _KEEP_IN_MEMORY) -> None:
+                 faults: Faults | None = None,
+                 keep_in_memory: int | None = None) -> None:
         self.path = str(path)
-        self.with_records = with_records
+        self.layout = layout or CocoLayout()
+        faults = faults or Faults(path)
         if not Path(path).is_file():
             raise FileNotFoundError(f'Annotation file {path} does not exist')
-        keys = tuple(annotation_keys)
-        if Path(path).stat().st_size <= keep_in_memory:
-            tables, facts = build_tables(self.path, keys, with_records)
-            self._images, self._names, self._objects = tables
-            self._source = np.frombuffer(
-                Path(path).read_bytes() if with_records else b'', dtype=np.uint8)
+        if Path(path).stat().st_size <= (
+                KEEP_IN_MEMORY if keep_in_memory is None else keep_in_memory):
+            self._source = np.frombuffer(Path(path).read_bytes(), dtype=np.uint8)
+            self.facts = self._read(faults)
         else:
-            def build(folder: Path) -> dict[str, Any]:
-                return build_tables(self.path, keys, with_records, folder)[1]
-
-            folder, facts = open_index(
-                path, 'records' if with_records else 'boxes', dict(keys=keys), build, index_dir)
-            self._images = FileRows(folder / 'images.bin', IMAGE)
-            self._names = FileRows(folder / 'names.bin', np.uint8)
-            self._objects = FileRows(folder / 'objects.bin', object_type(with_records))
             self._source = FileRows(path, np.uint8)
+            self.facts = self._open(index_dir, faults)
+        self.categories = self.facts['categories']
+
+    def _read(self, faults: Faults) -> Record:
+        """Read the file into memory."""
+        tables = read_tables(self.path, self.layout, faults)
+        self._images, self._names = tables.images, tables.names()
+        empty = np.zeros(0, dtype=object_type(self.layout))
+        self._objects = np.concatenate([empty, *map(tables.objects, tables.blocks())])
+        self._bad = tables.bad
+        return self._summarized(tables.facts(), faults)
+
+    def _summarized(self, facts: Record, faults: Faults) -> Record:
         self.categories: list[Record] = facts['categories']
-        self.faults: dict[str, Any] = facts['faults']
+        return dict(facts, summary=self.layout.summarize(self, faults))
+
+    def _open(self, index_dir: str | None, faults: Faults) -> Record:
+        """Open the tables on disk, which are made if they are not there."""
+        def build(folder: Path) -> Record:
+            strict = Faults(self.path)
+            tables = read_tables(self.path, self.layout, strict)
+            tables.write(folder)
+            facts = tables.facts()
+            del tables
+            self._map(folder)
+            return self._summarized(facts, strict)
+
+        options = dict(format=_FORMAT, layout=self.layout.options)
+        try:
+            folder, facts = open_index(self.path, self.layout.name, options, build, index_dir)
+        except ValueError:
+            if not faults.collects:
+                raise
+            return self._read(faults)
+        self._map(folder)
+        return facts
+
+    def _map(self, folder: Path) -> None:
+        self._images = FileRows(folder / 'images.bin', IMAGE)
+        self._names = FileRows(folder / 'names.bin', np.uint8)
+        self._objects = FileRows(folder / 'objects.bin', object_type(self.layout))
+        self._bad = FileRows(folder / 'bad_boxes.bin', BAD_BOX)
 
     def __len__(self) -> int:
         # The last row only tells where the tables end.
         return len(self._images) - 1
 
+    def _blocks(self) -> Iterator[np.ndarray]:
+        """Rows of images, each block followed by the row after it."""
+        for start in range(0, len(self), _BLOCK):
+            yield self._images[start:min(start + _BLOCK, len(self)) + 1]
+
+    def _column(self, name: str) -> np.ndarray:
+        blocks = [block[name][:-1] for block in self._blocks()]
+        return np.concatenate([np.zeros(0, dtype=IMAGE[name]), *blocks])
+
     def image_ids(self) -> np.ndarray:
-        """Ids of all images, (n,) int64."""
-        blocks = [self._images[start:start + _BLOCK]['id']
-                  for start in range(0, len(self._images), _BLOCK)]
-        return np.concatenate(blocks)[:-1]
+        """Ids of all images, (n,) int64, -1 where an id is a text."""
+        return self._column('id')
+
+    def with_record(self) -> np.ndarray:
+        """Whether an image has a record of its own, (n,) bool."""
+        return self._column('length') > 0
 
     def file_names(self) -> Iterator[str]:
         """File names of all images, in order."""
-        for start in range(0, len(self), _BLOCK):
-            rows = self._images[start:min(start + _BLOCK, len(self)) + 1]['name']
+        for block in self._blocks():
+            rows = block['name']
             text = self._names[rows[0]:rows[-1]].tobytes()
             ends = (rows - rows[0]).tolist()
             for first, last in zip(ends[:-1], ends[1:], strict=True):
                 yield text[first:last].decode()
+
+    def file_name(self, row: int) -> str:
+        """File name of an image."""
+        here, after = self._images[row:row + 2]['name'].tolist()
+        return self._names[here:after].tobytes().decode()
 
     def image(self, row: int) -> tuple[Record, np.ndarray]:
         """An image and its objects.
@@ -98,14 +150,24 @@ class CocoIndex:
 
         Returns:
             ``id``, ``file_name``, ``height`` and ``width``; and the (n,) rows of its objects,
-            with the fields ``box`` (4,) float32 xyxy, ``label`` and ``crowd``.
+            with the fields ``box`` (4,) float32 xyxy, ``label``, ``crowd``, and ``ident`` where
+            the layout has it.
         """
         here, after = self._images[row:row + 2].tolist()
-        ident, height, width, name, first = here
+        ident, height, width, name, first = here[:5]
         image = dict(
             id=ident, height=height, width=width,
             file_name=self._names[name:after[3]].tobytes().decode())
         return image, self._objects[first:after[4]]
+
+    def image_record(self, row: int) -> Record:
+        """The image's own record, read from the JSON file.
+
+        Raises:
+            ValueError: If the file has changed.
+        """
+        image, = self._images[row:row + 1]
+        return self._decode(int(image['begin']), int(image['length']))
 
     def records(self, objects: np.ndarray) -> list[Record]:
         """The full records of objects that :meth:`image` returned, read from the JSON file.
@@ -114,8 +176,39 @@ class CocoIndex:
             ValueError: If the file has changed.
         """
         spans = zip(objects['begin'].tolist(), objects['length'].tolist(), strict=True)
+        return [self._decode(begin, length) for begin, length in spans]
+
+    def _decode(self, begin: int, length: int) -> Record:
         try:
-            return [json.loads(self._source[begin:begin + length].tobytes())
-                    for begin, length in spans]
+            return json.loads(self._source[begin:begin + length].tobytes())
         except ValueError as error:
             raise ValueError(f'{self.path} changed since it was opened: {error}') from error
+
+    @property
+    def bad_boxes(self) -> BadBoxes:
+        """Boxes that cannot be used."""
+        return BadBoxes(self.facts['objects'], self._bad, self._name_of)
+
+    def _name_of(self, bad: np.void) -> str:
+        row = int(bad['image'])
+        ident = int(self._images[row:row + 1]['id'][0])
+        if self.layout.segmented:
+            image = ident if ident >= 0 else self.image_record(row)['image_id']
+            return f'image {image}, segment {bad["ident"]}'
+        return f'annotation {bad["ident"]} of image {ident}'
+
+    def tell(self, faults: Faults) -> None:
+        """Tell a check what readers pass over."""
+        if not faults.collects:
+            return
+        faults.count('images', len(self))
+        faults.count('segments' if self.layout.segmented else 'annotations',
+                     self.facts['objects'])
+        faults.count('categories', len(self.categories))
+        for ident in self.facts['repeated']:
+            faults.minor('duplicate id', f'annotation {ident}', 'is there more than once')
+        more = self.facts['number_repeated'] - len(self.facts['repeated'])
+        if more:
+            faults.minor('duplicate id', f'{more} more annotations', 'are there more than once')
+        faults.note('boxes that stick out of their image by more than a pixel',
+                    self.facts['sticking_out'])

@@ -2,7 +2,7 @@
 """LVIS v1: 1203 classes on COCO images, of which each image answers for some."""
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,19 +10,58 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.coco_records import xywh_to_xyxy
-from mvp_mm.datasets.files import load_json, require
+from mvp_mm.datasets.coco_instance import masks_of
+from mvp_mm.datasets.faults import Faults
+from mvp_mm.datasets.index_coco import CocoIndex
+from mvp_mm.datasets.index_layout import MaskLayout, Record
 from mvp_mm.datasets.vocabularies import spaced
 from mvp_mm.registry import DATASETS
-
-_IMAGE_KEYS = ('id', 'coco_url', 'height', 'width', 'neg_category_ids',
-               'not_exhaustive_category_ids')
-_ANNOTATION_KEYS = ('id', 'image_id', 'category_id', 'bbox', 'segmentation')
 
 
 def image_file(coco_url: str) -> str:
     """Folder and name of an image in COCO 2017's tree: ``val2017/000000397133.jpg``."""
     return '/'.join(PurePosixPath(coco_url).parts[-2:])
+
+
+def verified_classes(shown: Sequence[int], absent: Sequence[int],
+                     in_part: Sequence[int]) -> np.ndarray:
+    """Classes for which an image's annotation is complete, ascending.
+
+    Args:
+        shown: Classes of its objects.
+        absent: Classes that it surely does not show.
+        in_part: Classes of which not all objects are annotated.
+    """
+    return np.setdiff1d(np.union1d(shown, absent), in_part)
+
+
+class LvisLayout(MaskLayout):
+    """Images without ``file_name``, with two lists of category ids."""
+
+    name = 'lvis'
+    image_keys = ('id', 'coco_url', 'height', 'width', 'neg_category_ids',
+                  'not_exhaustive_category_ids')
+    image_records = 'images'
+
+    def file_name(self, image: Record) -> str:
+        """See :meth:`CocoLayout.file_name`."""
+        return image_file(image['coco_url'])
+
+    def summarize(self, index: CocoIndex, faults: Faults) -> Record:
+        """``unverified``: rows of images that are complete for no class."""
+        ids = np.array([category['id'] for category in index.categories], dtype=np.int64)
+        unverified = []
+        for row in range(len(index)):
+            image, objects = index.image(row)
+            record = index.image_record(row)
+            absent, in_part = record['neg_category_ids'], record['not_exhaustive_category_ids']
+            unknown = np.setdiff1d([*absent, *in_part], ids).tolist()
+            if unknown:
+                faults('unknown category', f'image {image["id"]}',
+                       f'names unknown category {unknown[0]}')
+            if not len(verified_classes(ids[objects['label']], absent, in_part)):
+                unverified.append(row)
+        return dict(unverified=unverified)
 
 
 @DATASETS.register_module()
@@ -52,64 +91,36 @@ class LvisDataset(PerceptionDataset):
         self.listed = listed
         super().__init__(*args, **kwargs)
 
-    def load_items(self) -> list[dict[str, Any]]:
-        """See :meth:`PerceptionDataset.load_items`."""
-        content = load_json(self.ann_file)
-        for key in ('images', 'annotations', 'categories'):
-            if not isinstance(content.get(key), list):
-                raise ValueError(f'{self.ann_file}: no list of {key}')
-        for category in content['categories']:
-            require(category, ('id', 'name'), self.ann_file, 'category')
-        self.set_classes([spaced(c['name']) for c in content['categories']],
-                         [True] * len(content['categories']))
-        self._label_of = {c['id']: k for k, c in enumerate(content['categories'])}
-        self._dropped = 0
-        by_image = defaultdict(list)
-        for record in content['annotations']:
-            require(record, _ANNOTATION_KEYS, self.ann_file, 'annotation')
-            by_image[record['image_id']].append(record)
-        items = [self._item(image, by_image.pop(image.get('id'), []))
-                 for image in content['images']]
-        if by_image:
-            image_id, records = next(iter(by_image.items()))
-            raise ValueError(f'{self.ann_file}: annotation {records[0]["id"]} names unknown image '
-                             f'{image_id}')
-        _log(self.ann_file, self._dropped, 'boxes without area')
-        if self.listed == 'verified':
-            asked = [item for item in items if len(_verified(item['labels'], item))]
-            _log(self.ann_file, len(items) - len(asked), 'images without a verified class')
-            items = asked
-        return items
+    def open_index(self) -> CocoIndex:
+        """See :meth:`PerceptionDataset.open_index`."""
+        index = CocoIndex(self.ann_file, LvisLayout(), self.index_dir,
+                          self.faults_of(self.ann_file))
+        self.set_classes([spaced(c['name']) for c in index.categories],
+                         [True] * len(index.categories))
+        self._label_of = {c['id']: k for k, c in enumerate(index.categories)}
+        return index
 
-    def _item(self, image: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
-        require(image, _IMAGE_KEYS, self.ann_file, 'image')
-        for record in records:
-            if not isinstance(record['bbox'], list) or len(record['bbox']) != 4:
-                raise ValueError(f'{self.ann_file}: annotation {record["id"]} has bbox '
-                                 f'{record["bbox"]}, expected [x, y, w, h]')
-        usable = [r for r in records if r['bbox'][2] > 0 and r['bbox'][3] > 0]
-        self._dropped += len(records) - len(usable)
-        records = usable
-        file_name = image_file(image['coco_url'])
-        owner = f'image {image["id"]}'
+    def used_rows(self, index: CocoIndex) -> np.ndarray:
+        """See :meth:`PerceptionDataset.used_rows`."""
+        unverified = index.facts['summary']['unverified']
+        if self.listed == 'all' or not unverified:
+            return np.arange(len(index))
+        print_log(f'{Path(self.ann_file).name}: {len(unverified)} images without a verified class '
+                  'left out', logger='current')
+        return np.setdiff1d(np.arange(len(index)), unverified)
+
+    def indexed_item(self, index: CocoIndex, row: int) -> dict[str, Any]:
+        """See :meth:`PerceptionDataset.indexed_item`."""
+        record = index.image_record(row)
         return dict(
-            img_path=self.image_path(file_name),
-            img_id=image['id'],
-            file_name=file_name,
-            height=image['height'],
-            width=image['width'],
-            boxes=xywh_to_xyxy([r['bbox'] for r in records]),
-            labels=self._labels([r['category_id'] for r in records], owner),
-            crowd=np.zeros(len(records), dtype=bool),
-            segmentations=[r['segmentation'] for r in records],
-            neg_labels=self._labels(image['neg_category_ids'], owner),
-            not_exhaustive_labels=self._labels(image['not_exhaustive_category_ids'], owner))
+            super().indexed_item(index, row), **masks_of(index, row),
+            neg_labels=self._labels(record['neg_category_ids']),
+            not_exhaustive_labels=self._labels(record['not_exhaustive_category_ids']))
 
-    def _labels(self, category_ids: list[int], owner: str) -> np.ndarray:
-        unknown = [c for c in category_ids if c not in self._label_of]
-        if unknown:
-            raise ValueError(f'{self.ann_file}: {owner} names unknown category {unknown[0]}')
-        return np.array([self._label_of[c] for c in category_ids], dtype=np.int64)
+    def _labels(self, category_ids: list[int]) -> np.ndarray:
+        # Unknown ids were told when the index was made.
+        return np.array([self._label_of[c] for c in category_ids if c in self._label_of],
+                        dtype=np.int64)
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """See :meth:`PerceptionDataset.get_data_info`."""
@@ -122,21 +133,11 @@ class LvisDataset(PerceptionDataset):
     def _restrict(item: dict[str, Any]) -> None:
         """Keep the names for which the image's annotation is complete."""
         annotation = item['annotation']
-        known = _verified(annotation.labels, item)
+        known = verified_classes(
+            annotation.labels, item['neg_labels'], item['not_exhaustive_labels'])
         place = np.full(len(annotation.vocabulary), -1, dtype=np.int64)
         place[known] = np.arange(len(known))
         annotation.labels = place[annotation.labels]
         annotation.crowd = annotation.crowd | (annotation.labels < 0)
         annotation.vocabulary = tuple(annotation.vocabulary[k] for k in known)
         annotation.vocabulary_is_thing = annotation.vocabulary_is_thing[known]
-
-
-def _verified(labels: np.ndarray, item: dict[str, Any]) -> np.ndarray:
-    """Labels for which an image's annotation is complete, ascending."""
-    known = np.union1d(labels, item['neg_labels'])
-    return np.setdiff1d(known, item['not_exhaustive_labels'])
-
-
-def _log(path: str, number: int, what: str) -> None:
-    if number:
-        print_log(f'{Path(path).name}: {number} {what} left out', logger='current')

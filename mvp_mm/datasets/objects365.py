@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mvp_mm.datasets.box_detection import BoxDetectionDataset
+from mvp_mm.datasets.vocabularies import NAME_STYLES
 from mvp_mm.registry import DATASETS
 
 # Name in the published file, without outer spaces: name, what was wrong.
@@ -47,6 +48,10 @@ def tidy_name(name: str) -> str:
     """A published class name in lower case, without stray spaces and known mistakes."""
     name = ' '.join(name.split())
     return NAME_FIXES[name][0] if name in NAME_FIXES else name.lower()
+
+
+# So that the same classes have the same names in other files, such as ODVG label maps.
+NAME_STYLES['objects365'] = tidy_name
 
 
 def last_parts(file_name: str, number: int) -> str:

@@ -2,18 +2,31 @@
 """ODVG: one JSON object a line, for detection or for grounding (Grounding DINO's format)."""
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from mmengine.logging import print_log
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.files import load_json, require
+from mvp_mm.datasets.box_faults import box_faults
+from mvp_mm.datasets.faults import Faults, ToldBefore
+from mvp_mm.datasets.files import load_json
+from mvp_mm.datasets.index_lines import LineIndex, LineNotes
+from mvp_mm.datasets.phrases import PhraseCounter
+from mvp_mm.datasets.vocabularies import get_name_style
 from mvp_mm.registry import DATASETS
+
+# To be raised when what is taken from a file changes.
+_VERSION = 1
+_LINE_KEYS = ('filename', 'height', 'width')
+
+
+class _Boxes(NamedTuple):
+    """Boxes of a line: (n, 4) xyxy, what each is called, and what is wrong with each."""
+
+    boxes: np.ndarray
+    names: list[str]
+    reasons: np.ndarray
 
 
 @DATASETS.register_module()
@@ -25,128 +38,127 @@ class OdvgDataset(PerceptionDataset):
       list of them. Regions with the same phrase share their targets; the vocabulary holds the
       most frequent phrases, as in :class:`GroundingDataset`.
 
-    Boxes without area inside their image are left out and their number is logged.
-
     Args:
         ann_file: See :class:`PerceptionDataset`.
         label_map_file: JSON of label to class name. With it every line is a detection line,
             without it a grounding line.
         vocabulary_size: Number of phrases in a grounding file's vocabulary.
-        **kwargs: See :class:`PerceptionDataset`.
+        name_style: How the label map's names are written (see :func:`get_name_style`), for example
+            ``'objects365'``.
+        **kwargs: See :class:`PerceptionDataset`; images are numbered by their lines, so
+            ``exclude_refs`` is refused.
 
     Raises:
         ValueError: If a line is broken or of the other kind.
     """
 
     def __init__(self, ann_file: str, *, label_map_file: str | None = None,
-                 vocabulary_size: int = 10000, **kwargs: Any) -> None:
+                 vocabulary_size: int = 10000, name_style: str | None = None,
+                 **kwargs: Any) -> None:
+        self.write_name = get_name_style(name_style)
         self.label_map_file = label_map_file
         self.vocabulary_size = vocabulary_size
+        self.kind, self.list, self.called = ('grounding', 'regions', 'phrase')
+        if label_map_file is not None:
+            self.kind, self.list, self.called = ('detection', 'instances', 'label')
+        self.own_captions = label_map_file is None
         super().__init__(ann_file, **kwargs)
 
-    def lines(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Name in messages and content of every line.
-
-        Raises:
-            ValueError: If a line is no JSON object or lacks a key.
-        """
-        with open(self.ann_file, encoding='utf-8') as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                where = f'line {number}'
-                try:
-                    content = json.loads(line)
-                except ValueError as error:
-                    raise ValueError(f'{self.ann_file}: {where} is not valid JSON: '
-                                     f'{error}') from error
-                require(content, ('filename', 'height', 'width'), self.ann_file, where)
-                yield f'{where} ({content["filename"]})', content
-
-    def load_items(self) -> list[dict[str, Any]]:
-        """See :meth:`PerceptionDataset.load_items`."""
-        self._dropped = 0
+    def open_index(self) -> LineIndex:
+        """See :meth:`PerceptionDataset.open_index`."""
+        names: dict[str, str] = {}
         if self.label_map_file is not None:
-            items = self._detection_items()
-        else:
-            items = self._grounding_items()
-        if self._dropped:
-            print_log(f'{Path(self.ann_file).name}: {self._dropped} boxes without area left out',
-                      logger='current')
-        return items
+            names = load_json(self._path(self.label_map_file))
+        self._label_of = {key: label for label, key in enumerate(names)}
+        counter = PhraseCounter(self.vocabulary_size)
 
-    def _part(self, content: dict[str, Any], kind: str, where: str) -> dict[str, Any]:
-        if not isinstance(content.get(kind), dict):
-            hint = ('leave label_map_file out' if kind == 'detection'
+        def note(where: str, content: Any, faults: Faults) -> LineNotes | None:
+            found = self._read(where, content, faults)
+            if found is None:
+                return None
+            usable = found.reasons == 0
+            if self.kind == 'grounding':
+                counter.add(dict.fromkeys(
+                    n for n, good in zip(found.names, usable, strict=True) if good))
+            bad = [(int(found.reasons[k]), found.boxes[k].tolist())
+                   for k in np.flatnonzero(~usable)]
+            return LineNotes(content['filename'], bad, len(usable))
+
+        options = dict(version=_VERSION, labels=list(names), vocabulary=self.vocabulary_size)
+        index = LineIndex(self.ann_file, self.kind, options, note,
+                          lambda: dict(phrases=counter.most_frequent()), self.index_dir,
+                          self.faults_of(self.ann_file))
+        vocabulary = ([self.write_name(name) for name in names.values()] if names
+                      else index.facts['summary']['phrases'])
+        self.set_classes(vocabulary, [True] * len(vocabulary))
+        return index
+
+    def _read(self, where: str, content: Any, faults: Faults) -> _Boxes | None:
+        """The boxes of a line, None where it is broken."""
+        if not faults.complete(content, _LINE_KEYS, where):
+            return None
+        where = f'{where} ({content["filename"]})'
+        if not all(type(content[side]) is int and content[side] > 0
+                   for side in ('height', 'width')):
+            faults('broken record', where,
+                   f'has height {content["height"]!r}, width {content["width"]!r}')
+            return None
+        part = content.get(self.kind)
+        if not isinstance(part, dict):
+            hint = ('leave label_map_file out' if self.kind == 'detection'
                     else 'a detection file needs label_map_file')
-            raise ValueError(f'{self.ann_file}: {where} has no {kind}; {hint}')
-        return content[kind]
+            faults('missing key', where, f'has no {self.kind}; {hint}')
+            return None
+        if self.kind == 'grounding' and not faults.complete(part, ('caption', 'regions'), where):
+            return None
+        boxes: list[list[float]] = []
+        names: list[str] = []
+        for record in part.get(self.list, []):
+            for box, name in self._named(record, where, faults):
+                boxes.append(box)
+                names.append(name)
+        array = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+        sides = np.concatenate([array[:, :2], array[:, 2:] - array[:, :2]], axis=1)
+        return _Boxes(array, names, box_faults(sides, content['height'], content['width']))
 
-    def _base_item(self, number: int, content: dict[str, Any]) -> dict[str, Any]:
-        return dict(
+    def _named(self, record: Any, where: str, faults: Faults) -> Iterator[tuple[list[float], str]]:
+        """The boxes of an instance or a region, each with its label or phrase."""
+        if not faults.complete(record, ('bbox', self.called), f'{where}, {self.list}'):
+            return
+        if self.kind == 'detection':
+            name = str(record['label'])
+            if name not in self._label_of:
+                faults('unknown category', where, f'has label {name}, which '
+                       f'{self.label_map_file} does not name')
+                return
+        else:
+            name = ' '.join(str(record['phrase']).lower().split())
+            if not name:
+                faults('empty sentence', where, 'has a region without a phrase')
+                return
+        box = record['bbox']
+        several = isinstance(box, list) and box and isinstance(box[0], list)
+        for one in box if several else [box]:
+            if isinstance(one, list) and len(one) == 4 and all(
+                    isinstance(number, (int, float)) for number in one):
+                yield one, name
+            else:
+                faults('broken box', where, f'has bbox {one}, expected [x1, y1, x2, y2]')
+
+    def indexed_item(self, index: LineIndex, row: int) -> dict[str, Any]:
+        """See :meth:`PerceptionDataset.indexed_item`."""
+        number, content = index.content(row)
+        found = self._read(f'line {number}', content, ToldBefore(self.ann_file))
+        usable = np.flatnonzero(found.reasons == 0)
+        names = [found.names[k] for k in usable]
+        item = dict(
             img_path=self.image_path(content['filename']), img_id=number,
-            file_name=content['filename'], height=content['height'], width=content['width'])
-
-    def _box(self, box: Any, content: dict[str, Any], where: str) -> list[float] | None:
-        """A box, or None where none of it lies in the image."""
-        if not isinstance(box, list) or len(box) != 4:
-            raise ValueError(f'{self.ann_file}: {where} has bbox {box}, expected [x1, y1, x2, y2]')
-        x1, y1, x2, y2 = box
-        inside_w = min(x2, content['width']) - max(x1, 0)
-        inside_h = min(y2, content['height']) - max(y1, 0)
-        # Written so that a NaN is refused too.
-        if inside_w > 0 and inside_h > 0:
-            return box
-        self._dropped += 1
-        return None
-
-    def _detection_items(self) -> list[dict[str, Any]]:
-        names = load_json(self._path(self.label_map_file))
-        self.set_classes(tuple(names.values()), [True] * len(names))
-        label_of = {key: label for label, key in enumerate(names)}
-        items = []
-        for number, (where, content) in enumerate(self.lines()):
-            boxes, labels = [], []
-            for instance in self._part(content, 'detection', where).get('instances', []):
-                require(instance, ('bbox', 'label'), self.ann_file, f'{where}, instance')
-                if str(instance['label']) not in label_of:
-                    raise ValueError(f'{self.ann_file}: {where} has label {instance["label"]}, '
-                                     f'which {self.label_map_file} does not name')
-                box = self._box(instance['bbox'], content, where)
-                if box is not None:
-                    boxes.append(box)
-                    labels.append(label_of[str(instance['label'])])
-            items.append(dict(
-                self._base_item(number, content), boxes=_array(boxes),
-                labels=np.array(labels, dtype=np.int64), crowd=np.zeros(len(boxes), dtype=bool)))
-        return items
-
-    def _grounding_items(self) -> list[dict[str, Any]]:
-        frequency: Counter[str] = Counter()
-        items = []
-        for number, (where, content) in enumerate(self.lines()):
-            part = self._part(content, 'grounding', where)
-            require(part, ('caption', 'regions'), self.ann_file, where)
-            boxes: list[list[float]] = []
-            spans: dict[str, list[int]] = {}
-            for region in part['regions']:
-                require(region, ('bbox', 'phrase'), self.ann_file, f'{where}, region')
-                phrase = ' '.join(str(region['phrase']).lower().split())
-                if not phrase:
-                    raise ValueError(f'{self.ann_file}: {where} has a region without a phrase')
-                several = region['bbox'] and isinstance(region['bbox'][0], list)
-                for box in region['bbox'] if several else [region['bbox']]:
-                    if self._box(box, content, where) is not None:
-                        spans.setdefault(phrase, []).append(len(boxes))
-                        boxes.append(box)
-            frequency.update(spans.keys())
-            items.append(dict(
-                self._base_item(number, content), boxes=_array(boxes),
-                captions=[part['caption']], caption_spans=list(spans.items())))
-        phrases = [phrase for phrase, _ in frequency.most_common(self.vocabulary_size)]
-        self.set_classes(phrases, [True] * len(phrases))
-        return items
-
-
-def _array(boxes: list[list[float]]) -> np.ndarray:
-    return np.array(boxes, dtype=np.float32).reshape(-1, 4)
+            file_name=content['filename'], height=content['height'], width=content['width'],
+            boxes=found.boxes[usable].astype(np.float32))
+        if self.kind == 'detection':
+            return dict(item, labels=np.array([self._label_of[n] for n in names], dtype=np.int64))
+        spans: dict[str, list[int]] = {}
+        for place, name in enumerate(names):
+            spans.setdefault(name, []).append(place)
+        return dict(item, captions=[content['grounding']['caption']],
+                    caption_spans=list(spans.items()))

@@ -100,6 +100,10 @@ class SemanticMapDataset(PerceptionDataset):
         """See :meth:`PerceptionDataset.load_items`."""
         self.set_classes(self.names, self.flags)
         names = self.image_names()
+        faults = self.faults_of(self.ann_file or self.data_prefix['img'])
+        faults.repeated(names, 'image')
+        faults.count('classes', len(self.names))
+        faults.count('images', len(names))
         if not names:
             raise ValueError(f'{self.ann_file or self.data_prefix["img"]}: no image '
                              f'*{self.img_suffix}')

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.files import require
+from mvp_mm.datasets.faults import Faults
 from mvp_mm.datasets.transforms import LoadImage
 from mvp_mm.datasets.transforms.loading import decode_image
 from mvp_mm.registry import DATASETS, TRANSFORMS
@@ -111,34 +111,44 @@ class TarCaptionDataset(PerceptionDataset):
     def load_items(self) -> list[dict[str, Any]]:
         """See :meth:`PerceptionDataset.load_items`."""
         self.set_classes((), ())
+        faults = self.faults_of(self.ann_file)
         items: list[dict[str, Any]] = []
-        tar = ''
+        tar: str | None = ''
         with open(self.ann_file, encoding='utf-8') as file:
             for number, line in enumerate(file, 1):
                 where = f'line {number}'
                 try:
                     content = json.loads(line)
                 except ValueError as error:
-                    raise ValueError(f'{self.ann_file}: {where} is not valid JSON') from error
-                if 'tar' in content:
-                    tar = self._tar(content, where)
+                    faults('broken line', where, f'is not valid JSON: {error}')
                     continue
-                require(content, ('image', 'caption'), self.ann_file, where)
-                name, offset, size = content['image']
-                items.append(dict(
-                    img_path=f'{tar}/{name}', img_id=f'{Path(tar).stem}/{name}', file_name=name,
-                    tar_path=tar, tar_offset=offset, tar_size=size,
-                    captions=[content['caption']]))
+                if 'tar' in content:
+                    tar = self._tar(content, where, faults)
+                elif tar is not None and faults.complete(content, ('image', 'caption'), where):
+                    name, offset, size = content['image']
+                    items.append(dict(
+                        img_path=f'{tar}/{name}', img_id=f'{Path(tar).stem}/{name}',
+                        file_name=name, tar_path=tar, tar_offset=offset, tar_size=size,
+                        captions=[content['caption']]))
+        faults.count('samples', len(items))
         return items
 
-    def _tar(self, content: dict[str, Any], where: str) -> str:
-        require(content, ('tar', 'bytes'), self.ann_file, where)
+    def _tar(self, content: dict[str, Any], where: str, faults: Faults) -> str | None:
+        """Path of a tar file, None where it is at fault."""
+        if not faults.complete(content, ('tar', 'bytes'), where):
+            return None
         path = Path(self.image_path(content['tar']))
         if not path.is_file():
-            raise FileNotFoundError(f'{self.ann_file}: {where} names {path}, which does not exist')
-        if path.stat().st_size != content['bytes']:
-            raise ValueError(f'{path} has {path.stat().st_size} bytes, {content["bytes"]} when '
-                             f'{self.ann_file} was written: index it again')
+            if not faults.collects:
+                raise FileNotFoundError(
+                    f'{self.ann_file}: {where} names {path}, which does not exist')
+            faults('tar file', where, f'names {path}, which does not exist')
+            return None
+        size = path.stat().st_size
+        if size != content['bytes']:
+            faults('tar file', where, f'names {path}, which has {size} bytes, {content["bytes"]} '
+                   'when it was indexed: index it again')
+            return None
         return str(path)
 
 

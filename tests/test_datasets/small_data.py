@@ -141,3 +141,17 @@ def pipeline(root: Path, training: bool, size: int = 64) -> list[dict]:
         dict(type='PadToCanvas', size=(size, size)),
         dict(type='PackPerceptionInputs', with_eval=not training)
     ]
+
+
+def make_config(root: Path, kind: str = 'CocoInstanceDataset', task: str = 'InstanceTask',
+                training: bool = False, **changes: Any) -> dict:
+    """Config with a task and a pipeline."""
+    return config(root, kind, tasks=[dict(type=task, response='none')],
+                  pipeline=pipeline(root, training), test_mode=not training, **changes)
+
+
+def logged(monkeypatch: pytest.MonkeyPatch, module: Any) -> list[str]:
+    """What a module logs from now on."""
+    messages = []
+    monkeypatch.setattr(module, 'print_log', lambda message, **kwargs: messages.append(message))
+    return messages

@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from mvp_mm.datasets import index_json, index_store
-from mvp_mm.datasets.coco_records import CocoRecords
+from mvp_mm.datasets import base, index_coco, index_json, index_lines, index_store
 from mvp_mm.datasets.index_coco import CocoIndex
 from mvp_mm.datasets.index_json import JsonStream
+from mvp_mm.datasets.index_layout import MaskLayout
 from mvp_mm.registry import DATASETS
 from tests.test_datasets.small_data import config, instances, references, write_json
-
-KEYS = ('image_id', 'category_id', 'bbox', 'segmentation')
 
 
 def random_content(images=40, boxes=200, seed=0):
@@ -43,20 +41,22 @@ def write(path, content, **options):
 def test_tables_hold_what_the_file_holds(tmp_path, monkeypatch, on_disk, ascii_only):
     monkeypatch.setattr(index_json, '_WINDOW', 100)
     path = write(tmp_path / 'ann.json', random_content(), ensure_ascii=ascii_only, indent=1)
-    index = CocoIndex(path, KEYS, with_records=True, keep_in_memory=0 if on_disk else 1 << 20)
-    plain = CocoRecords(path, annotation_keys=KEYS)
-    usable = plain.usable()
-    assert index.categories == plain.categories
-    assert index.image_ids().tolist() == list(plain.images)
-    assert list(index.file_names()) == [i['file_name'] for i in plain.images.values()]
-    for row, (image_id, image) in enumerate(plain.images.items()):
+    index = CocoIndex(path, MaskLayout(), keep_in_memory=0 if on_disk else 1 << 20)
+    content = random_content()
+    assert index.categories == content['categories']
+    assert index.image_ids().tolist() == [image['id'] for image in content['images']]
+    assert list(index.file_names()) == [image['file_name'] for image in content['images']]
+    for row, image in enumerate(content['images']):
         found, objects = index.image(row)
-        wanted = plain.object_fields(usable[image_id])
-        assert found == image
-        assert np.array_equal(objects['box'], wanted['boxes'])
-        assert np.array_equal(objects['label'], wanted['labels'])
-        assert np.array_equal(objects['crowd'], wanted['crowd'])
-        assert index.records(objects) == usable[image_id]
+        wanted = [a for a in content['annotations'] if a['image_id'] == image['id']]
+        assert found == image and index.file_name(row) == image['file_name']
+        assert objects['ident'].tolist() == [a['id'] for a in wanted]
+        for one, annotation in zip(objects, wanted, strict=True):
+            x, y, w, h = np.float32(annotation['bbox'])
+            assert one['box'].tolist() == [x, y, x + w, y + h]
+            assert index.categories[one['label']]['id'] == annotation['category_id']
+            assert one['crowd'] == annotation['iscrowd']
+        assert index.records(objects) == wanted
 
 
 @pytest.mark.parametrize('copied', [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
@@ -212,7 +212,7 @@ def test_broken_annotations_are_named(tmp_path, change, message):
 
 
 @pytest.mark.parametrize('change, message', [
-    (dict(id=2), 'image id 2 occurs twice'), (dict(file_name=''), "image 1 has file_name ''"),
+    (dict(id=2), 'image 2 occurs twice'), (dict(file_name=''), "image 1 has file_name ''"),
     (dict(height=0), 'image 1 has height 0'), (dict(id='x'), "image id 'x' must be"),
 ])
 def test_broken_images_are_named(tmp_path, change, message):
@@ -254,6 +254,66 @@ def test_excluded_images_are_not_in_the_rows(tmp_path):
     (tmp_path / 'refs.p').write_bytes(pickle.dumps(references()))
     dataset = build(tmp_path, 'BoxDetectionDataset', exclude_refs=['refs.p'])
     assert ids(dataset) == [2]
+
+
+def test_images_of_generalised_references_are_excluded_and_counted(tmp_path, monkeypatch):
+    messages = []
+    monkeypatch.setattr(base, 'print_log', lambda message, **kwargs: messages.append(message))
+    refs = [dict(ref, ann_id=[ref['ann_id']]) for ref in references()]
+    write_json(tmp_path / 'grefs(unc).json', refs)
+    dataset = build(tmp_path, 'BoxDetectionDataset', exclude_refs=['grefs(unc).json'])
+    assert ids(dataset) == [2]
+    assert messages[0].startswith('ann.json: 1 of 2 images left out, which grefs(unc).json use')
+
+
+def test_images_without_ids_cannot_be_excluded(tmp_path):
+    (tmp_path / 'refs.p').write_bytes(pickle.dumps(references()))
+    with pytest.raises(ValueError, match='ann.jsonl: its images have no ids'):
+        build_odvg(tmp_path, exclude_refs=['refs.p'])
+
+
+ODVG_LINES = [dict(filename=f'b\u00e4r {k}.jpg', height=20, width=30, grounding=dict(
+    caption='a cat', regions=[dict(phrase='a cat', bbox=[[k, 1, k + 3, 5], [1, 1, 1, 5]])]))
+    for k in range(5)]
+
+
+def build_odvg(tmp_path, lines=ODVG_LINES, **changes):
+    cfg = config(tmp_path, 'BoxDetectionDataset', **changes)
+    text = ''.join(json.dumps(line, ensure_ascii=False) + '\n\n' for line in lines)
+    if not (tmp_path / 'ann.jsonl').exists():
+        (tmp_path / 'ann.jsonl').write_text(text, encoding='utf-8')
+    return DATASETS.build(dict(cfg, type='OdvgDataset', ann_file='ann.jsonl'))
+
+
+@pytest.mark.parametrize('on_disk', [False, True])
+def test_lines_are_read_where_they_stand(tmp_path, monkeypatch, on_disk):
+    monkeypatch.setattr(index_lines, 'KEEP_IN_MEMORY', 0 if on_disk else 1 << 20)
+    built = count_builds(monkeypatch)
+    dataset = build_odvg(tmp_path)
+    for k, line in enumerate(ODVG_LINES):
+        item = dataset.get_data_info(k)
+        assert item['file_name'] == line['filename'] == dataset.file_name(k)
+        assert item['boxes'].tolist() == [[k, 1, k + 3, 5]]
+    again = pickle.loads(pickle.dumps(build_odvg(tmp_path)._index))
+    assert again.content(3) == (7, ODVG_LINES[3])
+    assert list(again.file_names()) == [line['filename'] for line in ODVG_LINES]
+    assert len(built) == on_disk
+
+
+@pytest.mark.parametrize('kind', ['CocoInstanceDataset', 'CocoPanopticDataset', 'RefCocoDataset',
+                                  'GRefCocoDataset', 'GroundingDataset'])
+def test_readers_give_the_same_from_disk(tmp_path, monkeypatch, kind):
+    cfg = config(tmp_path, kind)
+    small = DATASETS.build(cfg)
+    monkeypatch.setattr(index_coco, 'KEEP_IN_MEMORY', 0)
+    large = DATASETS.build(cfg)
+    assert list(tmp_path.glob('*.index')) and len(small) == len(large)
+    assert small.metainfo == large.metainfo
+    for idx in range(len(small)):
+        one, other = small.compact_item(idx), large.compact_item(idx)
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            assert pickle.dumps(value) == pickle.dumps(other[key]), key
 
 
 class Reading(Dataset):

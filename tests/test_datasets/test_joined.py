@@ -102,3 +102,52 @@ def test_requests_made_from_words_are_tokenised(world):
     assert transform.tokenizer.decode(inside) == ' the red circle'
     assert instruction.prompt_length == len(instruction.input_ids)
     assert np.all(instruction.labels == -100)
+
+
+class Named(BoxDetectionDataset):
+    """Images by name, and nothing else."""
+
+    def __init__(self, folder, names):
+        self.names, self.folder = names, folder
+        super().__init__('none.json', dict(img=folder))
+
+    def _join_prefix(self):
+        pass
+
+    def open_index(self):
+        return None
+
+    def load_items(self):
+        self.set_classes((), ())
+        return [dict(img_id=k, file_name=name, img_path=self.image_path(name))
+                for k, name in enumerate(self.names)]
+
+
+def found(first, second):
+    """Names that the second dataset adds to each image of the first."""
+    joined = JoinedDataset([first, second])
+    return [[part['file_name'] for part in joined.get_data_info(k)['parts'][1:]]
+            for k in range(len(joined))]
+
+
+@pytest.mark.parametrize('first, second, expected', [
+    # Equal names in two folders are two images.
+    (('all', ['p0/a.jpg', 'p1/a.jpg']), ('all', ['p1/a.jpg', 'p0/a.jpg']),
+     [['p0/a.jpg'], ['p1/a.jpg']]),
+    # The folder may stand in the prefix of one of them.
+    (('all/p1', ['a.jpg']), ('all', ['p0/a.jpg', 'p1/a.jpg']), [['p1/a.jpg']]),
+    (('all', ['p0/a.jpg', 'p1/a.jpg']), ('all/p1', ['a.jpg']), [[], ['a.jpg']]),
+    (('all/p1', ['a.jpg']), ('all', ['p0/a.jpg']), [[]]),
+    # COCO's images of 2014 are those of 2017.
+    (('train2017', ['000000000009.jpg']),
+     ('x', ['train2014/COCO_train2014_000000000009.jpg']),
+     [['train2014/COCO_train2014_000000000009.jpg']]),
+    # What a dataset has about an image in several items is all there.
+    (('all', ['a.jpg']), ('all', ['a.jpg', 'b.jpg', 'a.jpg']), [['a.jpg', 'a.jpg']])])
+def test_images_of_equal_name_are_told_apart_by_their_folders(first, second, expected):
+    assert found(Named(*first), Named(*second)) == expected
+
+
+def test_a_name_that_fits_two_images_is_refused():
+    with pytest.raises(ValueError, match='all/p/q/a.jpg may be q/a.jpg or p/q/a.jpg of none.json'):
+        found(Named('all/p/q', ['a.jpg']), Named('all', ['q/a.jpg', 'p/q/a.jpg']))

@@ -143,7 +143,7 @@ def test_grounding_span_outside_the_caption(tmp_path):
     content = json.loads((tmp_path / 'ann.json').read_text())
     content['annotations'][0]['tokens_positive'] = [[3, 99]]
     write_json(tmp_path / 'ann.json', content)
-    with pytest.raises(ValueError, match='annotation 10 has spans .* image 1'):
+    with pytest.raises(ValueError, match='ann.json: annotation 10 of image 1 has spans .* outside'):
         DATASETS.build(cfg)
 
 

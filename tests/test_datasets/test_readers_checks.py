@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from mvp_mm.datasets import index_coco, index_json
 from mvp_mm.datasets.checks import check_dataset
 from mvp_mm.datasets.tar_images import write_tar_index
 from tests.test_datasets.miniature import (
@@ -79,7 +80,7 @@ def test_a_bad_box_is_found(coco, kind):
         content['annotations'][4]['bbox'] = BOXES_AT_FAULT[kind]
     change_json(coco / 'coco/annotations/instances_train2017.json', change)
     (name, where), = found(coco, '_coco_instance_train')
-    assert name == kind and where == 'annotation 21 of image 2'
+    assert name == kind and where.startswith('annotation 21')
 
 
 @pytest.mark.parametrize('change, fault', [
@@ -139,6 +140,32 @@ def test_a_bad_reference_is_found(coco, change, kind):
     refs[0].update(change)
     path.write_bytes(pickle.dumps(refs))
     assert kind in {kind for kind, _ in found(coco, '_refcoco_train.0')}
+
+
+def spoil_many(content):
+    first, second, third = content['annotations'][:3]
+    first['image_id'] = 99
+    del second['category_id']
+    third['bbox'] = [3, 3, 0, 4]
+    content['images'].append(dict(content['images'][0], id='x'))
+    content['annotations'].append(dict(content['annotations'][4]))
+
+
+def test_a_large_file_at_fault_is_checked_to_its_end(coco, monkeypatch):
+    path = coco / 'coco/annotations/instances_train2017.json'
+    change_json(path, spoil_many)
+    small = sorted(found(coco, '_coco_instance_train'))
+    monkeypatch.setattr(index_coco, 'KEEP_IN_MEMORY', 0)
+    assert sorted(found(coco, '_coco_instance_train')) == small
+    assert [kind for kind, _ in small] == [
+        'box without area', 'broken record', 'duplicate id', 'missing key', 'unknown image']
+
+
+def test_a_sound_large_file_is_checked_from_its_index(coco, monkeypatch):
+    monkeypatch.setattr(index_coco, 'KEEP_IN_MEMORY', 0)
+    assert found(coco, '_coco_instance_train') == []
+    monkeypatch.setattr(index_json.JsonStream, 'records', lambda *args: pytest.fail('read again'))
+    assert found(coco, '_coco_instance_train') == []
 
 
 def test_a_no_target_reference_with_targets_is_found(coco):
@@ -231,6 +258,16 @@ def test_held_out_images_are_listed_with_counts(monkeypatch, coco, capsys):
     assert 'refcoco+/refs(unc).p testB: 1 images' in text and 'held out: 1 images' in text
     assert 'panoptic_train2017.json: 1 of 2 images leave, 1 stay' in text
     assert out.read_text() == '2\n'
+
+
+def test_generalised_references_hold_images_out_too(monkeypatch, coco, capsys):
+    refs = coco / 'refer/grefcoco/grefs(unc).json'
+    monkeypatch.setattr(sys, 'argv', ['x', str(refs), '--coco', str(
+        coco / 'coco/annotations/panoptic_train2017.json')])
+    load_tool('data/list_held_out_images').main()
+    text = capsys.readouterr().out
+    assert 'grefcoco/grefs(unc).json testA: 1 images' in text and 'held out: 1 images' in text
+    assert 'panoptic_train2017.json: 1 of 2 images leave, 1 stay' in text
 
 
 def test_tars_are_indexed_by_the_command(monkeypatch, tmp_path, capsys):

@@ -132,6 +132,13 @@ def odvg(tmp_path):
     return moved(ENTRIES['_odvg_detection'], tmp_path)
 
 
+def test_odvg_names_can_be_those_of_objects365(odvg, tmp_path):
+    write_json(tmp_path / 'objects365' / odvg['label_map_file'], {'0': 'Person', '1': 'Moniter/TV'})
+    assert DATASETS.build(odvg).metainfo['classes'] == ('person', 'monitor/tv')
+    plain = DATASETS.build(dict(odvg, name_style=None))
+    assert plain.metainfo['classes'] == ('Person', 'Moniter/TV')
+
+
 def test_odvg_boxes_are_corners_and_those_outside_are_left_out(odvg):
     item = DATASETS.build(odvg).get_data_info(0)
     x, y, w, h = np.transpose(BOXES[:2])
@@ -142,7 +149,7 @@ def test_odvg_boxes_are_corners_and_those_outside_are_left_out(odvg):
 @pytest.mark.parametrize('line, message', [
     ('{"filename": 3', 'line 1 is not valid JSON'),
     ('{"filename": "a.jpg", "height": 2, "width": 2}', r'line 1 \(a.jpg\) has no detection'),
-    ('{"filename": "a.jpg", "height": 2}', 'line 1 . lacks width'),
+    ('{"filename": "a.jpg", "height": 2}', 'line 1 lacks width'),
     ('{"filename": "a.jpg", "height": 2, "width": 2, "detection": {"instances": [{"bbox": [0, 0, 1,'
      ' 1], "label": 9}]}}', 'has label 9'),
     ('{"filename": "a.jpg", "height": 2, "width": 2, "detection": {"instances": [{"bbox": [0, 0],'

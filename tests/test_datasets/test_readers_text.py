@@ -69,7 +69,7 @@ def test_a_tar_that_changed_is_refused(tars):
     index(tars)
     with tarfile.open(tars / '00001.tar', 'a') as tar:
         add_member(tar, 'more.txt', b'x' * 20000)
-    with pytest.raises(ValueError, match='00001.tar has .* index it again'):
+    with pytest.raises(ValueError, match='00001.tar, which has .* index it again'):
         DATASETS.build(moved(ENTRIES['_cc3m_tars'], tars.parent))
 
 

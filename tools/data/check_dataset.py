@@ -18,15 +18,14 @@ from typing import Any
 from mmengine.config import Config
 
 import mvp_mm.datasets  # noqa: F401  registers the datasets
-from mvp_mm.datasets.checks import check_dataset
-from mvp_mm.datasets.checks.formats import SCANS
+from mvp_mm.datasets.checks import can_be_checked, check_dataset
 
 DATASET_CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets'
 
 
 def dataset_configs(value: Any, path: str = '') -> Iterator[tuple[str, dict[str, Any]]]:
     """Every dataset config below a value, with its dotted path."""
-    if isinstance(value, dict) and value.get('type') in SCANS:
+    if can_be_checked(value):
         # What is completed elsewhere is no dataset yet.
         template = 'ann_file' not in value and 'vocabulary' not in value or (
             'instances_file' in value and 'split' not in value)

@@ -7,38 +7,25 @@ there are, and writes their ids for other tools.
 Example::
 
     python tools/data/list_held_out_images.py data/refer/refcoco*/refs*.p \
+        "data/refer/grefcoco/grefs(unc).json" \
         --coco data/coco/annotations/panoptic_train2017.json --out held_out.txt
 """
 from __future__ import annotations
 
 import argparse
 import sys
-from collections import defaultdict
 from pathlib import Path
 
-from mvp_mm.datasets.files import load_json, load_plain_pickle, require
-
-
-def split_images(path: Path) -> dict[str, set[int]]:
-    """Image ids of each split of a file of references (``refs(*).p`` or ``grefs(*).json``).
-
-    Raises:
-        FileNotFoundError: If the file does not exist.
-        ValueError: If it is broken.
-    """
-    refs = load_json(path, list) if path.suffix == '.json' else load_plain_pickle(path)
-    images: dict[str, set[int]] = defaultdict(set)
-    for ref in refs:
-        require(ref, ('ref_id', 'image_id', 'split'), str(path), 'reference')
-        images[ref['split']].add(ref['image_id'])
-    return images
+from mvp_mm.datasets.files import load_json
+from mvp_mm.datasets.references import held_out_images, split_images
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('refs', type=Path, nargs='+', help='files of references')
+    parser.add_argument('refs', type=Path, nargs='+',
+                        help='files of references: refs(*).p, grefs(*).json')
     parser.add_argument('--coco', type=Path, nargs='*', default=[],
                         help='COCO JSON files: how many of their images are meant')
     parser.add_argument('--out', type=Path, help='text file for the image ids, one a line')
@@ -54,7 +41,7 @@ def main() -> None:
             splits = split_images(path)
             for split, images in sorted(splits.items()):
                 print(f'{path.parent.name}/{path.name} {split}: {len(images)} images')
-            inside = set().union(*(ids for split, ids in splits.items() if split != 'train'))
+            inside = held_out_images(splits)
             shared = len(inside & splits.get('train', set()))
             if shared:
                 print(f'  {shared} of them are in its train split too')

@@ -5,6 +5,7 @@ _odvg_detection = dict(
     data_root='data/objects365',
     ann_file='annotations/o365v2_train_odvg.jsonl',
     label_map_file='annotations/o365v2_label_map.json',
+    name_style='objects365',
     data_prefix=dict(img='train'),
     caption_store='captions/objects365_train.json',
     tasks=[dict(type='DetectionTask', num_negatives=(60, 120))])

@@ -80,7 +80,7 @@ class BuildInstructions(BaseTransform):
         requests = []
         for task in part['tasks']:
             for request in self._tokenized(
-                    task, task.instruct(annotation, rng, self.training)):
+                    task, task.instruct(annotation, rng, self.training), part):
                 request.task = task
                 needed[request.targets] = True
                 if not self.training and request.instruction.kind == 'word':
@@ -89,24 +89,44 @@ class BuildInstructions(BaseTransform):
         part['objects'] = np.flatnonzero(needed)
         return requests
 
-    def _tokenized(self, task: Any, requests: list[Request]) -> list[Request]:
+    def _tokenized(self, task: Any, requests: list[Request],
+                   part: dict[str, Any]) -> list[Request]:
         """The requests with tokens; word lists that are too long are shortened or split.
 
         In evaluation a list is split only where the task answers every name by itself; another
         is refused.
+
+        Raises:
+            ValueError: If a request has no words or too many; names the file, the image and, of
+                an expression, its reference and sentence.
         """
         done = []
         for request in requests:
             try:
-                self.tokenizer.tokenize(request.instruction)
-                done.append(request)
-            except TooLongError:
-                if task.kind != 'word' or not (self.training or task.names_stand_alone):
-                    raise
-                for part in fit_word_list(request, self.tokenizer, drop_absent=self.training):
-                    self.tokenizer.tokenize(part.instruction)
-                    done.append(part)
+                done += self._fitted(task, request)
+            except ValueError as error:
+                raise ValueError(f'{_origin(part, request)}: {error}') from error
         return done
+
+    def _fitted(self, task: Any, request: Request) -> list[Request]:
+        try:
+            self.tokenizer.tokenize(request.instruction)
+            return [request]
+        except TooLongError:
+            if task.kind != 'word' or not (self.training or task.names_stand_alone):
+                raise
+        shorter = fit_word_list(request, self.tokenizer, drop_absent=self.training)
+        for request in shorter:
+            self.tokenizer.tokenize(request.instruction)
+        return shorter
+
+
+def _origin(part: dict[str, Any], request: Request) -> str:
+    """Where a request comes from, for messages."""
+    origin = f'{part["annotation"].source} (image {part.get("img_id")})'
+    if 'ref_id' in request.meta:
+        origin += f', reference {request.meta["ref_id"]}, sentence {request.meta["sent_id"]}'
+    return origin
 
 
 @TRANSFORMS.register_module()

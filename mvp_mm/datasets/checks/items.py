@@ -1,0 +1,69 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""From a dataset's items to the files that are looked at."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mvp_mm.datasets.base import PerceptionDataset
+from mvp_mm.datasets.checks.jobs import ImageJob
+from mvp_mm.datasets.checks.report import Report
+from mvp_mm.datasets.faults import Faults
+from mvp_mm.datasets.semantic_map import SemanticMapDataset
+
+_TAR_KEYS = ('img_path', 'tar_path', 'tar_offset', 'tar_size')
+
+
+class ReportedFaults(Faults):
+    """Writes faults into a report; the reader goes on.
+
+    Args:
+        path: The file.
+        report: The report.
+    """
+
+    collects = True
+
+    def __init__(self, path: str, report: Report) -> None:
+        super().__init__(path)
+        self.report = report
+
+    def __call__(self, kind: str, where: str, message: str) -> None:
+        """See :class:`Faults`."""
+        self.report.add(kind, where, message)
+
+    def minor(self, kind: str, where: str, message: str) -> None:
+        """See :class:`Faults`."""
+        self.report.add(kind, where, message)
+
+    def note(self, what: str, number: int = 1) -> None:
+        """See :class:`Faults`."""
+        self.report.notes[what] += number
+
+    def count(self, what: str, number: int = 1) -> None:
+        """See :class:`Faults`."""
+        self.report.counts[what] += number
+
+
+def image_jobs(dataset: PerceptionDataset) -> Iterator[ImageJob]:
+    """One job an item, made when it is asked for."""
+    semantic = None
+    if isinstance(dataset, SemanticMapDataset):
+        semantic = [*dataset.values.tolist(), *dataset.ignore]
+    for idx in range(len(dataset)):
+        yield _job(dataset.compact_item(idx), semantic)
+
+
+def _job(item: dict[str, Any], semantic: list[int] | None) -> ImageJob:
+    masks = zip(item.get('ann_ids', ()), item.get('segmentations', ()), strict=True)
+    panoptic = None
+    if 'panoptic_path' in item:
+        panoptic = (item['panoptic_path'], item['segment_ids'].tolist())
+    return ImageJob(
+        path=item['img_path'],
+        where=f'image {item["img_id"]}',
+        size=(item['height'], item['width']) if 'height' in item else None,
+        tar={key: item[key] for key in _TAR_KEYS} if 'tar_path' in item else None,
+        masks=[(f'annotation {ann_id}', segmentation) for ann_id, segmentation in masks],
+        panoptic=panoptic,
+        semantic=None if semantic is None else (item['seg_map_path'], semantic))
