@@ -10,6 +10,7 @@ from mmcv.transforms import BaseTransform
 from mvp_mm.datasets.instruction_tokenizer import TooLongError
 from mvp_mm.datasets.phrase_budget import fit_word_list
 from mvp_mm.datasets.transforms.worker_random import WorkerGenerator
+from mvp_mm.datasets.vocabulary_parts import tokenize_in_parts
 from mvp_mm.registry import TOKENIZERS, TRANSFORMS
 from mvp_mm.structures import Request
 
@@ -29,13 +30,16 @@ class BuildInstructions(BaseTransform):
     Args:
         tokenizer: Config of the instruction tokenizer, or a built one.
         training: Whether to draw lists, negatives and captions and to write responses.
+        response_room: Tokens that the LLM may write in evaluation: a word list is asked in parts
+            where it would leave less room.
     """
 
-    def __init__(self, tokenizer: dict | Any, training: bool) -> None:
+    def __init__(self, tokenizer: dict | Any, training: bool, response_room: int = 0) -> None:
         if isinstance(tokenizer, dict):
             tokenizer = TOKENIZERS.build(tokenizer)
         self.tokenizer = tokenizer
         self.training = training
+        self.response_room = response_room
         self._worker_generator = WorkerGenerator(purpose=0)
 
     def _generator(self) -> np.random.Generator:
@@ -90,20 +94,20 @@ class BuildInstructions(BaseTransform):
         return requests
 
     def _tokenized(self, task: Any, requests: list[Request]) -> list[Request]:
-        """The requests with tokens; word lists that are too long are shortened or split.
-
-        In evaluation a list is split only where the task answers every name by itself; another
-        is refused.
-        """
+        """The requests with tokens; lists that are too long are shortened or asked in parts."""
+        if not self.training:
+            for request in requests:
+                tokenize_in_parts(request.instruction, self.tokenizer, self.response_room)
+            return requests
         done = []
         for request in requests:
             try:
                 self.tokenizer.tokenize(request.instruction)
                 done.append(request)
             except TooLongError:
-                if task.kind != 'word' or not (self.training or task.names_stand_alone):
+                if task.kind != 'word':
                     raise
-                for part in fit_word_list(request, self.tokenizer, drop_absent=self.training):
+                for part in fit_word_list(request, self.tokenizer):
                     self.tokenizer.tokenize(part.instruction)
                     done.append(part)
         return done
@@ -117,13 +121,15 @@ class TokenizeRequests(BaseTransform):
 
     Args:
         tokenizer: Config of the instruction tokenizer, or a built one.
+        response_room: As for :class:`BuildInstructions`.
     """
 
-    def __init__(self, tokenizer: dict | Any) -> None:
+    def __init__(self, tokenizer: dict | Any, response_room: int = 0) -> None:
         self.tokenizer = TOKENIZERS.build(tokenizer) if isinstance(tokenizer, dict) else tokenizer
+        self.response_room = response_room
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Fill in the tokens of every request's instruction."""
         for request in results['requests']:
-            self.tokenizer.tokenize(request.instruction)
+            tokenize_in_parts(request.instruction, self.tokenizer, self.response_room)
         return results
