@@ -209,8 +209,7 @@ class MVPLM(BaseModel):
         if batch.ids.shape[1] + room > self.llm.max_length:
             raise ValueError(
                 f'A question of {batch.ids.shape[1]} tokens and a response of up to {room} exceed '
-                f"the {self.llm.max_length} positions of the LLM; the pipeline's response_room leaves "
-                'them room')
+                f"the LLM's {self.llm.max_length} positions; the pipeline's response_room leaves room")
         if self.thinking:
             return self.think(state, batch)
         _, language = self.read(state, append_tokens(batch, suffix))
