@@ -209,7 +209,7 @@ class MVPLM(BaseModel):
         if batch.ids.shape[1] + room > self.llm.max_length:
             raise ValueError(
                 f'A question of {batch.ids.shape[1]} tokens and a response of up to {room} exceed '
-                f"the LLM's {self.llm.max_length} positions; the pipeline's response_room leaves room")
+                f"the LLM's {self.llm.max_length} positions; give the pipeline a response_room")
         if self.thinking:
             return self.think(state, batch)
         _, language = self.read(state, append_tokens(batch, suffix))

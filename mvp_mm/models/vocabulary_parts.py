@@ -81,27 +81,26 @@ def _joint_prediction(instruction: Instruction, first: int, found: DecodedQuerie
                       head: SimilarityHead, num_dynamic: int) -> RawPrediction:
     """The queries of all parts, each compared with the names of all parts.
 
-    So every probability is over the whole list. A query answers for the phrases of its own part
-    only: an object attracts queries in several parts, and all of them know its name. What the
-    other parts' phrases take of its probability goes to "no object".
+    So every probability is over the whole list. A dynamic query answers for the phrases of its
+    own part only: an object attracts queries in several parts, and all of them know its name.
+    What the other parts' phrases take of its probability goes to "no object". Stuff queries are
+    the same in every part: those of the first answer for the whole list.
     """
     parts = instruction.parts
     rows = slice(first, first + len(parts))
-    with_stuff = instruction.use_stuff_queries
 
     def together(values: Tensor) -> Tensor:
-        """(n, Q, …) to (n·Q, …): the dynamic queries of all parts, then their stuff queries."""
-        dynamic, stuff = values[:, :num_dynamic], values[:, num_dynamic:]
-        joined = dynamic.flatten(0, 1)
-        return torch.cat([joined, stuff.flatten(0, 1)]) if with_stuff else joined
+        """(n, Q, …) to (q, …): the dynamic queries of all parts, then the first's stuff queries."""
+        dynamic = values[rows, :num_dynamic].flatten(0, 1)
+        stuff = values[first, num_dynamic:]
+        return torch.cat([dynamic, stuff]) if instruction.use_stuff_queries else dynamic
 
-    boxes = together(found.boxes[rows])
+    boxes = together(found.boxes)
     text = _joint_text(found.text, first, parts)
-    logits = head(together(found.states[rows])[None], boxes[None], text)[0]
-    owner = torch.arange(len(parts), device=boxes.device)[:, None]
-    owner = owner.expand(-1, found.boxes.shape[1])
-    logits = _answer_for_own(logits, together(owner), instruction, num_dynamic * len(parts))
-    return RawPrediction(logits, boxes, together(found.masks[rows]), num_dynamic * len(parts))
+    logits = head(together(found.states)[None], boxes[None], text)[0]
+    owner = torch.arange(len(parts), device=boxes.device).repeat_interleave(num_dynamic)
+    logits = _answers(logits, owner, instruction)
+    return RawPrediction(logits, boxes, together(found.masks), len(owner))
 
 
 def _joint_text(text: TextEmbeddings, first: int, parts: list[VocabularyPart]) -> TextEmbeddings:
@@ -115,34 +114,32 @@ def _joint_text(text: TextEmbeddings, first: int, parts: list[VocabularyPart]) -
                           text.is_word[first:first + 1])
 
 
-def _answer_for_own(logits: Tensor, owner: Tensor, instruction: Instruction,
-                    num_dynamic: int) -> Tensor:
-    """Logits of K phrases from those of P names, each query answering for its part's phrases.
+def _answers(logits: Tensor, owner: Tensor, instruction: Instruction) -> Tensor:
+    """Logits of K phrases from those of P names, where a dynamic query answers for its part's.
 
     Args:
         logits: (q, P + 1) of the names of all parts and of "no object".
-        owner: (q,) the part of each query.
+        owner: (N',) the part of each dynamic query; the other queries are stuff queries.
         instruction: The whole list.
-        num_dynamic: Queries from here on are stuff queries.
 
     Returns:
-        (q, K + 1); a softmax over it gives what a softmax over all names' phrases gives.
+        (q, K + 1); a softmax over it gives what a softmax over the names' phrases gives.
     """
     parts, device = instruction.parts, logits.device
+    count, dynamic = len(instruction.phrases), len(owner)
     classes = torch.from_numpy(np.concatenate([p.classes for p in parts])).to(device)
-    part_of = torch.from_numpy(np.repeat(np.arange(len(parts)), [len(p.classes) for p in parts]))
-    shape = (len(logits), len(instruction.phrases))
-    best = logits.new_full(shape, float('-inf')).scatter_reduce(
+    best = logits.new_full((len(logits), count), float('-inf')).scatter_reduce(
         1, classes.expand(len(logits), -1), logits[:, :-1], 'amax')
-    phrase_part = torch.zeros(shape[1], dtype=torch.long, device=device)
-    phrase_part[classes] = part_of.to(device)
-    others = owner[:, None] != phrase_part
-    counted = others
+    part_of = np.zeros(count, dtype=np.int64)
+    for number, part in enumerate(parts):
+        part_of[part.classes] = number
+    others = owner[:, None] != torch.from_numpy(part_of).to(device)
+    elsewhere = best[:dynamic].masked_fill(~others, float('-inf'))
     if instruction.use_stuff_queries:
-        # As in decoding, dynamic queries compare things alone and stuff queries stuff alone.
+        # As in decoding, dynamic queries compare things alone.
         is_thing = torch.from_numpy(instruction.is_thing).to(device)
-        dynamic = torch.arange(len(logits), device=device) < num_dynamic
-        counted = others & (dynamic[:, None] == is_thing)
-    elsewhere = best.masked_fill(~counted, float('-inf'))
-    nothing = torch.cat([elsewhere, logits[:, -1:]], 1).logsumexp(1, keepdim=True)
-    return torch.cat([best.masked_fill(others, torch.finfo(best.dtype).min), nothing], 1)
+        elsewhere = elsewhere.masked_fill(~is_thing, float('-inf'))
+    nothing = logits[:, -1:].clone()
+    nothing[:dynamic] = torch.cat([elsewhere, nothing[:dynamic]], 1).logsumexp(1, keepdim=True)
+    best[:dynamic] = best[:dynamic].masked_fill(others, torch.finfo(best.dtype).min)
+    return torch.cat([best, nothing], 1)

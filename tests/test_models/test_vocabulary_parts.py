@@ -92,21 +92,23 @@ def expected_probabilities(model, divided):
     units = torch.nn.functional.normalize
     names = [(int(k), units(found.text.content[r, column], dim=0))
              for r, part in enumerate(whole.parts) for column, k in enumerate(part.classes)]
+    # Dynamic queries of every part answer for their part, the first part's stuff queries for all.
+    asked = [(r, q, part.classes) for r, part in enumerate(whole.parts) for q in range(number)]
+    if whole.use_stuff_queries:
+        everything = range(len(whole.phrases))
+        asked += [(0, q, everything) for q in range(number, found.states.shape[1])]
     result = []
-    kinds = (range(number), range(number, found.states.shape[1]))
-    for stuff, queries in enumerate(kinds if whole.use_stuff_queries else kinds[:1]):
-        for r, part in enumerate(whole.parts):
-            for q in queries:
-                visual = head.embed(found.states[r, q])
-                best = {}
-                for k, name in names:
-                    if not whole.use_stuff_queries or whole.is_thing[k] != stuff:
-                        score = float(head.scale * visual @ name)
-                        best[k] = max(best.get(k, score), score)
-                nothing = float(head.scale * visual @ units(head.no_object, dim=0))
-                total = sum(np.exp(list(best.values()))) + np.exp(nothing)
-                result.append([np.exp(best[k]) / total if k in part.classes and k in best else 0
-                               for k in range(len(whole.phrases))])
+    for r, q, answers in asked:
+        visual = head.embed(found.states[r, q])
+        best = {}
+        for k, name in names:
+            if not whole.use_stuff_queries or whole.is_thing[k] == (q < number):
+                score = float(head.scale * visual @ name)
+                best[k] = max(best.get(k, score), score)
+        nothing = float(head.scale * visual @ units(head.no_object, dim=0))
+        total = sum(np.exp(list(best.values()))) + np.exp(nothing)
+        result.append([np.exp(best[k]) / total if k in answers and k in best else 0
+                       for k in range(len(whole.phrases))])
     return np.array(result)
 
 
@@ -134,7 +136,7 @@ def test_boxes_and_masks_are_those_of_the_parts_asked_alone(model, sample):
     n = model.perception.num_queries
     for name in ('boxes', 'mask_logits'):
         values = [getattr(r, name) for r in alone]
-        expected = torch.cat([v[:n] for v in values] + [v[n:] for v in values])
+        expected = torch.cat([v[:n] for v in values] + [values[0][n:]])
         torch.testing.assert_close(getattr(raw, name), expected, atol=1e-4, rtol=1e-4)
     assert raw.num_dynamic == 2 * n
 
@@ -192,5 +194,5 @@ def test_all_the_names_of_lvis_flow_through_the_model(model, tokenizer_path):
 
 def test_a_question_without_room_for_its_response_is_refused(model, sample, monkeypatch):
     monkeypatch.setattr(model, 'max_response_tokens', 250)
-    with pytest.raises(ValueError, match='response of up to 250 exceed the 256 positions'):
+    with pytest.raises(ValueError, match='response of up to 250 exceed the LLM.s 256 pos'):
         raws(model, sample())
