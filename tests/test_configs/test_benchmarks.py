@@ -5,13 +5,12 @@ import math
 import sys
 
 import pytest
-import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mvp_mm.registry import MODELS
-from tests.helpers import ROOT, save_tokenizer
-from tests.test_datasets.miniature import load_tool, write_all
+from tests.benchmark_root import enter
+from tests.helpers import ROOT
+from tests.test_datasets.miniature import load_tool
 
 EVAL = ROOT / 'configs/mvplm/eval'
 FAMILIES = {
@@ -20,13 +19,6 @@ FAMILIES = {
     'refcocog': ('refcocog_', ('val', 'test')),
     'grefcoco': ('grefcoco_', ('val', 'testA', 'testB')),
 }
-# A model that answers fast; the words it writes are few.
-MODEL = """
-_base_ = '{root}/configs/mvplm/tiny/stage2.py'
-model = dict(
-    max_response_tokens=2, pixel_decoder=dict(num_points=2),
-    perception=dict(decoder=dict(num_layers=1, num_points=2)))
-"""
 
 
 def members(name):
@@ -84,15 +76,8 @@ def test_every_question_leaves_room_for_the_response(everything):
 def scored(tmp_path_factory):
     """Metrics of the tiny model on all benchmarks, by one command in a folder with its data."""
     root = tmp_path_factory.mktemp('benchmarks')
-    write_all(root / 'data')
-    save_tokenizer(root / 'data/synthetic/tokenizer')
-    (root / 'model.py').write_text(MODEL.format(root=ROOT))
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.setenv('MVP_MM_MODEL', str(root / 'model.py'))
-        cfg = Config.fromfile(EVAL / 'all.py')
-        torch.manual_seed(0)
-        torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), 'model.pth')
+        enter(root, patch)
         patch.setattr(sys, 'argv', ['test', str(EVAL / 'all.py'), 'model.pth'])
         # Laying out the text of the config four times takes longer than all the rest.
         patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from pycocotools import mask as coco_mask
@@ -59,6 +60,8 @@ class Answering:
         self.cfg.merge_from_dict(args.cfg_options or {})
         self.cfg.load_from = None
         self.images = args.images
+        # Tables of every single run would drown the tool's own.
+        MMLogger.get_current_instance().setLevel('WARNING')
         init_default_scope(self.cfg.get('default_scope', 'mvp_mm'))
         offered = self.cfg.test_dataloader
         unknown = sorted(set(args.datasets or ()) - set(offered))

@@ -46,7 +46,7 @@ def most_last(text: str) -> str | None:
 
 def relation_first(text: str) -> str | None:
     """"the star above the car" → "above the car, the star"."""
-    found = re.fullmatch(rf'(.+?) ({_RELATIONS}) (.+)', text)
+    found = re.fullmatch(rf'((?!.*\b(?:and|or)\b).+?) ({_RELATIONS}) (.+)', text)
     return f'{found[2]} {found[3]}, {found[1]}' if found else None
 
 
