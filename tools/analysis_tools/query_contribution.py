@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from textwrap import shorten
 from typing import Any
 
 import cv2
@@ -198,8 +199,8 @@ def draw(run: Answering, name: str, number: int) -> np.ndarray:
                 finally:
                     watch.handle.remove()
                 picture = draw_points(image, watch, answered)
-                asked = ', '.join(sample.instruction.phrases)
-                title = text_panel([(variant, asked[:60])], picture.shape[1])
+                asked = shorten(', '.join(sample.instruction.phrases), 60, placeholder=' …')
+                title = text_panel([(variant, asked)], picture.shape[1])
                 cells.append(np.concatenate([title, picture]))
     return contact_sheet(cells, len(VARIANTS))
 
