@@ -24,17 +24,14 @@ def tokenize_in_parts(instruction: Instruction, tokenizer: InstructionTokenizer,
     Raises:
         TooLongError: If a question of another kind, or a single phrase, does not fit.
     """
-    word = instruction.kind == 'word'
-    if instruction.classes is None:
-        try:
-            tokenizer.tokenize(instruction)
-        except TooLongError:
-            if not word:
-                raise
-        else:
-            if not word or instruction.prompt_length + response_room <= tokenizer.max_length:
-                return
-    instruction.parts = _split(instruction, tokenizer, response_room)
+    whole = instruction.kind != 'word'
+    if not whole and instruction.classes is None:
+        length = tokenizer.length_of(instruction.prompt) + response_room
+        whole = length <= tokenizer.max_length
+    if whole:
+        tokenizer.tokenize(instruction)
+    else:
+        instruction.parts = _split(instruction, tokenizer, response_room)
 
 
 def _split(instruction: Instruction, tokenizer: InstructionTokenizer,

@@ -39,7 +39,7 @@ def test_a_list_that_fits_is_asked_as_a_whole(tmp_path):
 def test_room_for_the_response_counts(tmp_path):
     instruction = question()
     tokenize_in_parts(instruction, tokenizer(tmp_path, full_length(tmp_path) + 5), 6)
-    assert len(instruction.parts) == 2
+    assert len(instruction.parts) == 2 and instruction.input_ids is None
 
 
 @pytest.mark.parametrize('missing', [1, 45, 80])
