@@ -32,6 +32,8 @@ def enter(root: Path, patch: pytest.MonkeyPatch) -> Config:
     save_tokenizer(root / 'data/synthetic/tokenizer')
     (root / 'model.py').write_text(_MODEL.format(root=ROOT))
     patch.chdir(root)
+    # mmengine lays out a config's text four times, which takes longer than all the rest.
+    patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
     patch.setenv('MVP_MM_MODEL', str(root / 'model.py'))
     cfg = Config.fromfile(ALL)
     torch.manual_seed(0)

@@ -79,8 +79,6 @@ def scored(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         enter(root, patch)
         patch.setattr(sys, 'argv', ['test', str(EVAL / 'all.py'), 'model.pth'])
-        # Laying out the text of the config four times takes longer than all the rest.
-        patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
         load_tool('test').main()
     DefaultScope._instance_dict.clear()
     return json.loads((root / 'work_dirs/all/metrics.json').read_text())
