@@ -84,7 +84,7 @@ train_dataloader = dict(
         ]
     ]))
 
-_loader = dict(
+_test_loader = dict(
     batch_size=1,
     num_workers=0,
     collate_fn=dict(type='perception_collate'),
@@ -92,12 +92,12 @@ _loader = dict(
 test_dataloader = dict(
     _delete_=True,
     panoptic=dict(
-        **_loader,
+        **_test_loader,
         dataset=dict(
             **_panoptic, test_mode=True, tasks=[dict(type='PanopticTask')],
             pipeline=_test_pipeline)),
     refcoco=dict(
-        **_loader,
+        **_test_loader,
         dataset=dict(
             type='ConcatDataset',
             ignore_keys=['classes', 'thing_flags'],

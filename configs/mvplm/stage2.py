@@ -20,8 +20,9 @@ _train_pipeline = [
     dict(type='BuildInstructions', tokenizer=_tokenizer, training=True), *_load,
     dict(type='PackPerceptionInputs')
 ]
+_asking = dict(tokenizer=_tokenizer, response_room=_base_.model.max_response_tokens)
 _test_pipeline = [
-    dict(type='BuildInstructions', tokenizer=_tokenizer, training=False), *_load,
+    dict(type='BuildInstructions', **_asking, training=False), *_load,
     dict(type='PackPerceptionInputs', with_eval=True)
 ]
 
@@ -62,7 +63,7 @@ test_evaluator = dict(
 
 inferencer = dict(
     pipeline=[
-        dict(type='TokenizeRequests', tokenizer=_tokenizer),
+        dict(type='TokenizeRequests', **_asking),
         dict(type='mmdet.Resize', scale=_canvas, keep_ratio=True),
         dict(type='PadToCanvas', size=_canvas),
         dict(type='PackPerceptionInputs'),

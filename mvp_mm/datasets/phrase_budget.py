@@ -10,9 +10,8 @@ from mvp_mm.datasets.instruction_tokenizer import InstructionTokenizer
 from mvp_mm.structures import Request, Segment, SegmentKind
 
 
-def fit_word_list(request: Request, tokenizer: InstructionTokenizer,
-                  drop_absent: bool = True) -> list[Request]:
-    """Shorten or split a word list until its tokens fit.
+def fit_word_list(request: Request, tokenizer: InstructionTokenizer) -> list[Request]:
+    """Shorten or split a training list until its tokens fit.
 
     Phrases without a target go first, from the end of the list, which is in random order in
     training. If the phrases that must stay are too many by themselves, they are dealt to several
@@ -22,8 +21,6 @@ def fit_word_list(request: Request, tokenizer: InstructionTokenizer,
     Args:
         request: A request of kind ``'word'``; it is not changed.
         tokenizer: Counts tokens and knows the limit.
-        drop_absent: Whether phrases without a target may go, as in training; in evaluation every
-            phrase must be asked.
 
     Returns:
         The request itself where it fits, else shorter ones that hold every target exactly once.
@@ -41,7 +38,7 @@ def fit_word_list(request: Request, tokenizer: InstructionTokenizer,
         [tokenizer.length_of([instruction.prompt[index]]) for index in places])
     # The last phrase of a list has no separator behind it.
     room = tokenizer.max_length - total + int(costs.sum())
-    wanted = np.unique(request.labels) if drop_absent else np.arange(len(costs))
+    wanted = np.unique(request.labels)
     needed = costs[wanted].max() if len(wanted) else costs.min()
     if needed > room:
         raise ValueError(
@@ -49,7 +46,7 @@ def fit_word_list(request: Request, tokenizer: InstructionTokenizer,
             f'{total - costs.sum() + separator} tokens of max_length={tokenizer.max_length}, '
             f'which leaves no room for a phrase of {needed - separator} tokens')
     groups = _deal(wanted, costs, room)
-    if drop_absent and len(groups) == 1:
+    if len(groups) == 1:
         groups[0] = _fill(groups[0], costs, room)
     return [_keep(request, group, places) for group in groups]
 

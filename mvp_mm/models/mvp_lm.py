@@ -18,8 +18,9 @@ from mvp_mm.models.language import (
 )
 from mvp_mm.models.losses import Targets, over_processes
 from mvp_mm.models.state import ImageState, InstructionBatch
+from mvp_mm.models.vocabulary_parts import AskedRows
 from mvp_mm.registry import MODELS, TOKENIZERS
-from mvp_mm.structures import PerceptionDataSample, RawPrediction
+from mvp_mm.structures import PerceptionDataSample
 from mvp_mm.tasks.prompts import RESULT, caption_of
 
 
@@ -192,32 +193,31 @@ class MVPLM(BaseModel):
     @torch.no_grad()
     def predict(self, inputs: Tensor,
                 data_samples: list[PerceptionDataSample]) -> list[PerceptionDataSample]:
-        """Answer the instructions; each sample's task decodes its raw prediction."""
+        """Answer the instructions; each sample's task decodes its raw prediction.
+
+        A word list in parts has a row of the batch for each of them.
+        """
         state = self.encode(inputs, data_samples)
-        batch = InstructionBatch.collate(data_samples, inputs.device, with_response=False)
+        asked = AskedRows(data_samples)
+        batch = InstructionBatch.collate(asked.rows, inputs.device, with_response=False)
         language = self._respond(state, batch)
-        logits, boxes, masks = self.perception.predict(
-            state, batch, language.text, language.summary)
-        for r, sample in enumerate(data_samples):
-            instruction = sample.instruction
-            dynamic = self.perception.num_queries
-            queries = logits.shape[1] if instruction.use_stuff_queries else dynamic
-            scores = logits[r, :queries]
-            if instruction.kind == 'word':
-                # Phrases of this instruction and "no object", without the batch's padding.
-                scores = torch.cat([scores[:, :len(instruction.phrases)], scores[:, -1:]], 1)
-            else:
-                scores = scores[:, 0]
-            written = self.tokenizer.decode(language.captions[r].tolist())
-            raw = RawPrediction(scores, boxes[r, :queries], masks[r, :queries], dynamic,
-                                caption_of(written))
+        found = self.perception.decode(state, batch, language.text, language.summary)
+        raws = asked.raw_predictions(
+            found, self.perception.similarity_head, self.perception.num_queries)
+        for sample, raw, first in zip(data_samples, raws, asked.first, strict=True):
+            raw.caption = caption_of(self.tokenizer.decode(language.captions[first].tolist()))
             sample.task_object.decode(raw, sample)
         return data_samples
 
     def _respond(self, state: ImageState, batch: InstructionBatch) -> LanguageOutput:
+        suffix = [*self.tokenizer.encode(f' {RESULT}'), self.per_id]
+        room = self.max_response_tokens if self.thinking else len(suffix)
+        if batch.ids.shape[1] + room > self.llm.max_length:
+            raise ValueError(
+                f'A question of {batch.ids.shape[1]} tokens and a response of up to {room} exceed '
+                f"the LLM's {self.llm.max_length} positions; give the pipeline a response_room")
         if self.thinking:
             return self.think(state, batch)
-        suffix = [*self.tokenizer.encode(f' {RESULT}'), self.per_id]
         _, language = self.read(state, append_tokens(batch, suffix))
         written = torch.tensor(suffix, device=batch.ids.device)
         language.captions = [written] * len(batch.ids)

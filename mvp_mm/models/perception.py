@@ -2,6 +2,8 @@
 """Queries, decoder and heads as one module: the perceiving half of the model."""
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -30,6 +32,23 @@ class StuffQueries(nn.Module):
         super().__init__()
         self.content = nn.Parameter(torch.randn(num_queries, embed_dims) * 0.1)
         self.boxes = nn.Parameter(torch.randn(num_queries, 4))
+
+
+@dataclass
+class DecodedQueries:
+    """The last decoder layer's queries of R instructions, before they are compared with phrases.
+
+    Attributes:
+        states: (R, Q, C).
+        boxes: (R, Q, 4) cxcywh in [0, 1].
+        masks: (R, Q, h, w) logits.
+        text: The phrases of the R instructions.
+    """
+
+    states: Tensor
+    boxes: Tensor
+    masks: Tensor
+    text: TextEmbeddings
 
 
 def text_mlp(llm_dims: int, embed_dims: int) -> nn.Sequential:
@@ -136,15 +155,22 @@ class PerceptionHead(BaseModule):
     def predict(self, state: ImageState, batch: InstructionBatch, pooled: Tensor,
                 summary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Last layer's logits (R, Q, K + 1), boxes (R, Q, 4) and mask logits (R, Q, h, w)."""
+        found = self.decode(state, batch, pooled, summary)
+        logits = self.similarity_head(found.states, found.boxes, found.text)
+        return logits, found.boxes, found.masks
+
+    def decode(self, state: ImageState, batch: InstructionBatch, pooled: Tensor,
+               summary: Tensor) -> DecodedQueries:
+        """The last layer's queries; arguments as for :meth:`loss`."""
         text = self._text(pooled, batch)
         rows = RowsByImage(batch.image_index, len(state.memory))
         queries = self._generate(state, batch, text.content, summary, rows)
         content, boxes, allowed, valid = self._with_stuff(queries, batch)
         states, refined = self.decoder(content, boxes, allowed, state, rows, self.box_head)
-        logits = self.similarity_head(states[-1], refined[-1], text)
         embed = rows.pack(self.mask_head(states[-1]))
         masks = rows.unpack(embed @ state.mask_features.flatten(2))
-        return logits, refined[-1], masks.view(*masks.shape[:2], *state.mask_features.shape[-2:])
+        masks = masks.view(*masks.shape[:2], *state.mask_features.shape[-2:])
+        return DecodedQueries(states[-1], refined[-1], masks, text)
 
     def _text(self, pooled: Tensor, batch: InstructionBatch) -> TextEmbeddings:
         relation = None if self.relation_mlp is None else self.relation_mlp(pooled)

@@ -53,6 +53,10 @@ class Instruction:
         prompt_length: Tokens before the response.
         image_start: Position of the first of the V visual tokens, which are contiguous; -1 where
             the prompt has no image.
+        classes: (P,) int64 ascending, where the prompt's P phrase segments are several names of
+            some phrases: the phrase that each names. A phrase is as likely as its best name. None
+            where there is one segment a phrase, in order.
+        parts: Where the LLM is asked in parts, these; the token fields are then theirs alone.
     """
 
     task: str
@@ -67,18 +71,37 @@ class Instruction:
     labels: np.ndarray | None = None
     prompt_length: int = 0
     image_start: int = -1
+    classes: np.ndarray | None = None
+    parts: list[VocabularyPart] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.kind not in ('word', 'sentence', 'caption'):
             raise ValueError(
                 f'Instruction kind must be word, sentence or caption, got {self.kind!r}')
         named = [s.kind for s in self.prompt].count(SegmentKind.PHRASE)
-        if not named == len(self.phrases) == len(self.is_thing):
+        asked = len(self.phrases) if self.classes is None else len(self.classes)
+        if named != asked or len(self.phrases) != len(self.is_thing):
             raise ValueError(
-                f'Task {self.task}: {named} phrase segments, {len(self.phrases)} phrases and '
-                f'{len(self.is_thing)} thing flags must agree')
+                f'Task {self.task}: {named} phrase segments for {asked} names, '
+                f'{len(self.phrases)} phrases and {len(self.is_thing)} thing flags must agree')
+        if self.classes is not None and np.unique(self.classes).tolist() != list(
+                range(len(self.phrases))):
+            raise ValueError(f'Task {self.task}: not every phrase has a name of its own')
 
     @property
     def perceives(self) -> bool:
         """Whether the decoder answers, not the LLM alone."""
         return self.kind != 'caption'
+
+
+@dataclass
+class VocabularyPart:
+    """Some names of a word list, asked in one run of the LLM.
+
+    Attributes:
+        instruction: Asks them; tokenised.
+        classes: (P,) int64, the phrase of the whole list that each of its P phrases stands for.
+    """
+
+    instruction: Instruction
+    classes: np.ndarray

@@ -23,7 +23,6 @@ class InstanceTask(WordTask):
     name: ClassVar[str] = 'instance'
     default_metric: ClassVar[str] = 'CocoAPMetric'
     things_only: ClassVar[bool] = True
-    names_stand_alone: ClassVar[bool] = True
 
     def __init__(self, *, score_thr: float = 0.0, max_instances: int = 100,
                  **kwargs: Any) -> None:

@@ -18,7 +18,8 @@ class PanopticTask(WordTask):
         score_thr: Lowest score of a panoptic segment.
         mask_thr: Probability from which a pixel belongs to a mask.
         overlap_thr: Share of its mask that a segment must keep after the pixels are divided.
-        max_instances: Most instances in ``pred_instances``.
+        instance_thr: Lowest score of an instance in ``pred_instances``.
+        max_instances: Most of these.
         **kwargs: See :class:`WordTask`.
     """
 
@@ -31,12 +32,14 @@ class PanopticTask(WordTask):
                  score_thr: float = 0.1,
                  mask_thr: float = 0.5,
                  overlap_thr: float = 0.8,
+                 instance_thr: float = 0.0,
                  max_instances: int = 100,
                  **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.score_thr = score_thr
         self.mask_thr = mask_thr
         self.overlap_thr = overlap_thr
+        self.instance_thr = instance_thr
         self.max_instances = max_instances
 
     def decode(self, raw: RawPrediction, sample: PerceptionDataSample) -> None:
@@ -47,5 +50,5 @@ class PanopticTask(WordTask):
             overlap_thr=self.overlap_thr)
         sample.pred_sem_seg = decode_semantic(raw, sample)
         sample.pred_instances = decode_instances(
-            raw, sample, max_per_image=self.max_instances, score_thr=0.0, things_only=True,
-            with_masks=True)
+            raw, sample, max_per_image=self.max_instances, score_thr=self.instance_thr,
+            things_only=True, with_masks=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from mvp_mm.structures import ImageAnnotation, Instruction, Request, Segment
 from mvp_mm.tasks.base import BaseTask
 from mvp_mm.tasks.prompts import word_prompt
 from mvp_mm.tasks.response import ResponseBuilder
+
+SYNONYM_RULES = ('joined', 'first', 'max')
 
 
 def check_words(name: str, words: Sequence[str] | None, text: str | None) -> list[str]:
@@ -38,33 +40,41 @@ class WordTask(BaseTask):
     In training the list holds every class of the image's targets, in random order, mixed with
     absent classes. In evaluation it is the vocabulary in its order.
 
+    A class may have several names, listed with commas: "road, route". In predictions, metrics and
+    pictures it is called by all of them; ``synonyms`` says what the LLM reads.
+
     Args:
         response: Response setting of training: ``'caption'``, ``'existing'`` or ``'none'``.
         missing_caption: See :class:`~mvp_mm.tasks.response.ResponseBuilder`.
         num_negatives: Range ``(lo, hi)``, both ends included, of the number of absent classes
             mixed in; None takes the whole vocabulary.
         stuff_names: Names that :meth:`ask` takes as stuff; any other word is a thing.
+        synonyms: ``'joined'``: the list of names as it stands, as one phrase. ``'first'``: the
+            first name. ``'max'``: each name is a phrase of its own and the class is as likely as
+            its best name; training draws one.
 
-    Attributes:
-        names_stand_alone: Whether the answer to one name does not depend on the others, so that
-            a vocabulary beyond the LLM's context may be asked in pieces.
+    Raises:
+        ValueError: If an option is unknown or a range is empty.
     """
 
     kind: ClassVar[str] = 'word'
     use_stuff_queries: ClassVar[bool] = False
     things_only: ClassVar[bool] = False
-    names_stand_alone: ClassVar[bool] = False
 
     def __init__(self,
                  *,
                  response: str = 'caption',
                  missing_caption: str = 'error',
                  num_negatives: tuple[int, int] | None = None,
-                 stuff_names: Sequence[str] = ()) -> None:
+                 stuff_names: Sequence[str] = (),
+                 synonyms: str = 'joined') -> None:
         if num_negatives is not None:
             low, high = num_negatives
             if not 0 <= low <= high:
                 raise ValueError(f'num_negatives must be 0 <= lo <= hi, got {num_negatives}')
+        if synonyms not in SYNONYM_RULES:
+            raise ValueError(f'synonyms must be one of {SYNONYM_RULES}, got {synonyms!r}')
+        self.synonyms = synonyms
         self.response = ResponseBuilder(response, missing_caption)
         self.num_negatives = num_negatives
         self.stuff_names = frozenset(stuff_names)
@@ -101,7 +111,8 @@ class WordTask(BaseTask):
         if training:
             present = [phrases[label] for label in np.unique(labels)]
             response = self.response(annotation, present, rng)
-        request = self._request(phrases, annotation.vocabulary_is_thing[listed], response)
+        request = self._request(phrases, annotation.vocabulary_is_thing[listed], response,
+                                rng if training else None)
         request.targets, request.labels = targets, labels
         return [request]
 
@@ -119,16 +130,46 @@ class WordTask(BaseTask):
         return rng.permutation(np.concatenate([positives, negatives]))
 
     def _request(self, phrases: list[str], is_thing: np.ndarray, response: list[Segment],
-                 **meta: Any) -> Request:
+                 rng: np.random.Generator | None = None) -> Request:
+        """A request about some phrases; ``rng`` draws among synonyms in training."""
+        names = [[phrase] for phrase in phrases]
+        if self.synonyms != 'joined':
+            names = self._synonyms(phrases, rng)
+        classes = np.repeat(np.arange(len(names)), [len(n) for n in names])
+        asked = [name for several in names for name in several]
         instruction = Instruction(
             task=self.name,
             kind=self.kind,
-            prompt=word_prompt(phrases),
+            prompt=word_prompt(asked),
             response=response,
             phrases=phrases,
             is_thing=np.asarray(is_thing, dtype=bool),
-            use_stuff_queries=self.use_stuff_queries)
-        return Request(instruction, meta=meta)
+            use_stuff_queries=self.use_stuff_queries,
+            classes=classes if len(asked) > len(phrases) else None)
+        return Request(instruction)
+
+    def _synonyms(self, phrases: list[str],
+                  rng: np.random.Generator | None) -> list[list[str]]:
+        """What the LLM reads of each class.
+
+        A name that several classes list belongs to the one that lists it earliest: "screen" to
+        "screen, silver screen", not to "screen door, screen".
+        """
+        names = [list(filter(None, (part.strip() for part in phrase.split(','))))
+                 for phrase in phrases]
+        names = [several[:1] for several in names] if self.synonyms == 'first' else names
+        owners: dict[str, list[int]] = {}
+        for place, index in sorted((k, i) for i, n in enumerate(names) for k in range(len(n))):
+            owners.setdefault(names[index][place], []).append(index)
+        names = [[name for name in dict.fromkeys(several) if owners[name][0] == index]
+                 for index, several in enumerate(names)]
+        nameless = [phrase for phrase, several in zip(phrases, names, strict=True) if not several]
+        if nameless:
+            raise ValueError(f'Task {self.name}: with synonyms={self.synonyms!r} other classes '
+                             f'are called as {nameless}')
+        if rng is not None:
+            return [[several[rng.integers(len(several))]] for several in names]
+        return names
 
     def ask(self, words: list[str] | None = None, text: str | None = None) -> Request:
         """See :meth:`BaseTask.ask`."""

@@ -30,6 +30,10 @@ def instruction_runs(instruction: Instruction, tokenizer: InstructionTokenizer) 
         (text, ink, background) of each stretch; phrases have their own background, the
         supervised response its own ink.
     """
+    if instruction.parts:
+        return [run for number, part in enumerate(instruction.parts, 1)
+                for run in [(f' [part {number}] ', _PLAIN, None),
+                            *instruction_runs(part.instruction, tokenizer)]]
     ids, phrase, labels = (
         instruction.input_ids, instruction.phrase_index, instruction.labels)
     start = instruction.image_start

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from mvp_mm.datasets.phrase_budget import fit_word_list
-from mvp_mm.registry import TASKS, TOKENIZERS, TRANSFORMS
+from mvp_mm.registry import TASKS, TOKENIZERS
 from mvp_mm.structures import ImageAnnotation
 from tests.test_datasets.small_data import tokenizer_config
 
@@ -86,32 +86,3 @@ def test_the_request_itself_is_not_changed(tmp_path):
     prompt, phrases = list(request.instruction.prompt), list(request.instruction.phrases)
     fit_word_list(request, tokenizer(tmp_path, full_length(request, tmp_path) - 40))
     assert request.instruction.prompt == prompt and request.instruction.phrases == phrases
-
-
-def test_in_evaluation_every_name_is_asked_in_some_piece(tmp_path):
-    request = word_request([1, 4])
-    limit = full_length(request, tmp_path) - 50
-    parts = fit_word_list(request, tokenizer(tmp_path, limit), drop_absent=False)
-    assert len(parts) == 2
-    assert sum((p.instruction.phrases for p in parts), []) == request.instruction.phrases
-    assert sorted(sum((named(p) for p in parts), [])) == named(request)
-
-
-@pytest.mark.parametrize('task, answer', [('DetectionTask', 2), ('PanopticTask', None)])
-def test_a_long_vocabulary_is_asked_in_pieces_where_names_stand_alone(tmp_path, task, answer):
-    annotation = ImageAnnotation(
-        'here', vocabulary=NAMES, vocabulary_is_thing=np.ones(10, dtype=bool),
-        labels=np.array([3]), crowd=np.zeros(1, dtype=bool))
-    built = TASKS.build(dict(type=task))
-    whole = built.instruct(annotation, np.random.default_rng(0), False)[0]
-    build = TRANSFORMS.build(dict(
-        type='BuildInstructions', training=False,
-        tokenizer=tokenizer_config(tmp_path, max_length=full_length(whole, tmp_path) - 1)))
-    item = dict(annotation=annotation, tasks=[built])
-    if answer is None:
-        with pytest.raises(ValueError, match='exceed max_length'):
-            build(item)
-    else:
-        requests = build(item)['requests']
-        assert len(requests) == answer
-        assert [r.targets.tolist() for r in requests] == [[0], []]

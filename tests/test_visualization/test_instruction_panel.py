@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 
+from mvp_mm.datasets.vocabulary_parts import tokenize_in_parts
 from mvp_mm.registry import TASKS, TOKENIZERS
 from mvp_mm.structures import ImageAnnotation
 from mvp_mm.visualization.instruction_panel import instruction_panel, instruction_runs
@@ -57,3 +58,12 @@ def test_the_panel_keeps_its_width_and_grows_downwards(instruction, tokenizer, w
     # Nothing is written over the margins.
     assert (panel[:, :4] == 255).all() and (panel[:, -4:] == 255).all()
     assert (panel < 128).any()
+
+
+def test_a_list_in_parts_shows_every_part(tokenizer):
+    question = TASKS.build(dict(type='PanopticTask', synonyms='max')).ask(
+        words=['cat, puss', 'dog']).instruction
+    tokenizer.max_length = 200
+    tokenize_in_parts(question, tokenizer, 200 - tokenizer.length_of(question.prompt) + 1)
+    text = ''.join(run[0] for run in instruction_runs(question, tokenizer))
+    assert ' cat, puss.' in text.split('[part 2]')[0] and ' dog.' in text.split('[part 2]')[1]

@@ -32,8 +32,9 @@ _train_pipeline = [
     dict(type='BuildInstructions', tokenizer=_tokenizer, training=True), *_load,
     dict(type='PackPerceptionInputs')
 ]
+_asking = dict(tokenizer=_tokenizer, response_room=model.max_response_tokens)
 _test_pipeline = [
-    dict(type='BuildInstructions', tokenizer=_tokenizer, training=False), *_load,
+    dict(type='BuildInstructions', **_asking, training=False), *_load,
     dict(type='PackPerceptionInputs', with_eval=True)
 ]
 
@@ -55,19 +56,21 @@ train_dataloader = dict(
             dict(**_base_._syn_goldg_train, pipeline=_train_pipeline),
         ]))
 
-_loader = dict(
+_test_loader = dict(
     batch_size=8,
     num_workers=0,
     collate_fn=dict(type='perception_collate'),
     sampler=dict(type='DefaultSampler', shuffle=False, round_up=False))
 test_dataloader = dict(
     _delete_=True,
-    panoptic=dict(**_loader, dataset=dict(**_base_._syn_panoptic_val, pipeline=_test_pipeline)),
-    refcoco=dict(**_loader, dataset=dict(**_base_._syn_refcoco_val, pipeline=_test_pipeline)),
-    grefcoco=dict(**_loader, dataset=dict(**_base_._syn_grefcoco_val, pipeline=_test_pipeline)),
+    panoptic=dict(
+        **_test_loader, dataset=dict(**_base_._syn_panoptic_val, pipeline=_test_pipeline)),
+    refcoco=dict(**_test_loader, dataset=dict(**_base_._syn_refcoco_val, pipeline=_test_pipeline)),
+    grefcoco=dict(
+        **_test_loader, dataset=dict(**_base_._syn_grefcoco_val, pipeline=_test_pipeline)),
     objects365=dict(
-        **_loader, dataset=dict(**_base_._syn_objects365_val, pipeline=_test_pipeline)),
-    goldg=dict(**_loader, dataset=dict(**_base_._syn_goldg_val, pipeline=_test_pipeline)))
+        **_test_loader, dataset=dict(**_base_._syn_objects365_val, pipeline=_test_pipeline)),
+    goldg=dict(**_test_loader, dataset=dict(**_base_._syn_goldg_val, pipeline=_test_pipeline)))
 test_evaluator = dict(
     grefcoco=[dict(type='GeneralizedReferringMetric')],
     objects365=[dict(type='CocoAPMetric', iou_types=['bbox'])],
@@ -75,7 +78,7 @@ test_evaluator = dict(
 
 inferencer = dict(
     pipeline=[
-        dict(type='TokenizeRequests', tokenizer=_tokenizer),
+        dict(type='TokenizeRequests', **_asking),
         dict(type='mmdet.Resize', scale=_canvas, keep_ratio=True),
         dict(type='PadToCanvas', size=_canvas),
         dict(type='PackPerceptionInputs'),

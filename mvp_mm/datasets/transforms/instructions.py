@@ -10,6 +10,7 @@ from mmcv.transforms import BaseTransform
 from mvp_mm.datasets.instruction_tokenizer import TooLongError
 from mvp_mm.datasets.phrase_budget import fit_word_list
 from mvp_mm.datasets.transforms.worker_random import WorkerGenerator
+from mvp_mm.datasets.vocabulary_parts import tokenize_in_parts
 from mvp_mm.registry import TOKENIZERS, TRANSFORMS
 from mvp_mm.structures import Request
 
@@ -29,13 +30,16 @@ class BuildInstructions(BaseTransform):
     Args:
         tokenizer: Config of the instruction tokenizer, or a built one.
         training: Whether to draw lists, negatives and captions and to write responses.
+        response_room: Tokens that the LLM may write in evaluation: a word list is asked in parts
+            where it would leave less room.
     """
 
-    def __init__(self, tokenizer: dict | Any, training: bool) -> None:
+    def __init__(self, tokenizer: dict | Any, training: bool, response_room: int = 0) -> None:
         if isinstance(tokenizer, dict):
             tokenizer = TOKENIZERS.build(tokenizer)
         self.tokenizer = tokenizer
         self.training = training
+        self.response_room = response_room
         self._worker_generator = WorkerGenerator(purpose=0)
 
     def _generator(self) -> np.random.Generator:
@@ -91,10 +95,7 @@ class BuildInstructions(BaseTransform):
 
     def _tokenized(self, task: Any, requests: list[Request],
                    part: dict[str, Any]) -> list[Request]:
-        """The requests with tokens; word lists that are too long are shortened or split.
-
-        In evaluation a list is split only where the task answers every name by itself; another
-        is refused.
+        """The requests with tokens; lists that are too long are shortened or asked in parts.
 
         Raises:
             ValueError: If a request has no words or too many; names the file, the image and, of
@@ -109,15 +110,18 @@ class BuildInstructions(BaseTransform):
         return done
 
     def _fitted(self, task: Any, request: Request) -> list[Request]:
+        if not self.training:
+            tokenize_in_parts(request.instruction, self.tokenizer, self.response_room)
+            return [request]
         try:
             self.tokenizer.tokenize(request.instruction)
             return [request]
         except TooLongError:
-            if task.kind != 'word' or not (self.training or task.names_stand_alone):
+            if task.kind != 'word':
                 raise
-        shorter = fit_word_list(request, self.tokenizer, drop_absent=self.training)
-        for request in shorter:
-            self.tokenizer.tokenize(request.instruction)
+        shorter = fit_word_list(request, self.tokenizer)
+        for one in shorter:
+            self.tokenizer.tokenize(one.instruction)
         return shorter
 
 
@@ -137,13 +141,15 @@ class TokenizeRequests(BaseTransform):
 
     Args:
         tokenizer: Config of the instruction tokenizer, or a built one.
+        response_room: As for :class:`BuildInstructions`.
     """
 
-    def __init__(self, tokenizer: dict | Any) -> None:
+    def __init__(self, tokenizer: dict | Any, response_room: int = 0) -> None:
         self.tokenizer = TOKENIZERS.build(tokenizer) if isinstance(tokenizer, dict) else tokenizer
+        self.response_room = response_room
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Fill in the tokens of every request's instruction."""
         for request in results['requests']:
-            self.tokenizer.tokenize(request.instruction)
+            tokenize_in_parts(request.instruction, self.tokenizer, self.response_room)
         return results

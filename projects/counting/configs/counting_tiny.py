@@ -7,6 +7,6 @@ _counting_val = dict(_base_._syn_objects365_val, tasks=[_counting])
 test_dataloader = dict(
     _delete_=True,
     counting=dict(
-        **_base_._loader, dataset=dict(**_counting_val, pipeline=_base_._test_pipeline)))
+        **_base_._test_loader, dataset=dict(**_counting_val, pipeline=_base_._test_pipeline)))
 test_evaluator = dict(_delete_=True, counting=[dict(type='CountingMetric')])
 inferencer = dict(tasks=dict(counting=_counting))

@@ -1,0 +1,5 @@
+# Cityscapes, open vocabulary: PQ, mIoU, box and mask AP from one forward pass.
+_base_ = './all.py'
+
+test_dataloader = dict(_delete_=True, cityscapes=_base_.test_dataloader.cityscapes)
+test_evaluator = dict(_delete_=True, cityscapes=_base_.test_evaluator.cityscapes)

@@ -1,0 +1,5 @@
+# COCO panoptic val2017: PQ, mIoU, box and mask AP from one forward pass.
+_base_ = './all.py'
+
+test_dataloader = dict(_delete_=True, coco_panoptic=_base_.test_dataloader.coco_panoptic)
+test_evaluator = dict(_delete_=True, coco_panoptic=_base_.test_evaluator.coco_panoptic)

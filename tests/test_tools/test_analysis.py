@@ -1,0 +1,247 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""The tools that ask a trained model in several ways, on a tiny model and miniature data."""
+import importlib
+import json
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+
+from mvp_mm.structures import PerceptionDataSample
+from tests.benchmark_root import ALL, enter
+from tests.helpers import ROOT, build_model, make_batch, make_samples, save_tokenizer
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+    """A folder with data and weights; the tools are importable there."""
+    root = tmp_path_factory.mktemp('analysis')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / 'tools/analysis_tools'))
+        enter(root, patch)
+        yield root
+    DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture
+def run(place, monkeypatch, capsys):
+    """Run a tool; return its JSON and what it printed."""
+    def call(name, figures, *args):
+        tool = importlib.import_module(name)
+        monkeypatch.setattr(sys, 'argv', [
+            name, str(ALL), 'model.pth', '--out', f'out_{name}', '--datasets', *args])
+        level = MMLogger.get_current_instance().level
+        try:
+            tool.main()
+        finally:
+            MMLogger.get_current_instance().setLevel(level)
+        content = json.loads((place / f'out_{name}/{figures}.json').read_text())
+        return content, capsys.readouterr().out
+    return call
+
+
+@pytest.fixture(scope='module')
+def model(place, tmp_path_factory):
+    return build_model(save_tokenizer(tmp_path_factory.mktemp('tokenizer'))).eval()
+
+
+def queries(model, **parts):
+    """Content and boxes that a question's queries start from, and the two parts of the content."""
+    tool = importlib.import_module('query_contribution')
+    path = model.tokenizer.path
+    seen = {}
+    generator = model.perception.query_generator
+    handles = [
+        generator.register_forward_hook(lambda m, a, out: seen.update(all=out)),
+        # First in line: before a part is set to zero.
+        generator.base.register_forward_hook(
+            lambda m, a, out: seen.update(base=out), prepend=True),
+        generator.selection.register_forward_hook(
+            lambda m, a, out: seen.update(residual=out.content.clone(), boxes=out.boxes),
+            prepend=True)]
+    try:
+        with tool.only(model, **parts):
+            samples = make_samples('DetectionTask', path, training=False)
+            model.test_step(make_batch([samples]))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def test_zeroing_a_part_of_the_queries_leaves_exactly_the_other(model):
+    full = queries(model, base=True, residual=True, box=True)
+    assert torch.equal(full['all'].content, full['residual'] + full['base'])
+    residual = queries(model, base=False, residual=True, box=True)
+    assert torch.equal(residual['all'].content, full['residual'])
+    base = queries(model, base=True, residual=False, box=True)
+    assert torch.equal(base['all'].content, full['base'])
+    assert torch.equal(base['all'].boxes, full['all'].boxes)
+    whole = queries(model, base=True, residual=False, box=False)
+    assert torch.equal(whole['all'].boxes[0, 0], torch.tensor([.5, .5, 1., 1.]))
+    after = queries(model, base=True, residual=True, box=True)
+    assert torch.equal(after['all'].content, full['all'].content)
+
+
+def test_queries_without_the_two_parts_are_refused(place, model):
+    tool = importlib.import_module('query_contribution')
+    other = build_model(model.tokenizer.path, perception=dict(
+        query_generator=dict(type='VisualQueryGenerator')))
+    with (pytest.raises(ValueError, match='VisualQueryGenerator does not make queries'),
+          tool.only(other, base=True, residual=True, box=True)):
+        pass
+
+
+def test_watched_points_are_the_last_layers(place, model):
+    tool = importlib.import_module('query_contribution')
+    sample = make_samples('ReferringSegmentationTask', model.tokenizer.path, training=False)[0]
+    watch = tool.Watch(model, sample.task_object)
+    sample.task_object = watch
+    answered, = model.test_step(make_batch([[sample]]))
+    watch.handle.remove()
+    attention = model.perception.decoder.layers[-1].cross_attention
+    points = attention.num_heads * attention.num_levels * attention.num_points
+    assert watch.locations.shape == (8, points, 2) and watch.weights.shape == (8, points)
+    torch.testing.assert_close(watch.weights.sum(1), torch.ones(8))
+    assert watch.answering(sample) == [int(watch.raw.logits.argmax())]
+    assert len(answered.pred_instances) == 1
+
+
+def test_contribution_of_the_queries_parts(run, place):
+    figures, out = run('query_contribution', 'query_contribution', 'coco_panoptic', 'refcoco_val',
+                       '--pictures', '1')
+    for part in figures.values():
+        assert list(part) == ['full', 'residual', 'base + box', 'base']
+        assert part['full']['IoU with the full model'] == 100
+        assert all(0 <= value <= 100 for scores in part.values() for value in scores.values())
+    assert 'panoptic/PQ' in figures['coco_panoptic']['base']
+    assert '| referring/cIoU |' in out
+    picture = cv2.imread(str(place / 'out_query_contribution/points_refcoco_val.png'))
+    assert picture.shape[1] > 4 * 300
+
+
+def test_length_of_the_response(run):
+    figures, _ = run('caption_ablation', 'caption_ablation', 'coco_panoptic', '--lengths', 'none',
+                     '2', 'full')
+    scores = figures['coco_panoptic']
+    assert list(scores) == ['none', '2', 'full']
+    assert scores['none']['caption_words'] == 0
+    assert all('panoptic/PQ' in part for part in scores.values())
+
+
+@pytest.mark.parametrize('length, thinking, limit', [
+    ('none', False, 6), ('4', True, 5), ('full', True, 6)])
+def test_a_length_counts_the_tokens_before_per(place, model, monkeypatch, length, thinking, limit):
+    tool = importlib.import_module('caption_ablation')
+    monkeypatch.setattr(model, 'thinking', True)
+    monkeypatch.setattr(model, 'max_response_tokens', 6)
+    tool.apply_length(model, length, 6)
+    assert (model.thinking, model.max_response_tokens) == (thinking, limit)
+
+
+@pytest.mark.parametrize('length', ['0', '6', 'long', '-1'])
+def test_a_length_that_means_nothing_is_refused(place, model, length):
+    with pytest.raises(ValueError, match=f"from 1 to 5, got '{length}'"):
+        importlib.import_module('caption_ablation').apply_length(model, length, 6)
+
+
+@pytest.mark.parametrize('rule, before, after', [
+    ('side_last', 'the left man', 'the man on the left'), ('side_last', 'left of the car', None),
+    ('side_last', 'back row', 'row in the back'), ('side_first', 'Man on left.', 'left man'),
+    ('side_first', 'the dog on the right', 'the right dog'), ('side_first', 'man on a bike', None),
+    ('most_last', 'the leftmost star', 'the star furthest left'), ('most_last', 'the star', None),
+    ('relation_first', 'the star above the car', 'above the car, the star'),
+    ('relation_first', 'the cup and the jar left of the car', None),
+    ('synonym', 'big man beside the couch', 'large guy next to the sofa'),
+    ('synonym', 'the mantel', None), ('without_articles', 'the man in a hat', 'man in hat'),
+    ('without_articles', 'theatre', None), ('with_article', 'man in red', 'the man in red'),
+    ('with_article', 'his hat', None), ('passive', 'dog', 'dog that can be seen in the image'),
+    ('request', 'dog', 'please find dog')])
+def test_paraphrases(place, rule, before, after):
+    assert importlib.import_module('paraphrases').paraphrase(before, rule) == after
+
+
+def test_every_rule_has_a_tested_example(place):
+    marks = test_paraphrases.pytestmark[0].args[1]
+    assert {rule for rule, _, after in marks if after} == set(
+        importlib.import_module('paraphrases').RULES)
+
+
+def test_robustness_compares_the_same_sentences(run):
+    figures, out = run('robustness', 'robustness', 'refcoco_val', '--rules', 'request', 'synonym',
+                       'with_article')
+    found = figures['refcoco_val']
+    # "man in red", "man" and "red shirt".
+    assert {rule: part['number'] for rule, part in found.items()} == dict(
+        request=3, synonym=2, with_article=3)
+    assert found['request']['before'] == found['with_article']['before']
+    assert found['synonym']['example'] == 'man in red → guy in red'
+    assert '| request | 3 |' in out
+
+
+def test_a_rewording_that_changes_nothing_changes_no_answer(run, place, monkeypatch):
+    tool = importlib.import_module('robustness')
+    monkeypatch.setattr(tool, 'paraphrase', lambda text, rule: text)
+    figures, _ = run('robustness', 'robustness', 'refcoco_val', '--rules', 'request')
+    part = figures['refcoco_val']['request']
+    assert part['agreement'] == 100 and part['before'] == part['after']
+
+
+def test_word_lists_are_no_expressions(run):
+    with pytest.raises(SystemExit, match='coco_panoptic asks by word, this tool needs sentence'):
+        run('robustness', 'robustness', 'coco_panoptic')
+
+
+def test_failure_sheets_show_the_worst_first(run, place):
+    figures, _ = run('failure_sheets', 'failures', 'refcoco_val', 'coco_panoptic', '--worst', '2')
+    values = [entry['IoU'] for entry in figures['refcoco_val']]
+    assert len(values) == 2 and values == sorted(values)
+    assert 'PQ' in figures['coco_panoptic'][0]
+    assert cv2.imread(str(place / 'out_failure_sheets/refcoco_val.png')).std() > 1
+
+
+def truth_as_prediction(kind):
+    """A sample whose answer is the truth, and its truth."""
+    segment_map = np.zeros((4, 6), dtype=np.int32)
+    segment_map[:2], segment_map[3:] = 1, 2
+    segments = [dict(id=1, label=0, isthing=True), dict(id=2, label=1, isthing=False)]
+    sample = PerceptionDataSample(metainfo=dict(ori_shape=(4, 6)))
+    sample.instruction = make_samples('PanopticTask', kind, training=False)[0].instruction
+    sample.gt_eval = dict(panoptic=segment_map, segments_info=segments)
+    sample.pred_panoptic_seg = dict(panoptic=torch.from_numpy(segment_map), segments_info=segments)
+    return sample
+
+
+def test_the_quality_of_an_answer(place, model):
+    quality = importlib.import_module('failure_sheets').quality
+    sample = truth_as_prediction(model.tokenizer.path)
+    assert quality(sample, 0.3) == ('PQ', 100.0)
+    # Void on one segment, half of whose truth is left: one match of 1, one miss.
+    sample.pred_panoptic_seg = dict(
+        panoptic=np.where(sample.gt_eval['panoptic'] == 1, 1, 0),
+        segments_info=sample.gt_eval['segments_info'][:1])
+    assert quality(sample, 0.3) == ('PQ', 50.0)
+
+
+def test_overlap_counts_a_region_that_one_side_lacks(place):
+    tool = importlib.import_module('answering')
+    left, right = np.array([[1, 1, 0, 0]], bool), np.array([[0, 1, 1, 0]], bool)
+    assert tool.overlap({0: left}, {0: right}) == pytest.approx(1 / 3)
+    assert tool.overlap({0: left}, {0: left, 1: right}) == pytest.approx(1 / 2)
+    assert tool.overlap({}, {}) == 1
+
+
+@pytest.mark.parametrize('args, message', [
+    (['nothing'], "no test data set 'nothing', it has coco_panoptic"),
+    (['refcoco_val', '--images', '0'], '--images must be positive'),
+    (['refcoco_val', '--cfg-options', 'test_dataloader.refcoco_val.dataset.data_root=gone'],
+     'no such file or folder')])
+def test_bad_input_ends_in_one_error(run, args, message):
+    with pytest.raises(SystemExit, match=message):
+        run('failure_sheets', 'failures', *args)
+
+

@@ -1,0 +1,100 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Rules that say a referring expression in other words, each with a name.
+
+A rule is a function from an expression to another of the same meaning, or to None where it does
+not apply. All text is taken in lower case.
+"""
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+_SIDES = 'left|right|top|bottom|front|back|middle'
+_MOST = {'leftmost': 'furthest left', 'rightmost': 'furthest right', 'topmost': 'nearest the top',
+         'bottommost': 'nearest the bottom'}
+_RELATIONS = ('to the left of|to the right of|left of|right of|above|over|below|under|beneath|'
+              'next to|beside|behind|in front of')
+_PAIRS = [('man', 'guy'), ('men', 'guys'), ('woman', 'lady'), ('women', 'ladies'),
+          ('kid', 'child'), ('kids', 'children'), ('couch', 'sofa'), ('tv', 'television'),
+          ('bike', 'bicycle'), ('motorbike', 'motorcycle'), ('plane', 'airplane'),
+          ('photo', 'picture'), ('big', 'large'), ('biggest', 'largest'), ('small', 'little'),
+          ('beside', 'next to'), ('under', 'below'), ('over', 'above'), ('thing', 'object')]
+
+
+def side_last(text: str) -> str | None:
+    """"left man" → "man on the left"."""
+    found = re.fullmatch(rf'(the )?({_SIDES}) (?!of\b|most\b|side\b|hand\b|in\b|to\b)(.+)', text)
+    if not found:
+        return None
+    article, side, rest = found.groups()
+    at = 'in' if side in ('front', 'back', 'middle') else (
+        'at' if side in ('top', 'bottom') else 'on')
+    return f'{article or ""}{rest} {at} the {side}'
+
+
+def side_first(text: str) -> str | None:
+    """"man on the left" → "left man"."""
+    found = re.fullmatch(r'(the )?(.+) (?:on|at|in|to) (?:the )?(left|right|top|bottom)', text)
+    return f'{found[1] or ""}{found[3]} {found[2]}' if found else None
+
+
+def most_last(text: str) -> str | None:
+    """"the leftmost star" → "the star furthest left"."""
+    found = re.fullmatch(rf'(the )?({"|".join(_MOST)}) (.+)', text)
+    return f'{found[1] or ""}{found[3]} {_MOST[found[2]]}' if found else None
+
+
+def relation_first(text: str) -> str | None:
+    """"the star above the car" → "above the car, the star"."""
+    found = re.fullmatch(rf'((?!.*\b(?:and|or)\b).+?) ({_RELATIONS}) (.+)', text)
+    return f'{found[2]} {found[3]}, {found[1]}' if found else None
+
+
+def synonym(text: str) -> str | None:
+    """Words such as man/guy, big/large, under/below for each other."""
+    words = {**dict(_PAIRS), **{b: a for a, b in _PAIRS}}
+    pattern = '|'.join(sorted(map(re.escape, words), key=len, reverse=True))
+    changed = re.sub(rf'\b({pattern})\b', lambda m: words[m[1]], text)
+    return changed if changed != text else None
+
+
+def without_articles(text: str) -> str | None:
+    """"the man in the hat" → "man in hat"."""
+    changed = re.sub(r'\b(the|a|an) ', '', text)
+    return changed if changed and changed != text else None
+
+
+def with_article(text: str) -> str | None:
+    """"man in red" → "the man in red"."""
+    started = re.match(r'(the|a|an|all|both|his|her|their|my|one|two|three|no|someone|everybody|'
+                       r'everyone|he|she|it|that|this|these|those|who|what)\b', text)
+    return None if started else f'the {text}'
+
+
+def passive(text: str) -> str | None:
+    """"man in red" → "man in red that can be seen in the image"."""
+    return f'{text} that can be seen in the image'
+
+
+def request(text: str) -> str | None:
+    """"man in red" → "please find man in red"."""
+    return f'please find {text}'
+
+
+RULES: dict[str, Callable[[str], str | None]] = {
+    rule.__name__: rule for rule in (
+        side_last, side_first, most_last, relation_first, synonym, without_articles, with_article,
+        passive, request)}
+
+
+def paraphrase(text: str, rule: str) -> str | None:
+    """An expression in other words by one rule.
+
+    Args:
+        text: The expression.
+        rule: Name of one of ``RULES``.
+
+    Returns:
+        The new expression, or None where the rule does not apply.
+    """
+    return RULES[rule](' '.join(text.lower().rstrip(' .').split()))
