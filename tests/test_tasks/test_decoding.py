@@ -13,6 +13,7 @@ from mvp_mm.structures import (
     SegmentKind,
 )
 from mvp_mm.tasks import decoding
+from mvp_mm.tasks.decoding import words
 
 META = dict(ori_shape=(30, 50), img_shape=(38, 64), batch_input_shape=(64, 64))
 THINGS = (True, False, True, False)
@@ -137,7 +138,7 @@ def test_stuff_queries_name_stuff_only():
 
 def test_semantic_matches_loops(monkeypatch):
     raw, sample = make_raw(5), make_sample()
-    monkeypatch.setattr(decoding, '_SEMANTIC_CHUNK', 1000)
+    monkeypatch.setattr(words, '_SEMANTIC_CHUNK', 1000)
     probabilities = raw.logits.softmax(-1)
     masks = decoding.rescale_mask_logits(raw.mask_logits, META).sigmoid()
     votes = torch.zeros(len(THINGS), 30, 50)
