@@ -92,7 +92,10 @@ def index_ids(id_map: np.ndarray, ids: Sequence[int]) -> np.ndarray:
     Raises:
         ValueError: If the map has an id that is not listed, or an id is listed twice or is 0.
     """
-    listed = np.asarray(list(ids), dtype=np.int64)
+    listed = np.asarray(ids, dtype=np.int64)
+    if np.array_equal(listed, np.arange(1, len(listed) + 1)) and (
+            id_map.size == 0 or (id_map.min() >= 0 and id_map.max() <= len(listed))):
+        return id_map.astype(np.int64)
     known = np.concatenate((np.zeros(1, dtype=np.int64), listed))
     order = np.argsort(known, kind='stable')
     ranked = known[order]
@@ -104,6 +107,39 @@ def index_ids(id_map: np.ndarray, ids: Sequence[int]) -> np.ndarray:
         raise ValueError('the map has segment ids that segments_info does not list: '
                          f'{np.unique(id_map[strangers])[:5].tolist()}')
     return order[place]
+
+
+def count_pairs(first: np.ndarray, first_ids: Sequence[int], second: np.ndarray,
+                second_ids: Sequence[int]) -> np.ndarray:
+    """Count the pixels of every pair of segments of two maps of one image.
+
+    Segments are runs of equal pixels: there are far fewer runs than pixels to look up.
+
+    Args:
+        first: (h, w) segment ids, 0 being void.
+        first_ids: n distinct ids in any order.
+        second: (h, w) segment ids, 0 being void.
+        second_ids: m distinct ids in any order.
+
+    Returns:
+        (n + 1, m + 1) int64 pixels, void first.
+
+    Raises:
+        ValueError: If the sizes differ, a map has an id that is not listed, or an id is listed
+            twice or is 0.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f'the maps have sizes {first.shape} and {second.shape}')
+    rows, columns = len(first_ids) + 1, len(second_ids) + 1
+    first, second = first.ravel(), second.ravel()
+    changes = first[1:] != first[:-1]
+    changes |= second[1:] != second[:-1]
+    ends = np.append(np.flatnonzero(changes), first.size - 1)
+    pair = index_ids(first[ends], first_ids) * columns
+    pair += index_ids(second[ends], second_ids)
+    counts = np.bincount(pair, np.diff(ends, prepend=-1), rows * columns)
+    # Sums of pixels are whole numbers far below 2^53: the float weights lose nothing.
+    return counts.astype(np.int64).reshape(rows, columns)
 
 
 def joint_histogram(first: np.ndarray, second: np.ndarray, num_first: int,

@@ -54,6 +54,26 @@ def rescale_mask_logits(mask_logits: Tensor, meta: Mapping[str, Any]) -> Tensor:
     return _resize(canvas[..., :img_h, :img_w], size).contiguous()
 
 
+def rescale_rows(mask_logits: Tensor, rows: Tensor,
+                 meta: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Some masks in the original image, without a copy where they lie there already.
+
+    Args:
+        mask_logits: (Q, H', W') over the canvas, at any stride.
+        rows: (n,) those wanted.
+        meta: As in :func:`rescale_boxes`.
+
+    Returns:
+        (m, h, w) contiguous float32 logits, m being Q or n, and the (n,) places of the wanted.
+    """
+    sizes = {tuple(map(int, meta[key][:2]))
+             for key in ('batch_input_shape', 'img_shape', 'ori_shape')}
+    if sizes == {tuple(mask_logits.shape[-2:])}:
+        return mask_logits.float().contiguous(), rows
+    return rescale_mask_logits(mask_logits[rows], meta), torch.arange(
+        len(rows), device=rows.device)
+
+
 def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear; maps that have the size already are not touched."""
     if tuple(maps.shape[-2:]) == size:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mvp_mm.structures import PerceptionDataSample, RawPrediction
-from mvp_mm.tasks.decoding.frames import rescale_mask_logits
+from mvp_mm.tasks.decoding.frames import rescale_rows
 from mvp_mm.tasks.decoding.tiles import divide_pixels
 from mvp_mm.tasks.decoding.words import word_probabilities
 
@@ -34,12 +34,13 @@ def decode_panoptic(raw: RawPrediction, sample: PerceptionDataSample, *, score_t
     scores, labels = word_probabilities(raw, sample).max(dim=-1)
     kept = torch.nonzero((labels < len(sample.instruction.phrases)) & (scores > score_thr))[:, 0]
     scores, labels, count = scores[kept], labels[kept], len(kept)
-    masks = rescale_mask_logits(raw.mask_logits[kept], sample.metainfo)
     if count == 0:
-        empty = torch.zeros(masks.shape[1:], dtype=torch.int32, device=masks.device)
+        size = tuple(map(int, sample.metainfo['ori_shape'][:2]))
+        empty = torch.zeros(size, dtype=torch.int32, device=scores.device)
         return dict(panoptic=empty, segments_info=[])
+    masks, rows = rescale_rows(raw.mask_logits, kept, sample.metainfo)
+    division = divide_pixels(masks, rows, scores, mask_thr=mask_thr, overlap_thr=overlap_thr)
 
-    division = divide_pixels(masks, scores, mask_thr, overlap_thr)
     table = torch.stack((division.alive.double(), labels.double(), scores.double())).cpu().numpy()
     ids, segments = _number_segments(*table, is_thing=sample.instruction.is_thing)
     lut = torch.from_numpy(ids).to(masks.device)

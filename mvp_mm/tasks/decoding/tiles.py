@@ -2,6 +2,7 @@
 """Who owns which pixel, decided for whole tiles where that is certain."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +29,9 @@ class Division:
     alive: Tensor
 
 
-def divide_pixels(logits: Tensor, scores: Tensor, mask_thr: float, overlap_thr: float) -> Division:
+@torch.no_grad()
+def divide_pixels(logits: Tensor, rows: Tensor, scores: Tensor, *, mask_thr: float,
+                  overlap_thr: float) -> Division:
     """Divide an image's pixels among queries.
 
     Exactly what ``(scores * logits.sigmoid()).argmax(0)`` and ``logits.sigmoid() >= mask_thr``
@@ -38,13 +41,14 @@ def divide_pixels(logits: Tensor, scores: Tensor, mask_thr: float, overlap_thr: 
     only where bounds leave open whether the query owns enough of them.
 
     Args:
-        logits: (n, h, w) contiguous float mask logits, n > 0.
-        scores: (n,) positive.
+        logits: (m, h, w) contiguous float mask logits.
+        rows: (n,) which of them take part, n > 0.
+        scores: (n,) their scores, positive.
         mask_thr: Probability from which a pixel is claimed.
         overlap_thr: Least share of the claimed pixels in which a query must be the highest.
     """
-    count, height, width = logits.shape
-    tiles = _Tiles(logits, scores, mask_thr)
+    count, (height, width) = len(rows), logits.shape[1:]
+    tiles = _Tiles(logits, rows, scores, mask_thr)
     owner, owned = _owners(tiles)
     visible = torch.bincount(
         owner[tiles.real_pixels(tiles.numbers)], minlength=count + 1)[:count] > 0
@@ -55,8 +59,8 @@ def divide_pixels(logits: Tensor, scores: Tensor, mask_thr: float, overlap_thr: 
     claimed += _count_ends(tiles, unclear)
     alive = visible & (owned >= overlap_thr * claimed)
 
-    owner = owner.view(tiles.rows, tiles.columns, _TILE, _TILE).transpose(1, 2)
-    owner = owner.reshape(tiles.rows * _TILE, tiles.columns * _TILE)[:height, :width]
+    owner = owner.view(tiles.down, tiles.across, _TILE, _TILE).transpose(1, 2)
+    owner = owner.reshape(tiles.down * _TILE, tiles.across * _TILE)[:height, :width]
     return Division(owner, alive)
 
 
@@ -73,11 +77,11 @@ class _Tiles:
         numbers: (T,) 0 ... T - 1.
     """
 
-    def __init__(self, logits: Tensor, scores: Tensor, mask_thr: float) -> None:
-        self.logits, self.scores, self.mask_thr = logits, scores, mask_thr
+    def __init__(self, logits: Tensor, rows: Tensor, scores: Tensor, mask_thr: float) -> None:
+        self.logits, self.rows, self.scores, self.mask_thr = logits, rows, scores, mask_thr
         self.height, self.width = logits.shape[1:]
-        highest, lowest = _extremes(logits, torch.amax), _extremes(logits, torch.amin)
-        self.rows, self.columns = highest.shape[1:]
+        highest, lowest = _extremes(logits, rows)
+        self.down, self.across = highest.shape[1:]
         highest, lowest = (t.flatten(1).T.sigmoid() for t in (highest, lowest))
         certain = (lowest * scores).amax(1, keepdim=True)
         # Negated, so that a NaN makes a rival and not a silent winner.
@@ -87,14 +91,14 @@ class _Tiles:
         self.lone = self.rival.sum(1) == 1
         self.first = self.rival.byte().argmax(1)
         self.settled = self.lone & ~self.mixed.gather(1, self.first[:, None])[:, 0]
-        self.numbers = torch.arange(self.rows * self.columns, device=logits.device)
+        self.numbers = torch.arange(self.down * self.across, device=logits.device)
         self.area = self.real_pixels(self.numbers).sum(1)
 
     def _places(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
         """Rows and columns of (k,) tiles' pixels, (k, 64) each; some beyond the image."""
         inner = torch.arange(_TILE * _TILE, device=tiles.device)
-        y = (tiles // self.columns * _TILE)[:, None] + inner // _TILE
-        x = (tiles % self.columns * _TILE)[:, None] + inner % _TILE
+        y = (tiles // self.across * _TILE)[:, None] + inner // _TILE
+        x = (tiles % self.across * _TILE)[:, None] + inner % _TILE
         return y, x
 
     def real_pixels(self, tiles: Tensor) -> Tensor:
@@ -106,23 +110,34 @@ class _Tiles:
         """(k, 64) probabilities of (k,) pairs; pixels beyond the image repeat its edge."""
         y, x = self._places(tiles)
         place = y.clamp_(max=self.height - 1).mul_(self.width).add_(x.clamp_(max=self.width - 1))
-        place += (queries * (self.height * self.width))[:, None]
+        place += (self.rows[queries] * (self.height * self.width))[:, None]
         return self.logits.view(-1).take(place).sigmoid_()
 
 
-def _extremes(logits: Tensor, reduce: type[torch.amax]) -> Tensor:
-    """Highest or lowest logit of each tile, (n, ceil(h / 8), ceil(w / 8))."""
-    for dim in (1, 2):
-        whole = logits.shape[dim] // _TILE * _TILE
-        parts = []
-        if whole:
-            tiled = logits.narrow(dim, 0, whole).unflatten(dim, (-1, _TILE))
-            parts.append(reduce(tiled, dim=dim + 1))
-        if whole < logits.shape[dim]:
-            rest = logits.narrow(dim, whole, logits.shape[dim] - whole)
-            parts.append(reduce(rest, dim=dim, keepdim=True))
-        logits = torch.cat(parts, dim)
-    return logits
+def _extremes(logits: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Highest and lowest logit of each tile, (n, ceil(h / 8), ceil(w / 8)) each."""
+    height, width = logits.shape[1:]
+    shape = (len(rows), -(-height // _TILE), width)
+    highest, lowest = logits.new_empty(shape), logits.new_empty(shape)
+    # Map by map, so that the second reading finds it in the cache.
+    for row, high, low in zip(rows.tolist(), highest, lowest, strict=True):
+        _reduce(logits[row], 0, torch.amax, high)
+        _reduce(logits[row], 0, torch.amin, low)
+    shape = (*shape[:2], -(-width // _TILE))
+    return (_reduce(highest, 2, torch.amax, logits.new_empty(shape)),
+            _reduce(lowest, 2, torch.amin, logits.new_empty(shape)))
+
+
+def _reduce(maps: Tensor, dim: int, extreme: Callable[..., Tensor], out: Tensor) -> Tensor:
+    """Write the extremes of groups of 8 along a dimension, the last group may be smaller."""
+    groups, rest = divmod(maps.shape[dim], _TILE)
+    if groups:
+        whole = maps.narrow(dim, 0, groups * _TILE).unflatten(dim, (groups, _TILE))
+        extreme(whole, dim=dim + 1, out=out.narrow(dim, 0, groups))
+    if rest:
+        extreme(maps.narrow(dim, groups * _TILE, rest), dim=dim, keepdim=True,
+                out=out.narrow(dim, groups, 1))
+    return out
 
 
 def _owners(tiles: _Tiles) -> tuple[Tensor, Tensor]:
