@@ -5,11 +5,13 @@ from mvp_mm.evaluation.generalized_referring import GeneralizedReferringMetric
 from mvp_mm.evaluation.grounding_recall import GroundingRecallMetric
 from mvp_mm.evaluation.lvis_ap import LvisAPMetric
 from mvp_mm.evaluation.panoptic_quality import PanopticQualityMetric
+from mvp_mm.evaluation.prediction_reader import PredictionReader
+from mvp_mm.evaluation.prediction_writer import PredictionWriter
 from mvp_mm.evaluation.referring import ReferringMetric
 from mvp_mm.evaluation.semantic_iou import SemanticIoUMetric
 
 __all__ = [
     'CocoAPMetric', 'GeneralizedReferringMetric', 'GroundingRecallMetric', 'LvisAPMetric',
-    'PanopticQualityMetric',
-    'PerceptionMetric', 'ReferringMetric', 'SemanticIoUMetric'
+    'PanopticQualityMetric', 'PerceptionMetric', 'PredictionReader', 'PredictionWriter',
+    'ReferringMetric', 'SemanticIoUMetric'
 ]
