@@ -12,8 +12,6 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mvp_mm.engine import ConfigError
-
 ROOT = Path(__file__).parents[2]
 SHELL_SCRIPTS = sorted([*ROOT.glob('tools/*.sh'), ROOT / '.ci' / 'run'])
 
