@@ -67,7 +67,7 @@ def merge_parts(folder: Path, processes: int, categories: list[dict[str, Any]]) 
 
     Raises:
         FileNotFoundError: If the parts of a process are not there.
-        ValueError: If there are no records, fewer than were written, or an image twice.
+        ValueError: If there are no records, fewer than were written, or a sample twice.
     """
     counts: dict[str, Counter] = defaultdict(Counter)
     for rank in range(processes):
@@ -79,26 +79,36 @@ def merge_parts(folder: Path, processes: int, categories: list[dict[str, Any]]) 
             counts[name][rank] = lines
     if not counts:
         raise ValueError(f'{folder}: nothing was predicted')
-    images = {
-        name.rpartition('/')[0]: list(map(json.loads, _lines(folder, name, lines)))
-        for name, lines in counts.items() if name.endswith('/images')}
-    for task, records in images.items():
+    images: dict[str, list] = {}
+    for name, lines in counts.items():
+        task, _, kind = name.rpartition('/')
         (folder / task).mkdir(exist_ok=True)
-        repeated = [key for key, n in Counter(r['id'] for r in records).items() if n > 1]
-        if repeated:
-            raise ValueError(f'{folder}: image {repeated[0]} was predicted by two processes; the '
-                             'sampler must not repeat images (round_up=False)')
-        _write(folder / task / 'images.json', map(json.dumps, records), 'images',
-               categories=categories)
+        if kind == 'keys':
+            _check_keys(folder, name, lines)
+        elif kind == 'images':
+            # Sentences about one image may have been met by several processes.
+            records = map(json.loads, _lines(folder, name, lines))
+            images[task] = list({record['id']: record for record in records}.values())
+            _write(folder / f'{name}.json', map(json.dumps, images[task]), kind,
+                   categories=categories)
     for name, lines in counts.items():
         task, _, kind = name.rpartition('/')
         if kind == 'panoptic':
             # COCO's panoptic format is a whole data set.
             _write(folder / f'{name}.json', _lines(folder, name, lines), 'annotations',
                    images=images[task], categories=categories)
-        elif kind != 'images':
+        elif kind not in ('images', 'keys'):
             _write(folder / f'{name}.json', _lines(folder, name, lines))
     shutil.rmtree(folder / _PARTS)
+
+
+def _check_keys(folder: Path, name: str, counts: Counter) -> None:
+    seen = set()
+    for line in _lines(folder, name, counts):
+        if line in seen:
+            raise ValueError(f'{folder}: {line} was predicted by two processes; the sampler must '
+                             'not repeat images (round_up=False)')
+        seen.add(line)
 
 
 def _lines(folder: Path, name: str, counts: Counter) -> Iterator[str]:

@@ -89,7 +89,7 @@ class PredictionWriter(BaseMetric):
         if instruction.kind == 'sentence':
             key.update(ref_id=plain(sample.get('ref_id', '')),
                        sent_id=plain(sample.get('sent_id', '')), expression=instruction.phrases[0])
-            self._note_once(sample, (task, *key.values()))
+            self._note_once(sample, task, key)
             record = dict(key, caption=sample.get('pred_caption'))
             for field, name in (('pred_instances', 'instances'), ('pred_candidates', 'candidates')):
                 if field in sample:
@@ -97,7 +97,7 @@ class PredictionWriter(BaseMetric):
             self._files.write(task, 'sentences', record)
         else:
             key['part'] = part
-            self._note_once(sample, (task, *key.values()))
+            self._note_once(sample, task, key)
             if sample.get('pred_caption') is not None:
                 self._files.write(task, 'captions', dict(key, caption=sample['pred_caption']))
             if 'pred_instances' in sample:
@@ -118,10 +118,11 @@ class PredictionWriter(BaseMetric):
                 id=image, file_name=str(sample.get('img_path', '')), height=height, width=width))
             self._seen.add((task, image))
 
-    def _note_once(self, sample: Mapping[str, Any], key: tuple) -> None:
-        if key in self._seen:
+    def _note_once(self, sample: Mapping[str, Any], task: str, key: dict[str, Any]) -> None:
+        if (task, *key.values()) in self._seen:
             raise ValueError(f'{sample_name(sample)}: predicted twice')
-        self._seen.add(key)
+        self._seen.add((task, *key.values()))
+        self._files.write(task, 'keys', key)
 
     def _write_instances(self, sample: Mapping[str, Any], task: str, image: Any) -> None:
         phrases = sample['instruction'].phrases
@@ -186,7 +187,7 @@ class PredictionWriter(BaseMetric):
 
         Raises:
             FileNotFoundError: If the first process does not see what another has written.
-            ValueError: If nothing was predicted, or an image by two processes.
+            ValueError: If nothing was predicted, or a sample by two processes.
         """
         self._files.close()
         barrier()

@@ -55,8 +55,8 @@ def make_question(kind, number):
                                         1 if kind == 'sentences' else 2)),
               panoptic=gt_map, segments_info=segments)
     ids = dict(ref_id=number // 3, sent_id=number) if kind == 'sentences' else dict(sent_id='')
-    sample = make_sample(SIZE, gt, img_id=number // 2 if kind == 'sentences' else number,
-                         img_path=f'{number}.jpg', **ids, **asked)
+    image = number // 2 if kind == 'sentences' else number
+    sample = make_sample(SIZE, gt, img_id=image, img_path=f'{image}.jpg', **ids, **asked)
     sample.instruction.task = task
     return sample
 
