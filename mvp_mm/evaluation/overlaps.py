@@ -56,8 +56,14 @@ def union_of_rles(rles: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> t
 
 def encode_masks(masks: Any) -> list[dict[str, Any]]:
     """(n, h, w) bool masks as n COCO RLE dicts."""
-    stacked = np.asfortranarray(to_numpy(masks).transpose(1, 2, 0).astype(np.uint8))
-    return coco_mask.encode(stacked)
+    rows = np.ascontiguousarray(to_numpy(masks), dtype=bool).view(np.uint8)
+    if not len(rows):
+        return []
+    # RLEs run down the columns: OpenCV turns masks faster than numpy copies them transposed.
+    columns = np.empty((len(rows), *rows.shape[:0:-1]), dtype=np.uint8)
+    for row, column in zip(rows, columns, strict=True):
+        cv2.transpose(row, column)
+    return coco_mask.encode(columns.transpose(2, 1, 0))
 
 
 def mask_overlaps(masks: torch.Tensor, target: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
