@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 
 from mvp_mm.engine.config_check import ConfigError, check_config
 from mvp_mm.engine.launch import add_common_arguments, load_config, prepare_processes
+from mvp_mm.evaluation.saved_vocabulary import json_annotations
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,8 +20,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
-        '--out', metavar='FILE.pkl',
-        help='also write all predictions; with several data sets to FILE_<data set>.pkl')
+        '--out', metavar='DIR',
+        help='also save all predictions, in the formats of docs/evaluation.md; with several data '
+        'sets in one subfolder each')
     parser.add_argument('--show-dir', help='write pictures of the predictions to this folder')
     parser.add_argument(
         '--metrics-file', help='where to write the metrics; default <work folder>/metrics.json')
@@ -28,22 +30,24 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def dump_predictions(cfg: Config, out: str) -> None:
-    """Add mmengine's DumpResults to the evaluator of every data set."""
-    path = Path(out)
-    if path.suffix not in ('.pkl', '.pickle'):
-        raise ConfigError(f'--out must end in .pkl or .pickle, got {out}')
+def save_predictions(cfg: Config, out: str) -> None:
+    """Add a writer to the evaluator of every data set."""
+    folder = Path(out)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise ConfigError(f'--out {out} exists and is not an empty folder')
 
-    def with_dump(metrics: dict | list, target: Path) -> list:
+    def with_writer(metrics: dict | list, loader: dict, target: Path) -> list:
         metrics = metrics if isinstance(metrics, list) else [metrics]
-        return [*metrics, dict(type='DumpResults', out_file_path=str(target))]
+        writer = dict(type='PredictionWriter', out_dir=str(target),
+                      ann_file=json_annotations(loader.dataset))
+        return [writer, *metrics]
 
-    if isinstance(cfg.test_evaluator, list) or 'type' in cfg.test_evaluator:
-        cfg.test_evaluator = with_dump(cfg.test_evaluator, path)
+    if 'dataset' in cfg.test_dataloader:
+        cfg.test_evaluator = with_writer(cfg.test_evaluator, cfg.test_dataloader, folder)
     else:
         for name, metrics in cfg.test_evaluator.items():
-            cfg.test_evaluator[name] = with_dump(
-                metrics, path.with_name(f'{path.stem}_{name}{path.suffix}'))
+            cfg.test_evaluator[name] = with_writer(
+                metrics, cfg.test_dataloader[name], folder / name)
 
 
 def draw_predictions(cfg: Config, show_dir: str) -> None:
@@ -60,7 +64,7 @@ def main() -> None:
         cfg = load_config(args)
         cfg.load_from, cfg.resume = args.checkpoint, False
         if args.out:
-            dump_predictions(cfg, args.out)
+            save_predictions(cfg, args.out)
         if args.show_dir:
             draw_predictions(cfg, args.show_dir)
         check_config(cfg, modes=('test',))

@@ -2,6 +2,8 @@
 """What the metrics share: bookkeeping by image, checks, and tables in the log."""
 from __future__ import annotations
 
+import hashlib
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,6 +26,15 @@ def sample_name(sample: Mapping[str, Any]) -> str:
     if instruction is not None and instruction.kind == 'sentence':
         name += f', "{", ".join(instruction.phrases)}"'
     return name
+
+
+def sample_key(sample: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells a sample from all others of its data set: image, reference, task and words."""
+    instruction = sample.get('instruction')
+    asked = '' if instruction is None else '\0'.join((instruction.task, *instruction.phrases))
+    # A word list may be long, and a key is kept for every sample.
+    digest = hashlib.blake2b(asked.encode(), digest_size=8).digest()
+    return sample.get('img_id', ''), sample.get('ref_id', ''), sample.get('sent_id', ''), digest
 
 
 def require(sample: Mapping[str, Any], *path: str) -> Any:
@@ -83,7 +94,8 @@ class PerceptionMetric(BaseMetric):
 
     An image may carry any number of instructions, while mmengine gathers the ranks' results
     assuming one result a dataset item. So results are stored as one list an image, empty lists
-    included, and repeated images of a padded sampler fall away.
+    included. Every result knows its sample: what a padded sampler repeats at the end falls away,
+    and any other sample that comes twice is an error, so that nothing is counted twice.
     """
 
     def process(self, data_batch: Mapping[str, Any] | None,
@@ -106,25 +118,43 @@ class PerceptionMetric(BaseMetric):
             images[int(require(sample, 'image_index'))].append(self._measure(sample))
         self.results.extend(images)
 
-    def compute_metrics(self, results: list[list[Any]]) -> dict[str, float]:
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Gather the results of all processes and summarise them.
+
+        Args:
+            size: Number of items of the data set; gathered images from there on may be repeats.
+
+        Raises:
+            ValueError: If there is nothing to evaluate or a sample was measured twice.
+        """
+        self._size = size
+        return super().evaluate(sys.maxsize)
+
+    def compute_metrics(self, results: list[list[tuple]]) -> dict[str, float]:
         """Summarise the samples of all images.
 
         Args:
-            results: One list of samples' results an image.
+            results: An image's list of (key, name, measured), for each image.
 
         Raises:
-            ValueError: If there is nothing to evaluate.
+            ValueError: If there is nothing to evaluate or a sample was measured twice.
         """
-        flat = [result for image in results for result in image]
-        if not flat:
+        measured: dict[tuple, Any] = {}
+        for place, image in enumerate(results):
+            for key, name, result in image:
+                if key not in measured:
+                    measured[key] = result
+                elif place < self._size:
+                    raise ValueError(f'{type(self).__name__}: {name} was measured twice')
+        if not measured:
             raise ValueError(f'{type(self).__name__}: the dataset is empty, nothing to evaluate')
-        return self.summarize(flat)
+        return self.summarize(list(measured.values()))
 
-    def _measure(self, sample: Mapping[str, Any]) -> Any:
+    def _measure(self, sample: Mapping[str, Any]) -> tuple:
+        name = sample_name(sample)
         try:
-            return self.measure(sample)
+            return sample_key(sample), name, self.measure(sample)
         except ValueError as error:
-            name = sample_name(sample)
             if str(error).startswith(name):
                 raise
             raise ValueError(f'{name}: {error}') from error

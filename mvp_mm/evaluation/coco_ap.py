@@ -2,16 +2,12 @@
 """COCO average precision, without an annotation file."""
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from mvp_mm.evaluation.base import (
     PerceptionMetric,
@@ -20,31 +16,39 @@ from mvp_mm.evaluation.base import (
     checked_scores,
     require,
 )
+from mvp_mm.evaluation.coco_eval import AREAS, BACKENDS, load_backend, precision_of
 from mvp_mm.evaluation.overlaps import encode_masks, to_numpy
 from mvp_mm.registry import METRICS
 
 
 @METRICS.register_module()
 class CocoAPMetric(PerceptionMetric):
-    """AP of boxes and masks over the thing phrases, by pycocotools.
+    """AP of boxes and masks over the thing phrases, by pycocotools' rules.
 
-    Classes are told apart by phrase. Objects without a class (label -1) and stuff are left out
-    on both sides.
+    At most 100 predictions count of each class in each image. Classes are told apart by phrase.
+    Objects without a class (label -1) and stuff are left out on both sides. An object's size is
+    that of its mask in pixels, or of its box in box-only data.
 
     Args:
         iou_types: Which of ``'bbox'`` and ``'segm'``.
+        backend: ``'pycocotools'``, or ``'faster_coco_eval'`` where that package is installed.
         **kwargs: As for :class:`mmengine.evaluator.BaseMetric`.
 
-    Reports ``coco/bbox_AP``, ``bbox_AP50``, ``bbox_AP75`` and the same for ``segm``.
+    Reports ``coco/bbox_AP``, ``bbox_AP50``, ``bbox_AP75``, where there are objects of that size
+    ``bbox_APs``, ``bbox_APm``, ``bbox_APl``, and the same for ``segm``.
 
     Raises:
-        ValueError: If an IoU type is unknown.
+        ImportError: If the backend is not installed.
+        ValueError: If an IoU type or the backend is unknown.
     """
 
     default_prefix = 'coco'
 
-    def __init__(self, iou_types: Sequence[str] = ('bbox', 'segm'), **kwargs: Any) -> None:
+    def __init__(self, iou_types: Sequence[str] = ('bbox', 'segm'),
+                 backend: str = BACKENDS[0], **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        load_backend(backend)
+        self.backend = backend
         if not iou_types or not set(iou_types) <= {'bbox', 'segm'}:
             raise ValueError(f"iou_types must be among 'bbox' and 'segm', got {iou_types!r}")
         self.iou_types = tuple(iou_types)
@@ -58,21 +62,14 @@ class CocoAPMetric(PerceptionMetric):
         """
         instruction = require(sample, 'instruction')
         height, width = map(int, sample['ori_shape'][:2])
-        gt, pred = require(sample, 'gt_eval'), require(sample, 'pred_instances')
+        gt = require(sample, 'gt_eval')
         gt_names, gt_kept = _thing_names(instruction, require(sample, 'gt_eval', 'labels'))
-        names, kept = _thing_names(instruction, require(sample, 'pred_instances', 'labels'))
-        boxes = checked_boxes(sample, pred['bboxes'])
-        scores = checked_scores(sample, pred['scores'])
         gt_boxes = checked_boxes(sample, gt['bboxes'])
         crowd = to_numpy(gt.get('crowd', np.zeros(len(gt_boxes)))).astype(bool)
         objects = [dict(name=name, bbox=_xywh(gt_boxes[k]), iscrowd=int(crowd[k]))
                    for name, k in zip(gt_names, gt_kept, strict=True)]
-        found = [dict(name=name, bbox=_xywh(boxes[k]), score=float(scores[k]))
-                 for name, k in zip(names, kept, strict=True)]
+        found = found_things(sample, with_masks='segm' in self.iou_types)
         if 'segm' in self.iou_types:
-            masks = checked_masks(sample, require(sample, 'pred_instances', 'masks'), len(boxes))
-            for result, rle in zip(found, encode_masks(masks[kept]), strict=True):
-                result['segmentation'] = rle
             rles = require(sample, 'gt_eval', 'masks')
             for target, k in zip(objects, gt_kept, strict=True):
                 if tuple(rles[k]['size']) != (height, width):
@@ -90,23 +87,45 @@ class CocoAPMetric(PerceptionMetric):
         """
         classes = sorted({name for result in results for name in result['classes']})
         ids = {name: index + 1 for index, name in enumerate(classes)}
-        truth, found = _to_coco(results, ids, 'objects'), _to_coco(results, ids, 'found')
-        if not any(not target['iscrowd'] for target in truth['annotations']):
+        truth = _to_coco(results, ids, 'objects')
+        if all(target['iscrowd'] for target in truth['annotations']):
             raise ValueError('CocoAPMetric: no object in the ground truth')
         metrics: dict[str, float] = {}
         rows = {name: [name] for name in classes}
         for iou_type in self.iou_types:
-            with contextlib.redirect_stdout(io.StringIO()):
-                precision = _evaluate(truth, found, iou_type)
-            for name, value in (('AP', None), ('AP50', 0), ('AP75', 5)):
-                part = precision if value is None else precision[value]
-                metrics[f'{iou_type}_{name}'] = float(part[part > -1].mean() * 100)
+            found = _to_coco(results, ids, 'found', size_of=iou_type)['annotations']
+            by_area = precision_of(truth, found, iou_type, backend=self.backend)
+            precision = by_area[..., 0]
+            parts = dict(AP=precision, AP50=precision[0], AP75=precision[5])
+            parts.update({f'AP{area[0]}': by_area[..., k] for k, area in enumerate(AREAS) if k})
+            metrics.update({f'{iou_type}_{name}': float(part[part > -1].mean() * 100)
+                            for name, part in parts.items() if (part > -1).any()})
             for column, name in enumerate(classes):
                 valid = precision[..., column][precision[..., column] > -1]
                 rows[name].append(float(valid.mean() * 100) if valid.size else '-')
         header = ['class', *(f'{iou_type} AP' for iou_type in self.iou_types)]
         self.log_table('Average precision', [header, *rows.values()])
         return metrics
+
+
+def found_things(sample: Mapping[str, Any], with_masks: bool) -> list[dict[str, Any]]:
+    """A sample's predictions of things: name, bbox (xywh), score, and segmentation (RLE).
+
+    Raises:
+        KeyError: If boxes, scores, labels or masks are missing.
+        ValueError: If they do not fit together or are not finite.
+    """
+    names, kept = _thing_names(
+        require(sample, 'instruction'), require(sample, 'pred_instances', 'labels'))
+    boxes = checked_boxes(sample, require(sample, 'pred_instances', 'bboxes'))
+    scores = checked_scores(sample, require(sample, 'pred_instances', 'scores'))
+    found = [dict(name=name, bbox=_xywh(boxes[k]), score=float(scores[k]))
+             for name, k in zip(names, kept, strict=True)]
+    if with_masks:
+        masks = checked_masks(sample, require(sample, 'pred_instances', 'masks'), len(boxes))
+        for result, rle in zip(found, encode_masks(masks[kept]), strict=True):
+            result['segmentation'] = rle
+    return found
 
 
 def _thing_names(instruction: Any, labels: Any) -> tuple[list[str], np.ndarray]:
@@ -123,13 +142,15 @@ def _xywh(box: np.ndarray) -> list[float]:
     return [float(box[0]), float(box[1]), float(box[2] - box[0]), float(box[3] - box[1])]
 
 
-def _to_coco(results: list[dict[str, Any]], ids: dict[str, int], key: str) -> dict[str, Any]:
-    """Lay the images' objects out as a COCO data set."""
+def _to_coco(results: list[dict[str, Any]], ids: dict[str, int], key: str,
+             size_of: str = 'segm') -> dict[str, Any]:
+    """Lay the images' objects out as a COCO data set; sizes are those of masks or of boxes."""
     annotations: list[dict[str, Any]] = []
     for image_id, result in enumerate(results, start=1):
         for item in result[key]:
             rle = item.get('segmentation')
-            area = item['bbox'][2] * item['bbox'][3] if rle is None else coco_mask.area(rle)
+            by_box = rle is None or size_of == 'bbox'
+            area = item['bbox'][2] * item['bbox'][3] if by_box else coco_mask.area(rle)
             annotations.append(dict(
                 item, id=len(annotations) + 1, image_id=image_id, category_id=ids[item['name']],
                 area=float(area), iscrowd=item.get('iscrowd', 0)))
@@ -137,17 +158,3 @@ def _to_coco(results: list[dict[str, Any]], ids: dict[str, int], key: str) -> di
               for k, result in enumerate(results, start=1)]
     categories = [dict(id=number, name=name) for name, number in ids.items()]
     return dict(info={}, images=images, categories=categories, annotations=annotations)
-
-
-def _evaluate(truth: dict[str, Any], found: dict[str, Any], iou_type: str) -> np.ndarray:
-    """Precision by COCOeval, (10 IoU thresholds, 101 recalls, classes), -1 where undefined."""
-    sides = []
-    for data in (truth, found):
-        side = COCO()
-        side.dataset = data
-        side.createIndex()
-        sides.append(side)
-    evaluation = COCOeval(*sides, iouType=iou_type)
-    evaluation.evaluate()
-    evaluation.accumulate()
-    return evaluation.eval['precision'][..., 0, -1]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mvp_mm.evaluation.base import PerceptionMetric, require, sample_name
-from mvp_mm.evaluation.overlaps import index_ids, joint_histogram, to_numpy
+from mvp_mm.evaluation.overlaps import count_pairs, to_numpy
 from mvp_mm.registry import METRICS
 
 # Of each class in an image: sum of IoUs, true positives, false positives, false negatives.
@@ -41,10 +41,8 @@ def match_segments(gt_map: np.ndarray, gt_segments: Sequence[Mapping[str, Any]],
     if gt_map.shape != pred_map.shape:
         raise ValueError(f'the predicted map has size {pred_map.shape}, the ground truth '
                          f'{gt_map.shape}')
-    gt_index = index_ids(gt_map, [segment['id'] for segment in gt_segments])
-    pred_index = index_ids(pred_map, [segment['id'] for segment in pred_segments])
-    shared = joint_histogram(
-        gt_index, pred_index, len(gt_segments) + 1, len(pred_segments) + 1)
+    shared = count_pairs(gt_map, [segment['id'] for segment in gt_segments],
+                         pred_map, [segment['id'] for segment in pred_segments])
     gt_label = _labels(gt_segments, num_classes)
     pred_label = _labels(pred_segments, num_classes)
     crowd = np.array([bool(segment.get('iscrowd', 0)) for segment in gt_segments], dtype=bool)

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Made-up samples for the metrics."""
+import itertools
+
 import numpy as np
 import torch
 from mmengine.structures import InstanceData
@@ -9,6 +11,7 @@ from mvp_mm.structures import Instruction, PerceptionDataSample, Segment, Segmen
 
 CLASSES = ('cat', 'dog', 'grass', 'sky')
 THINGS = (True, True, False, False)
+_NUMBERS = itertools.count()
 
 
 def make_instruction(phrases=CLASSES, is_thing=THINGS, kind='word'):
@@ -20,7 +23,7 @@ def make_instruction(phrases=CLASSES, is_thing=THINGS, kind='word'):
 def make_sample(size, gt_eval, kind='word', phrases=CLASSES, is_thing=THINGS, **meta):
     if kind == 'sentence':
         phrases, is_thing = ('the one on the left',), (True,)
-    meta = dict(dict(img_id=7, image_index=0), **meta)
+    meta = dict(dict(img_id=7, image_index=0, sent_id=next(_NUMBERS)), **meta)
     sample = PerceptionDataSample(metainfo=dict(dict(ori_shape=size), **meta))
     sample.instruction = make_instruction(phrases, is_thing, kind)
     sample.gt_eval = gt_eval

@@ -38,7 +38,24 @@ def test_images_with_many_and_no_instructions():
 
 def test_padding_of_the_last_batch_falls_away():
     metric = ReferringMetric()
-    for answer in (LEFT, RIGHT, LEFT):
-        sample = sentence([LEFT], [answer])
+    for number, answer in ((0, LEFT), (1, RIGHT), (0, LEFT)):
+        sample = sentence([LEFT], [answer], sent_id=number)
         metric.process(dict(data_samples=[[sample]]), [sample.to_dict()])
+    assert metric.evaluate(size=2)['referring/REC'] == 50.
+
+
+@pytest.mark.parametrize('size', [2, 100])
+def test_a_sample_that_comes_twice_is_named(size):
+    metric = ReferringMetric()
+    samples = [sentence([LEFT], [LEFT], img_id=9, sent_id=4) for _ in range(2)]
+    metric.process(None, [sample.to_dict() for sample in samples])
+    with pytest.raises(ValueError, match='ReferringMetric: image 9, "the one.*" was measured twi'):
+        metric.evaluate(size)
+
+
+def test_no_image_is_cut_off_whatever_size_is_told():
+    metric = ReferringMetric()
+    samples = [sentence([LEFT], [answer]) for answer in (LEFT, RIGHT)]
+    metric.process(dict(data_samples=[[], [], *([s] for s in samples)]),
+                   [dict(s.to_dict(), image_index=2 + k) for k, s in enumerate(samples)])
     assert metric.evaluate(size=2)['referring/REC'] == 50.

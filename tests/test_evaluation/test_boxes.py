@@ -1,16 +1,19 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """AP against pycocotools fed from files, and recall of grounding against loops."""
 import contextlib
+import importlib.util
 import io
 import json
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchvision.ops import box_iou
 
 from mvp_mm.evaluation import CocoAPMetric, GroundingRecallMetric
+from mvp_mm.evaluation.coco_eval import BACKENDS
 
 from .samples import (
     CLASSES,
@@ -21,12 +24,14 @@ from .samples import (
     score,
 )
 
-SIZE = (60, 80)
+SIZE = (180, 200)
 
 
 def random_boxes(rng, count):
+    """Boxes of all of COCO's sizes."""
     corner = rng.integers(0, 40, (count, 2))
-    return np.concatenate((corner, corner + rng.integers(4, 20, (count, 2))), axis=1).astype(float)
+    sides = rng.integers(8, 20, (count, 2)) * rng.choice([1, 3, 7], (count, 1))
+    return np.concatenate((corner, corner + sides), axis=1).astype(float)
 
 
 def random_sample(rng, img_id, perfect=False):
@@ -57,7 +62,8 @@ def ap_by_files(samples, iou_type, folder):
             rle = dict(gt['masks'][k], counts=gt['masks'][k]['counts'].decode())
             annotations.append(dict(
                 id=len(annotations) + 1, image_id=image_id, category_id=int(gt['labels'][k]) + 1,
-                bbox=[x1, y1, x2 - x1, y2 - y1], area=(x2 - x1) * (y2 - y1), segmentation=rle,
+                bbox=[x1, y1, x2 - x1, y2 - y1],
+                area=float(coco_mask.area(gt['masks'][k])), segmentation=rle,
                 iscrowd=int(gt['crowd'][k])))
         for k in np.flatnonzero(pred.labels.numpy() < 2):
             x1, y1, x2, y2 = map(float, pred.bboxes[k])
@@ -78,24 +84,58 @@ def ap_by_files(samples, iou_type, folder):
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return evaluation.stats[:3] * 100
+    return evaluation.stats[:6] * 100
 
 
+@pytest.mark.parametrize('seed', range(4))
 @pytest.mark.parametrize('iou_type', ['bbox', 'segm'])
-def test_ap_equals_pycocotools(iou_type, tmp_path):
-    rng = np.random.default_rng(0)
+def test_ap_equals_pycocotools(iou_type, seed, tmp_path):
+    rng = np.random.default_rng(seed)
     samples = [random_sample(rng, k) for k in range(12)]
     found = score(CocoAPMetric(), samples)
     expected = ap_by_files(samples, iou_type, tmp_path)
-    names = [f'coco/{iou_type}_{name}' for name in ('AP', 'AP50', 'AP75')]
-    assert [found[name] for name in names] == pytest.approx(expected.tolist())
+    names = [f'coco/{iou_type}_{name}' for name in ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')]
+    # A size without objects is -1 there and left out here.
+    assert [found.get(name, -100.) for name in names] == pytest.approx(
+        expected.tolist(), rel=0, abs=1e-9)
     assert 0 < found[names[0]] < 100
+
+
+@pytest.mark.skipif(importlib.util.find_spec('faster_coco_eval') is None,
+                    reason='faster-coco-eval is not installed')
+def test_the_backends_agree():
+    rng = np.random.default_rng(9)
+    samples = [random_sample(rng, k) for k in range(12)]
+    slow, fast = (score(CocoAPMetric(backend=backend), samples) for backend in BACKENDS)
+    assert fast == pytest.approx(slow, rel=0, abs=1e-9)
+
+
+@pytest.mark.skipif(importlib.util.find_spec('faster_coco_eval') is not None,
+                    reason='faster-coco-eval is installed')
+def test_a_missing_backend_is_named():
+    with pytest.raises(ImportError, match=r'faster-coco-eval: pip install .*fast-ap'):
+        CocoAPMetric(backend='faster_coco_eval')
+
+
+def test_an_unknown_backend_is_refused():
+    with pytest.raises(ValueError, match="backend must be one of .* got 'coco'"):
+        CocoAPMetric(backend='coco')
+
+
+def test_only_the_best_hundred_of_a_class_count_in_an_image():
+    box = np.array([[5., 5., 30., 30.]])
+    sample = make_sample(SIZE, dict(bboxes=box, labels=np.zeros(1, int)))
+    wrong = np.tile([[60., 60., 90., 90.]], (100, 1))
+    sample.pred_instances = make_instances(
+        np.concatenate((wrong, box)), [0.9] * 100 + [0.1], np.zeros(101))
+    assert score(CocoAPMetric(iou_types=['bbox']), [sample])['coco/bbox_AP'] == 0.
 
 
 def test_perfect_ap():
     rng = np.random.default_rng(1)
     found = score(CocoAPMetric(), [random_sample(rng, k, perfect=True) for k in range(8)])
-    assert list(found.values()) == pytest.approx([100.] * 6)
+    assert set(found) >= {f'coco/{a}_{b}' for a in ('bbox', 'segm') for b in ('AP', 'APs')}
+    assert list(found.values()) == pytest.approx([100.] * len(found))
 
 
 def test_ap_of_boxes_needs_no_masks():
@@ -105,7 +145,8 @@ def test_ap_of_boxes_needs_no_masks():
     for sample in samples:
         del sample.pred_instances.masks, sample.gt_eval['masks']
     found = score(CocoAPMetric(iou_types=['bbox']), samples)
-    assert found == {name: value for name, value in both.items() if 'bbox' in name}
+    names = ('coco/bbox_AP', 'coco/bbox_AP50', 'coco/bbox_AP75')
+    assert [found[name] for name in names] == [both[name] for name in names]
     with pytest.raises(KeyError, match=r'image 0 has no pred_instances\.masks'):
         score(CocoAPMetric(), samples)
 

@@ -163,8 +163,10 @@ def test_classes_are_told_apart_by_phrase():
                     plain.pred_panoptic_seg['segments_info']))))
     turned.instruction.phrases = list(CLASSES[::-1])
     turned.instruction.is_thing = np.array(THINGS[::-1])
+    again = plain.clone()
+    again.set_metainfo(dict(img_id=8))
     assert score(PanopticQualityMetric(), [plain, turned]) == pytest.approx(
-        score(PanopticQualityMetric(), [plain, plain]))
+        score(PanopticQualityMetric(), [plain, again]))
 
 
 def test_an_unlisted_segment_is_an_error():

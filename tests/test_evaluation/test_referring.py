@@ -72,7 +72,7 @@ def test_one_target_a_sentence():
 
 
 def test_gres_by_hand():
-    found = score(GeneralizedReferringMetric(), [
+    found = score(GeneralizedReferringMetric(targets=['mask']), [
         sentence([], []),                      # nothing, rightly: IoU 1, 0 / 0
         sentence([], [HALF]),                  # nothing was meant: IoU 0, 0 / 50
         sentence([LEFT, RIGHT], [LEFT]),       # 100 / 200
@@ -84,11 +84,50 @@ def test_gres_by_hand():
         'generalized/N-acc': 50., 'generalized/T-acc': 100 * 2 / 3})
 
 
+def test_gres_of_nothing_but_nothing_is_perfect():
+    found = score(GeneralizedReferringMetric(), [sentence([], []), sentence([], [])])
+    assert found == {f'generalized/{name}': 100. for name in (
+        'gIoU', 'cIoU', 'N-acc', 'box_F1', 'box_N-acc')}
+
+
 def test_gres_answers_without_pixels_are_empty():
     sample = sentence([], [LEFT])
     sample.pred_instances.masks[:] = False
-    assert score(GeneralizedReferringMetric(), [sample]) == {
+    assert score(GeneralizedReferringMetric(targets=['mask']), [sample]) == {
         'generalized/gIoU': 100., 'generalized/cIoU': 100., 'generalized/N-acc': 100.}
+
+
+THIRD = (0, 0, 6, 10)
+
+
+@pytest.mark.parametrize('targets, answers, right', [
+    ([LEFT, RIGHT], [RIGHT, LEFT], True),
+    ([LEFT, RIGHT], [LEFT], False),            # one is missing
+    ([LEFT], [LEFT, RIGHT], False),            # one is too many
+    ([LEFT], [LEFT, THIRD], False),            # the same object twice
+    ([LEFT], [HALF], True),                    # IoU 0.5
+    ([LEFT, THIRD], [THIRD, THIRD], True),     # 0.6 and 1: each is paired once
+    ([LEFT], [], False),
+    ([], [HALF], False),
+    ([], [], True),
+])
+def test_grec_by_hand(targets, answers, right):
+    found = score(GeneralizedReferringMetric(targets=['box']), [sentence(targets, answers)])
+    kind, said = ('T', bool(answers)) if targets else ('N', not answers)
+    assert found == {
+        'generalized/box_F1': 100. * right, f'generalized/box_{kind}-acc': 100. * said}
+
+
+def test_grec_may_count_overlapping_boxes_once():
+    sample = sentence([LEFT], [THIRD, LEFT], scores=[0.4, 0.9])
+    metric = GeneralizedReferringMetric(targets=['box'], nms_iou=0.5)
+    assert score(metric, [sample])['generalized/box_F1'] == 100.
+
+
+@pytest.mark.parametrize('metric', [ReferringMetric, GeneralizedReferringMetric])
+def test_unknown_targets_are_refused(metric):
+    with pytest.raises(ValueError, match="targets must be among 'mask' and 'box'"):
+        metric(targets=['masks'])
 
 
 def test_gres_perfect():

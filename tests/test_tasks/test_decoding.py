@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mmdet.models.seg_heads.panoptic_fusion_heads import MaskFormerFusionHead
+from mmengine.config import ConfigDict
 
 from mvp_mm.structures import (
     Instruction,
@@ -13,6 +15,8 @@ from mvp_mm.structures import (
     SegmentKind,
 )
 from mvp_mm.tasks import decoding
+from mvp_mm.tasks.decoding import tiles, words
+from mvp_mm.tasks.decoding.tiles import divide_pixels
 
 META = dict(ori_shape=(30, 50), img_shape=(38, 64), batch_input_shape=(64, 64))
 THINGS = (True, False, True, False)
@@ -117,6 +121,86 @@ def test_panoptic_matches_loops(seed, use_stuff_queries):
     assert set(found['panoptic'].unique().tolist()) - {0} == {s[0] for s in segments}
 
 
+def noisy_masks(generator, count, size, smooth):
+    """Mask logits from large smooth blobs to noise of every pixel."""
+    coarse = torch.randn(1, count, *(max(2, side // smooth) for side in size), generator=generator)
+    return F.interpolate(coarse, size, mode='bilinear', align_corners=False)[0] * 6 - 2
+
+
+def divide_densely(logits, rows, scores, mask_thr, overlap_thr):
+    """Owners and survivors from full maps."""
+    masks = logits[rows].sigmoid()
+    owner = (masks * scores[:, None, None]).argmax(0)
+    owned = torch.bincount(owner.flatten(), minlength=len(rows))
+    claimed = (masks >= mask_thr).flatten(1).sum(1)
+    owner[masks.gather(0, owner[None])[0] < mask_thr] = len(rows)
+    visible = torch.bincount(owner.flatten(), minlength=len(rows) + 1)[:-1]
+    return owner, (visible > 0) & (owned >= overlap_thr * claimed)
+
+
+@pytest.mark.parametrize('size', [(64, 80), (61, 83), (5, 7), (8, 8), (9, 1)])
+@pytest.mark.parametrize('smooth', [1, 4, 20])
+@pytest.mark.parametrize('mask_thr, overlap_thr', [(0.5, 0.8), (0.3, 0.4), (0.7, 1.0)])
+def test_tiles_divide_as_full_maps_do(size, smooth, mask_thr, overlap_thr):
+    generator = torch.Generator().manual_seed(size[0] * smooth)
+    logits = noisy_masks(generator, 14, size, smooth)
+    rows = torch.tensor([1, 2, 3, 5, 8, 9, 13])
+    scores = torch.rand(7, generator=generator) * 0.9 + 0.1
+    found = divide_pixels(logits, rows, scores, mask_thr=mask_thr, overlap_thr=overlap_thr)
+    owner, alive = divide_densely(logits, rows, scores, mask_thr, overlap_thr)
+    assert torch.equal(found.owner, owner)
+    assert torch.equal(found.alive, alive)
+
+
+def test_tiles_divide_in_pieces_as_at_once(monkeypatch):
+    generator = torch.Generator().manual_seed(1)
+    logits = noisy_masks(generator, 9, (60, 60), 6)
+    scores = torch.rand(9, generator=generator)
+    whole, pieces = [], []
+    for results, pairs in ((whole, tiles._PAIRS), (pieces, 20)):
+        monkeypatch.setattr(tiles, '_PAIRS', pairs)
+        results.append(divide_pixels(
+            logits, torch.arange(9), scores, mask_thr=0.5, overlap_thr=0.6))
+    assert torch.equal(whole[0].owner, pieces[0].owner)
+    assert torch.equal(whole[0].alive, pieces[0].alive)
+
+
+@pytest.mark.parametrize('value', [0., 200., -200.])
+def test_the_first_of_equal_masks_owns_all(value):
+    logits = torch.full((3, 20, 20), value)
+    found = divide_pixels(
+        logits, torch.arange(3), torch.full((3,), 0.5), mask_thr=0.5, overlap_thr=0.8)
+    assert (found.owner == (0 if value >= 0 else 3)).all()
+    assert found.alive.tolist() == [value >= 0, False, False]
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_panoptic_equals_mmdet(seed):
+    generator = torch.Generator().manual_seed(seed)
+    masks = noisy_masks(generator, 40, (48, 64), 8) - 6
+    logits = torch.randn(40, 7, generator=generator) * 3
+    things = np.array([True, True, True, True, False, False])
+    sample = make_sample(things, meta=dict.fromkeys(
+        ('ori_shape', 'img_shape', 'batch_input_shape'), (48, 64)))
+    raw = RawPrediction(logits, torch.zeros(40, 4), masks, 40)
+    before = masks.clone()
+    found = decoding.decode_panoptic(raw, sample, score_thr=0.4, mask_thr=0.5, overlap_thr=0.3)
+    assert torch.equal(raw.mask_logits, before)
+    head = MaskFormerFusionHead(4, 2, test_cfg=ConfigDict(
+        object_mask_thr=0.4, iou_thr=0.3, filter_low_score=True))
+    expected = head.panoptic_postprocess(logits, masks).sem_seg[0]
+    # mmdet writes label + 1000 * number for things, the label for stuff and 6 for void.
+    labels = torch.tensor([6, *(segment['label'] for segment in found['segments_info'])])
+    assert len(labels) > 3
+    assert torch.equal(labels[found['panoptic'].long()], expected.long() % 1000)
+    assert same_partition(found['panoptic'], expected)
+
+
+def same_partition(first, second):
+    pairs = torch.stack((first.flatten(), second.flatten())).unique(dim=1)
+    return all(len(row.unique()) == pairs.shape[1] for row in pairs)
+
+
 def test_panoptic_without_answers():
     raw = make_raw(0)
     raw.logits[:, -1] = 50.
@@ -137,7 +221,7 @@ def test_stuff_queries_name_stuff_only():
 
 def test_semantic_matches_loops(monkeypatch):
     raw, sample = make_raw(5), make_sample()
-    monkeypatch.setattr(decoding, '_SEMANTIC_CHUNK', 1000)
+    monkeypatch.setattr(words, '_SEMANTIC_CHUNK', 1000)
     probabilities = raw.logits.softmax(-1)
     masks = decoding.rescale_mask_logits(raw.mask_logits, META).sigmoid()
     votes = torch.zeros(len(THINGS), 30, 50)

@@ -12,8 +12,6 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mvp_mm.engine import ConfigError
-
 ROOT = Path(__file__).parents[2]
 SHELL_SCRIPTS = sorted([*ROOT.glob('tools/*.sh'), ROOT / '.ci' / 'run'])
 
@@ -77,8 +75,8 @@ def test_launchers_explain_their_arguments(script, usage):
 @pytest.mark.parametrize('script, args, expected', [
     ('dist_train.sh', ['c.py', '2', '--amp', '--work-dir', 'w d'],
      ['train.py', 'c.py', '--launcher', 'pytorch', '--amp', '--work-dir', 'w d']),
-    ('dist_test.sh', ['c.py', 'k.pth', '2', '--out', 'o.pkl'],
-     ['test.py', 'c.py', 'k.pth', '--launcher', 'pytorch', '--out', 'o.pkl']),
+    ('dist_test.sh', ['c.py', 'k.pth', '2', '--out', 'o'],
+     ['test.py', 'c.py', 'k.pth', '--launcher', 'pytorch', '--out', 'o']),
 ])
 def test_launchers_pass_the_job_to_torchrun(tmp_path, script, args, expected):
     fake = tmp_path / 'torchrun'
@@ -150,10 +148,9 @@ def test_train_resume_and_test(run_tool, capsys):
     assert 'resumed epoch: 0, iter: 2' in capsys.readouterr().out
     assert Path('work_dirs/toy/iter_4.pth').is_file()
 
-    run_tool('test', 'toy.py', 'work_dirs/toy/iter_4.pth', '--out', 'all.pkl')
+    run_tool('test', 'toy.py', 'work_dirs/toy/iter_4.pth')
     metrics = json.loads(Path('work_dirs/toy/metrics.json').read_text())
     assert metrics['refcoco/toy/count'] == 4
-    assert Path('all_panoptic.pkl').is_file() and Path('all_refcoco.pkl').is_file()
 
 
 def test_load_from_starts_a_new_run(run_tool, capsys):
@@ -169,7 +166,7 @@ def test_load_from_starts_a_new_run(run_tool, capsys):
     ('train', ['toy.py', '--load-from', 'no.pth'], 'load_from: no such file or folder: no.pth'),
     ('train', ['toy.py', '--cfg-options', 'modle.width=3'], "unknown top-level key 'modle'"),
     ('test', ['toy.py', 'no.pth'], 'load_from: no such file or folder: no.pth'),
-    ('test', ['toy.py', 'toy.py', '--out', 'x.json'], '--out must end in .pkl or .pickle'),
+    ('test', ['toy.py', 'toy.py', '--out', 'toy.py'], '--out toy.py exists and is not an'),
 ])
 def test_bad_input_ends_in_one_error(run_tool, tool, args, message):
     with pytest.raises(SystemExit, match='error') as stopped:
@@ -191,9 +188,19 @@ def test_show_dir_draws_every_sample():
         type='PerceptionVisualizationHook', interval=1, score_thr=0.5, out_dir='here')
 
 
-def test_out_of_a_single_data_set_keeps_its_name():
-    cfg = Config(dict(test_evaluator=dict(type='ToyMetric')))
-    load_tool('test').dump_predictions(cfg, 'here/all.pkl')
-    assert cfg.test_evaluator[1] == dict(type='DumpResults', out_file_path='here/all.pkl')
-    with pytest.raises(ConfigError):
-        load_tool('test').dump_predictions(cfg, 'all.txt')
+def test_out_of_a_single_data_set_is_the_folder_itself(tmp_path):
+    loader = dict(dataset=dict(type='ToyDataset', data_root='data', ann_file='a.json'))
+    cfg = Config(dict(test_evaluator=dict(type='ToyMetric'), test_dataloader=loader))
+    load_tool('test').save_predictions(cfg, str(tmp_path))
+    assert cfg.test_evaluator[0] == dict(
+        type='PredictionWriter', out_dir=str(tmp_path), ann_file='data/a.json')
+
+
+def test_out_has_a_folder_for_each_of_several_data_sets(tmp_path):
+    cfg = Config(dict(
+        test_evaluator=dict(a=[dict(type='ToyMetric')], b=dict(type='ToyMetric')),
+        test_dataloader={name: dict(dataset=dict(type='ToyDataset')) for name in 'ab'}))
+    load_tool('test').save_predictions(cfg, str(tmp_path))
+    assert [cfg.test_evaluator[name][0].out_dir for name in 'ab'] == [
+        str(tmp_path / 'a'), str(tmp_path / 'b')]
+    assert [len(cfg.test_evaluator[name]) for name in 'ab'] == [2, 2]

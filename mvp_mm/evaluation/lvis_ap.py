@@ -1,0 +1,192 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""LVIS average precision, "fixed" (Dave et al., 2021, arXiv 2102.01066)."""
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+from pycocotools.cocoeval import COCOeval
+
+from mvp_mm.datasets.files import load_json
+from mvp_mm.datasets.files import require as require_keys
+from mvp_mm.datasets.vocabularies import spaced
+from mvp_mm.evaluation.base import PerceptionMetric, require
+from mvp_mm.evaluation.coco_ap import found_things
+from mvp_mm.evaluation.coco_eval import precision_of
+from mvp_mm.registry import METRICS
+
+_NO_LIMIT = 10**9
+_FREQUENCIES = ('r', 'c', 'f')
+_IMAGE_KEYS = ('id', 'height', 'width', 'neg_category_ids', 'not_exhaustive_category_ids')
+_ANNOTATION_KEYS = ('id', 'image_id', 'category_id', 'bbox', 'segmentation', 'area')
+
+
+class _FederatedEval(COCOeval):
+    """COCO's matching, where an image may be annotated with some objects of a class only."""
+
+    def evaluateImg(self, imgId: int, catId: int, aRng: Sequence[float],  # noqa: N802, N803
+                    maxDet: int) -> dict[str, Any] | None:  # noqa: N803
+        result = super().evaluateImg(imgId, catId, aRng, maxDet)
+        if result is not None and self.cocoGt.imgs[imgId]['not_exhaustive']:
+            result['dtIgnore'] |= result['dtMatches'] == 0
+        return result
+
+
+@METRICS.register_module()
+class LvisAPMetric(PerceptionMetric):
+    """AP over LVIS's classes by the rules of lvis-api, with "fixed" limits.
+
+    No limit on the predictions of an image; of each class the best 10 000 of the whole data set
+    count. In an image only the classes are scored that it shows or surely does not show
+    (``neg_category_ids``); where a class is not exhaustively annotated
+    (``not_exhaustive_category_ids``), predictions without a match are not counted as wrong.
+
+    The ground truth is the annotation file's. Every image of it must have been asked about, in
+    one list or in several.
+
+    Args:
+        ann_file: The annotation file, with ``frequency`` of each category.
+        iou_types: Which of ``'bbox'`` and ``'segm'``.
+        max_per_class: Most predictions of a class.
+        **kwargs: As for :class:`mmengine.evaluator.BaseMetric`.
+
+    Reports ``lvis/bbox_AP``, ``bbox_AP50``, ``bbox_AP75``, ``bbox_APr``, ``bbox_APc``,
+    ``bbox_APf`` (rare, common, frequent classes) and the same for ``segm``.
+
+    Raises:
+        ValueError: If an IoU type is unknown or ``max_per_class`` is not positive.
+    """
+
+    default_prefix = 'lvis'
+
+    def __init__(self, ann_file: str, iou_types: Sequence[str] = ('bbox', 'segm'),
+                 max_per_class: int = 10000, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not iou_types or not set(iou_types) <= {'bbox', 'segm'}:
+            raise ValueError(f"iou_types must be among 'bbox' and 'segm', got {iou_types!r}")
+        if max_per_class < 1:
+            raise ValueError(f'max_per_class must be positive, got {max_per_class}')
+        self.ann_file = ann_file
+        self.iou_types = tuple(iou_types)
+        self.max_per_class = max_per_class
+
+    def measure(self, sample: Mapping[str, Any]) -> tuple[Any, list[dict[str, Any]]]:
+        """The image's id and its predictions.
+
+        Raises:
+            KeyError: If boxes, scores, labels or masks are missing.
+            ValueError: If they do not fit together.
+        """
+        return require(sample, 'img_id'), found_things(sample, 'segm' in self.iou_types)
+
+    def summarize(self, results: list[tuple[Any, list[dict[str, Any]]]]) -> dict[str, float]:
+        """Score class by class.
+
+        Raises:
+            ValueError: If images or names of predictions and annotation file differ, or no class
+                has an object.
+        """
+        truth = _Truth(self.ann_file)
+        found = self._by_category(results, truth)
+        metrics: dict[str, float] = {}
+        for iou_type in self.iou_types:
+            precision = np.full((10, 101, len(truth.categories)), -1.)
+            for column, category in enumerate(truth.categories):
+                data, asked = truth.of(category)
+                own = [dict(item, area=_size(item, iou_type)) for item in found[category['id']]
+                       if item['image_id'] in asked]
+                if data['annotations']:
+                    precision[..., column] = precision_of(
+                        data, own, iou_type, max_found=_NO_LIMIT, areas=('all',),
+                        evaluation=_FederatedEval)[..., 0, 0]
+            metrics.update({f'{iou_type}_{name}': value
+                            for name, value in _summary(precision, truth.categories).items()})
+        if not metrics:
+            raise ValueError(f'{self.ann_file}: no class has an object')
+        return metrics
+
+    def _by_category(self, results: list[tuple[Any, list[dict[str, Any]]]],
+                     truth: _Truth) -> dict[int, list[dict[str, Any]]]:
+        """The best predictions of each category id, best first."""
+        asked = {image for image, _ in results}
+        for what, ids in (('is not in', asked - truth.images.keys()),
+                          ('was not predicted, it is in', truth.images.keys() - asked)):
+            if ids:
+                raise ValueError(f'LvisAPMetric: image {min(ids)} {what} {self.ann_file} '
+                                 f'({len(ids)} such images)')
+        ids = {spaced(category['name']): category['id'] for category in truth.categories}
+        found = defaultdict(list)
+        for image, items in results:
+            for item in items:
+                if item['name'] not in ids:
+                    raise ValueError(f'LvisAPMetric: image {image} has a prediction of '
+                                     f'"{item["name"]}", which {self.ann_file} does not name')
+                category = ids[item['name']]
+                found[category].append(dict(item, image_id=image, category_id=category))
+        for category, items in found.items():
+            items.sort(key=lambda item: -item['score'])
+            found[category] = [
+                dict(item, id=k) for k, item in enumerate(items[:self.max_per_class], start=1)]
+        return found
+
+
+class _Truth:
+    """The annotation file, by category.
+
+    Raises:
+        ValueError: If a list or a key is missing.
+    """
+
+    def __init__(self, path: str) -> None:
+        content = load_json(path)
+        for key in ('images', 'annotations', 'categories'):
+            if not isinstance(content.get(key), list):
+                raise ValueError(f'{path}: no list of {key}')
+        for category in content['categories']:
+            require_keys(category, ('id', 'name', 'frequency'), path, 'category')
+        self.categories = sorted(content['categories'], key=lambda category: category['id'])
+        self.images: dict[Any, dict[str, Any]] = {}
+        self._images_of = defaultdict(dict)
+        self._annotations_of = defaultdict(list)
+        for image in content['images']:
+            require_keys(image, _IMAGE_KEYS, path, 'image')
+            self.images[image['id']] = image
+            for category in image['neg_category_ids']:
+                self._images_of[category][image['id']] = image
+        for annotation in content['annotations']:
+            require_keys(annotation, _ANNOTATION_KEYS, path, 'annotation')
+            category, image = annotation['category_id'], annotation['image_id']
+            if image not in self.images:
+                raise ValueError(f'{path}: annotation {annotation["id"]} names unknown image '
+                                 f'{image}')
+            self._images_of[category][image] = self.images[image]
+            self._annotations_of[category].append(dict(annotation, iscrowd=0))
+
+    def of(self, category: dict[str, Any]) -> tuple[dict[str, Any], set]:
+        """A category's COCO data set and the images in which it is scored."""
+        number = category['id']
+        images = [
+            dict(id=key, height=image['height'], width=image['width'],
+                 not_exhaustive=number in image['not_exhaustive_category_ids'])
+            for key, image in self._images_of[number].items()]
+        data = dict(info={}, images=images, categories=[category],
+                    annotations=self._annotations_of[number])
+        return data, set(self._images_of[number])
+
+
+def _size(item: dict[str, Any], iou_type: str) -> float:
+    if iou_type == 'bbox':
+        return item['bbox'][2] * item['bbox'][3]
+    return float(coco_mask.area(item['segmentation']))
+
+
+def _summary(precision: np.ndarray, categories: list[dict[str, Any]]) -> dict[str, float]:
+    """Means over (10, 101, K) precision, in percent, where defined."""
+    frequency = np.array([category['frequency'] for category in categories])
+    parts = dict(AP=precision, AP50=precision[:1], AP75=precision[5:6])
+    parts.update({f'AP{kind}': precision[..., frequency == kind] for kind in _FREQUENCIES})
+    return {name: float(part[part > -1].mean() * 100)
+            for name, part in parts.items() if (part > -1).any()}

@@ -1,0 +1,122 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Score saved predictions again, without the model.
+
+The data sets and metrics are those of the test part of a config; the predictions are what
+``tools/test.py --out`` has saved. The figures are those of the test.
+
+Example::
+
+    python tools/analysis_tools/eval_metric.py configs/mvplm/stage2.py predictions
+"""
+import argparse
+import sys
+from pathlib import Path
+
+import mmengine
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from tqdm import tqdm
+
+from mvp_mm.engine.config_check import ConfigError, check_config
+from mvp_mm.engine.launch import add_common_arguments, load_config
+from mvp_mm.evaluation import PredictionReader
+from mvp_mm.evaluation.saved_vocabulary import json_annotations
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', help='config file')
+    parser.add_argument('predictions', type=Path, help='folder that tools/test.py --out has made')
+    parser.add_argument('--only', nargs='+', metavar='NAME',
+                        help='score these data sets of the config; default all')
+    parser.add_argument(
+        '--metrics-file', type=Path,
+        help='where to write the metrics; default <predictions>/metrics.json')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def choose(cfg: Config, only: list[str] | None) -> dict[str, tuple[dict, dict | list]]:
+    """Data loader and metrics of each data set to score; '' names the only one.
+
+    Raises:
+        ConfigError: If the config has no such data set, or tests nothing.
+    """
+    loaders, metrics = cfg.get('test_dataloader'), cfg.get('test_evaluator')
+    if not loaders or not metrics:
+        raise ConfigError(f'{cfg.filename}: test_dataloader and test_evaluator are needed')
+    if 'dataset' in loaders:
+        if only:
+            raise ConfigError('--only: the config tests one data set, which has no name')
+        return {'': (loaders, metrics)}
+    unknown = sorted({*(only or ()), *metrics} - loaders.keys())
+    if unknown:
+        raise ConfigError(f'{cfg.filename}: test_dataloader has no {unknown[0]}; it has '
+                          f'{sorted(loaders)}')
+    return {name: (loaders[name], metrics[name]) for name in only or loaders}
+
+
+def score(loader_cfg: dict, metrics: dict | list, folder: Path) -> dict[str, float]:
+    """Score one data set.
+
+    Args:
+        loader_cfg: Its data loader; the pipeline packs ``gt_eval``.
+        metrics: Its metrics.
+        folder: Its predictions.
+
+    Raises:
+        FileNotFoundError: If there are no predictions.
+        KeyError: If one is missing.
+        ValueError: If one answers nothing that the data set asks, or cannot be scored.
+    """
+    loader = Runner.build_dataloader(loader_cfg, seed=0)
+    meta = loader.dataset.metainfo
+    reader = PredictionReader(folder, meta.get('classes', ()), meta.get('thing_flags', ()),
+                              json_annotations(loader_cfg['dataset']))
+    evaluator = Evaluator(metrics)
+    evaluator.dataset_meta = meta
+    count = 0
+    for batch in tqdm(loader, desc=folder.name):
+        samples = []
+        for index, of_image in enumerate(batch['data_samples']):
+            for sample in of_image:
+                sample.set_metainfo(dict(image_index=index))
+                reader.answer(sample)
+                samples.append(sample)
+        evaluator.process(data_samples=samples, data_batch=batch)
+        count += len(samples)
+    reader.check_all_used()
+    return evaluator.evaluate(count)
+
+
+def main() -> None:
+    """Score and write the metrics."""
+    args = parse_args()
+    try:
+        cfg = load_config(args)
+        if args.launcher != 'none':
+            raise ConfigError('--launcher: one process scores')
+        # Neither the model nor its weights are looked at.
+        for key in ('model', 'load_from'):
+            cfg.pop(key, None)
+        check_config(cfg, modes=('test',))
+        chosen = choose(cfg, args.only)
+        if not args.predictions.is_dir():
+            raise ConfigError(f'no such folder: {args.predictions}')
+    except ConfigError as error:
+        sys.exit(f'eval_metric: error: {error}')
+    init_default_scope(cfg.get('default_scope', 'mvp_mm'))
+    metrics: dict[str, float] = {}
+    for name, (loader, evaluator) in chosen.items():
+        found = score(loader, evaluator, args.predictions / name)
+        metrics.update({f'{name}/{key}' if name else key: value for key, value in found.items()})
+    target = args.metrics_file or args.predictions / 'metrics.json'
+    mmengine.dump(metrics, str(target), indent=2, sort_keys=True)
+    print(f'metrics written to {target}')
+
+
+if __name__ == '__main__':
+    main()
