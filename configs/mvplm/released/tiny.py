@@ -39,9 +39,9 @@ train_dataloader = dict(
     ]))
 test_dataloader = dict(
     _delete_=True,
-    panoptic=dict(**_base_._loader, dataset=dict(
+    panoptic=dict(**_base_._test_loader, dataset=dict(
         **dict(_base_._syn_panoptic_val, tasks=[_panoptic]), pipeline=_test_pipeline)),
-    refcoco=dict(**_base_._loader, dataset=dict(
+    refcoco=dict(**_base_._test_loader, dataset=dict(
         **dict(_base_._syn_refcoco_val, tasks=[_referring]), pipeline=_test_pipeline)))
 test_evaluator = dict(
     _delete_=True,
