@@ -4,11 +4,11 @@ from mvp_mm.engine.config_check import ConfigError, check_config
 from mvp_mm.engine.hooks import CheckFiniteLossHook, TrainableReportHook
 from mvp_mm.engine.loops import MultiTestLoop, MultiValLoop
 from mvp_mm.engine.optimizer import MatrixDecayConstructor
+from mvp_mm.engine.sharding import ShardedRunner
 from mvp_mm.engine.wrappers import MVPDistributedDataParallel
 
 __all__ = [
     'CheckFiniteLossHook', 'ConfigError', 'MVPDistributedDataParallel', 'MatrixDecayConstructor',
-    'MultiTestLoop',
-    'MultiValLoop', 'StageHandoverHook', 'TrainableReportHook', 'check_config',
-    'load_stage_checkpoint'
+    'MultiTestLoop', 'MultiValLoop', 'ShardedRunner', 'StageHandoverHook', 'TrainableReportHook',
+    'check_config', 'load_stage_checkpoint'
 ]
