@@ -5,11 +5,12 @@ import os
 import sys
 
 from mmengine.config import Config
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import find_latest_checkpoint
 
 from mvp_mm.engine.batching import count_processes, spread_batch
 from mvp_mm.engine.config_check import ConfigError, check_config
 from mvp_mm.engine.launch import add_common_arguments, load_config, prepare_processes
+from mvp_mm.registry import RUNNERS
 
 
 def parse_args() -> argparse.Namespace:
@@ -69,7 +70,7 @@ def main() -> None:
               f'{cfg.train_dataloader.batch_size} images each, {passes} forward passes a step of '
               f'the optimizer; steps are counted in passes')
     prepare_processes(cfg)
-    Runner.from_cfg(cfg).train()
+    RUNNERS.build(cfg).train()
 
 
 if __name__ == '__main__':

@@ -26,6 +26,7 @@ EXTRA_TOP_KEYS = (
     'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile',
     'activation_checkpointing', 'efficient_conv_bn_eval',
     'vis_backends',  # named apart from the visualizer so that a leaf config can replace it
+    'runner_type',  # a runner of the registry; without it mmengine's
     'total_batch_size',  # images a step of the optimizer, on any number of processes
     'tta_model', 'tta_pipeline',
 )
@@ -60,7 +61,7 @@ def check_config(cfg: Config, modes: Sequence[str] = ('train',)) -> None:
     Raises:
         ConfigError: If a key or type is unknown or an input file is missing.
     """
-    problems = [*_unknown_top_keys(cfg)]
+    problems = [*_unknown_top_keys(cfg), *_unknown_runner(cfg)]
     with warnings.catch_warnings():
         # Looking for a type imports all of mmdet, which tells what optional packages it lacks.
         warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
@@ -105,6 +106,14 @@ def _unknown_top_keys(cfg: Config) -> Iterator[str]:
         if not key.startswith('_') and key not in known:
             yield (f"unknown top-level key '{key}'{_hint(key, known)} "
                    "(a config's own variables start with '_')")
+
+
+def _unknown_runner(cfg: Config) -> Iterator[str]:
+    """Look the runner up."""
+    name = cfg.get('runner_type', 'Runner')
+    if own_registry.RUNNERS.get(name) is None:
+        known = {*own_registry.RUNNERS.module_dict, *root_registry.RUNNERS.module_dict}
+        yield f"runner_type: '{name}' is no runner{_hint(name, known)}"
 
 
 def _all_registries() -> list[Registry]:

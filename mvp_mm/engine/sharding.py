@@ -1,6 +1,9 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Parameters, gradients and optimizer state shared out among the processes."""
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,67 +20,101 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from mvp_mm.registry import RUNNERS
 
 
-def shard(model: nn.Module) -> None:
+def shard(model: nn.Module) -> ShardedState:
     """Share a model out among all processes, in place (torch's ``fully_shard``).
 
     The parts that ``model.shard_units()`` lists are put together one at a time, when they run;
-    the rest of the model once a step. Names and values of the parameters stay.
+    the rest of the model once a step. Names and values of the parameters stay, and
+    ``state_dict`` and ``load_state_dict`` speak of whole tensors, in all processes together.
 
     Args:
         model (nn.Module): The model, the same in every process.
+
+    Returns:
+        ShardedState: What does the same for the state of an optimizer.
     """
+    state = ShardedState(_widen_scalars(model))
     device = next(model.parameters()).device.type
     mesh = init_device_mesh(device, (distributed.get_world_size(), ))
     units = model.shard_units() if hasattr(model, 'shard_units') else []
     for unit in units:
         fully_shard(unit, mesh=mesh, reshard_after_forward=True)
     fully_shard(model, mesh=mesh, reshard_after_forward=False)
-    model.register_state_dict_post_hook(_gather_weights)
-    model.register_load_state_dict_pre_hook(_scatter_weights)
+    # torch writes an attribute on a hook, which a method cannot take.
+    model.register_state_dict_post_hook(partial(state.gather_weights))
+    model.register_load_state_dict_pre_hook(partial(state.scatter_weights))
+    return state
 
 
-def _whole(value: Any) -> Any:
-    """A sharded tensor as a whole one on the CPU, in the first process; elsewhere its shape."""
-    if not isinstance(value, DTensor):
-        return value
-    whole = value.full_tensor()
-    return whole.cpu() if is_main_process() else torch.empty_like(whole, device='meta')
+def _widen_scalars(model: nn.Module) -> set[str]:
+    """Give every scalar parameter one dimension, which torch wants to shard along."""
+    names = set()
+    for prefix, module in model.named_modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter.ndim == 0:
+                wide = nn.Parameter(parameter.detach().view(1), parameter.requires_grad)
+                setattr(module, name, wide)
+                names.add(f'{prefix}.{name}'.lstrip('.'))
+    return names
 
 
-def _share(value: Any, like: Any) -> Any:
-    """This process' share of a whole tensor, laid out like the parameter that it belongs to."""
-    fits = isinstance(value, Tensor) and isinstance(like, DTensor) and value.shape == like.shape
-    if not fits or isinstance(value, DTensor):
-        return value
-    # Every process has read the whole: nothing needs to be sent.
-    return distribute_tensor(
-        value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+class ShardedState:
+    """Puts weights and moments together for a checkpoint, and shares those of one out.
 
+    Args:
+        scalars (set[str]): Names of the parameters that are scalars outside.
+    """
 
-def _gather_weights(module: nn.Module, state: dict, prefix: str, metadata: dict) -> None:
-    for key, value in state.items():
-        state[key] = _whole(value)
+    def __init__(self, scalars: set[str]) -> None:
+        self.scalars = scalars
 
+    def gather_weights(self, module: nn.Module, state: dict, prefix: str, _: Any) -> None:
+        """Hook of ``state_dict``."""
+        for key, value in state.items():
+            state[key] = self._whole(value, key.removeprefix(prefix))
 
-def _scatter_weights(module: nn.Module, state: dict, prefix: str, *_: Any) -> None:
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        if prefix + name in state:
-            state[prefix + name] = _share(state[prefix + name], parameter)
+    def scatter_weights(self, module: nn.Module, state: dict, prefix: str, *_: Any) -> None:
+        """Hook of ``load_state_dict``."""
+        for name, parameter in module.named_parameters(remove_duplicate=False):
+            if prefix + name in state:
+                state[prefix + name] = self._share(state[prefix + name], parameter, name)
 
+    def attach(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+        """Make an optimizer save and load whole tensors."""
+        names = {id(p): name for name, p in model.named_parameters()}
 
-def _gather_moments(optimizer: torch.optim.Optimizer, state: dict) -> dict:
-    moments = {index: {key: _whole(value) for key, value in entry.items()}
-               for index, entry in state['state'].items()}
-    return {**state, 'state': moments}
+        def convert(state: dict, function: Callable) -> dict:
+            parameters = [p for group in optimizer.param_groups for p in group['params']]
+            # The number of steps is everywhere the same.
+            moments = {
+                index: {key: value if key == 'step' else
+                        function(value, parameters[index], names[id(parameters[index])])
+                        for key, value in entry.items()}
+                for index, entry in state['state'].items()
+            }
+            return {**state, 'state': moments}
 
+        optimizer.register_state_dict_post_hook(
+            lambda _, state: convert(state, lambda v, p, name: self._whole(v, name)))
+        optimizer.register_load_state_dict_pre_hook(
+            lambda _, state: convert(state, self._share))
 
-def _scatter_moments(optimizer: torch.optim.Optimizer, state: dict) -> dict:
-    parameters = [p for group in optimizer.param_groups for p in group['params']]
-    moments = {
-        index: {key: _share(value, parameters[index]) for key, value in entry.items()}
-        for index, entry in state['state'].items()
-    }
-    return {**state, 'state': moments}
+    def _whole(self, value: Any, name: str) -> Any:
+        """A whole tensor on the CPU, in the first process; elsewhere its shape."""
+        if not isinstance(value, DTensor):
+            return value
+        whole = value.full_tensor().detach()
+        whole = whole.view(()) if name in self.scalars else whole
+        return whole.cpu() if is_main_process() else torch.empty_like(whole, device='meta')
+
+    def _share(self, value: Tensor, like: Tensor, name: str) -> Tensor:
+        """This process' share of a whole tensor, laid out like its parameter."""
+        if not isinstance(like, DTensor) or isinstance(value, DTensor):
+            return value
+        value = value.view(1) if name in self.scalars else value
+        # Every process has read the whole: nothing needs to be sent.
+        return distribute_tensor(
+            value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
 class _WholeModelInVal(Hook):
@@ -127,7 +164,7 @@ class ShardedRunner(Runner):
             model.init_weights()
         for value in model.state_dict().values():
             broadcast(value)
-        shard(model)
+        self.sharded_state = shard(model)
         return model
 
     def _init_model_weights(self) -> None:
@@ -138,8 +175,7 @@ class ShardedRunner(Runner):
         """Build the wrapper; its optimizer then saves and loads whole tensors."""
         built = super().build_optim_wrapper(optim_wrapper)
         if self.sharded and not isinstance(optim_wrapper, OptimWrapper):
-            built.optimizer.register_state_dict_post_hook(_gather_moments)
-            built.optimizer.register_load_state_dict_pre_hook(_scatter_moments)
+            self.sharded_state.attach(built.optimizer, self.model)
         return built
 
     def register_hooks(self, default_hooks: dict | None = None,
