@@ -17,7 +17,8 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description='Train a model')
     parser.add_argument('config', help='config file')
-    parser.add_argument('--amp', action='store_true', help='train with mixed precision')
+    parser.add_argument('--amp', action='store_true',
+                        help='train in float16 with a scaled loss, for GPUs without bfloat16')
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
@@ -57,7 +58,7 @@ def main() -> None:
     try:
         cfg = load_config(args)
         if args.amp:
-            cfg.optim_wrapper.type = 'AmpOptimWrapper'
+            cfg.optim_wrapper.update(type='AmpOptimWrapper', dtype='float16')
             cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
         apply_start(cfg, args.resume, args.load_from)
         processes = count_processes(args.launcher)

@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mvp_mm import registry as own_registry
+from mvp_mm.engine.size_check import checkpoint_fault, size_problems
 
 EXTRA_TOP_KEYS = (
     'custom_imports',  # modules that register their components on import
@@ -59,7 +60,7 @@ def check_config(cfg: Config, modes: Sequence[str] = ('train',)) -> None:
             only in the data loaders and evaluators of these. Defaults to ('train',).
 
     Raises:
-        ConfigError: If a key or type is unknown or an input file is missing.
+        ConfigError: If a key or type is unknown, an input file is missing, or sizes contradict.
     """
     problems = [*_unknown_top_keys(cfg), *_unknown_runner(cfg)]
     with warnings.catch_warnings():
@@ -72,6 +73,7 @@ def check_config(cfg: Config, modes: Sequence[str] = ('train',)) -> None:
     for mode in ('train', 'val', 'test'):
         problems += _loader_key_problems(cfg.get(f'{mode}_dataloader'), f'{mode}_dataloader')
     problems += _missing_files(cfg, modes)
+    problems += size_problems(cfg)
     where = cfg.filename or 'config'
     if len(problems) == 1:
         raise ConfigError(f'{where}: {problems[0]}')
@@ -241,8 +243,11 @@ def _missing_files(cfg: Config, modes: Sequence[str]) -> Iterator[str]:
         for path, name in _input_files(cfg.get(section), section):
             if not Path(name).exists():
                 yield f'{path}: no such file or folder: {name}'
-    if isinstance(cfg.get('load_from'), str) and not Path(cfg.load_from).exists():
-        yield f'load_from: no such file or folder: {cfg.load_from}'
+    start = cfg.get('load_from')
+    if isinstance(start, str) and not Path(start).is_file():
+        yield f'load_from: no such file or folder: {start}'
+    elif isinstance(start, str) and checkpoint_fault(start):
+        yield f'load_from: {checkpoint_fault(start)}: {start}'
 
 
 def _input_files(value: object, path: str) -> Iterator[tuple[str, str]]:

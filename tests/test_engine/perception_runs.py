@@ -67,7 +67,7 @@ class KeepLosses(Hook):
 def run_config(folder: Path, tokenizer: str, name: str, images: int, **changes) -> Config:
     """A run of five steps of two passes, with the settings of stage 2."""
     model = tiny_model_config(
-        tokenizer, encoder=dict(frozen=True),
+        tokenizer, encoder=dict(frozen=True), embed_dims=64,
         llm=dict(split_by_length=False, gradient_checkpointing=True),
         perception=dict(denoising=dict(label_noise=0.0, box_noise=0.0)))
     cfg = Config(dict(
