@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from mvp_mm.registry import DATASETS, HOOKS, RUNNERS
@@ -97,13 +97,9 @@ def run_config(folder: Path, tokenizer: str, name: str, images: int, **changes) 
     return cfg
 
 
-def run(cfg: Config) -> tuple[list[dict[str, float]], list[float]]:
-    """Train; the losses and norms of this process."""
+def run(cfg: Config) -> tuple[Runner, list[dict[str, float]], list[float]]:
+    """Train; the runner, and the losses and norms of this process."""
     runner = RUNNERS.build(cfg)
     runner.train()
     hook = next(hook for hook in runner.hooks if isinstance(hook, KeepLosses))
-    return hook.losses, hook.norms
-
-
-def checkpoint_of(cfg: Config, iteration: int) -> dict:
-    return torch.load(f'{cfg.work_dir}/iter_{iteration}.pth', weights_only=False)
+    return runner, hook.losses, hook.norms
