@@ -37,6 +37,7 @@ setup(
     extras_require={
         'tests': TESTS,
         'tensorboard': TENSORBOARD,
+        'lora': ['peft'],
         'all': TESTS + TENSORBOARD,
     },
     zip_safe=False,
