@@ -1,23 +1,11 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-import sys
-
 import pytest
 import torch
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopPLogitsWarper
 
-from mvp_mm.models.llms import building
-from mvp_mm.models.llms.building import decoder_layers
 from mvp_mm.models.llms.causal_lm import CausalLM, length_groups
 from mvp_mm.models.llms.sampling import Sampling, choose
-
-SIZES = dict(vocab_size=60, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-             num_attention_heads=4, max_position_embeddings=64)
-MODELS = dict(
-    phi=dict(model_type='phi', partial_rotary_factor=0.5, hidden_act='gelu_pytorch_tanh'),
-    llama=dict(model_type='llama', num_key_value_heads=2),
-    qwen2=dict(model_type='qwen2', num_key_value_heads=2),
-    qwen3=dict(model_type='qwen3', num_key_value_heads=2, head_dim=8))
-LENGTHS = (5, 9, 3)
+from tests.test_models.llms import LENGTHS, MODELS, SIZES, make_prompts, small_llm
 
 
 @pytest.fixture(scope='module', params=list(MODELS))
@@ -28,9 +16,7 @@ def llm(request):
 
 @pytest.fixture
 def prompts():
-    """Embeddings (3, 9, 32) and mask of prompts of different lengths; the padding is noise."""
-    mask = torch.arange(max(LENGTHS))[None] < torch.tensor(LENGTHS)[:, None]
-    return torch.randn(len(LENGTHS), max(LENGTHS), 32), mask
+    return make_prompts()
 
 
 def alone(prompts, row):
@@ -222,11 +208,6 @@ def test_padding_in_front_changes_nothing(llm, prompts):
         assert (left.prompt_states[0][row, :-n] == 0).all() or n == max(LENGTHS)
 
 
-def small_llm(**args):
-    torch.manual_seed(0)
-    return CausalLM({**SIZES, **MODELS['phi'], 'initializer_range': 0.3}, **args).eval()
-
-
 def test_sampled_text_depends_on_seed_and_prompt_alone(prompts):
     end, ids = torch.tensor([1, 2, 3]), [[4, 5], [6], [7, 8, 9]]
     drawn = {}
@@ -291,88 +272,3 @@ def test_the_context_is_a_limit_too(prompts):
     llm.max_length = max(LENGTHS)
     with pytest.raises(ValueError, match='prompt of 9 tokens leaves no room .* context of 9'):
         llm.generate(*prompts, torch.tensor([1, 2, 3]), 8)
-
-
-@pytest.mark.parametrize('family, message', [
-    ('phy', "no causal language model of model_type 'phy'; did you mean 'phi"),
-    ('t5', "model_type 't5'"), ('bert', "'bert' cannot be used: .* it has an encoder"),
-    ('mamba', "'mamba' cannot be used: .* config has no max_position_embeddings")])
-def test_families_that_do_not_fit_are_refused(family, message):
-    with pytest.raises(ValueError, match=message):
-        CausalLM(dict(model_type=family))
-
-
-@pytest.mark.parametrize('family', ['gpt2', 'gpt_neox', 'opt', 'mistral'])
-def test_other_decoder_only_families_are_taken(family, prompts):
-    llm = CausalLM({**SIZES, 'model_type': family, 'bos_token_id': 0, 'eos_token_id': 0,
-                    'pad_token_id': None, 'num_key_value_heads': 2}).eval()
-    assert len(decoder_layers(llm.lm)) == 2
-    assert llm(*prompts)[0].shape == prompts[0].shape
-
-
-def test_a_folder_without_a_model_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match='llm.pretrained: .*gone'):
-        CausalLM(pretrained=str(tmp_path / 'gone'))
-
-
-def test_weights_that_are_not_finite_are_refused(tmp_path):
-    saved = small_llm()
-    saved.lm.model.layers[1].mlp.fc1.weight.data[0, 0] = float('nan')
-    saved.lm.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r'layers\.1\.mlp\.fc1\.weight holds values that are not'):
-        CausalLM(pretrained=str(tmp_path))
-
-
-@pytest.mark.parametrize('cuda, message', [(False, 'needs a GPU; use sdpa'),
-                                           (True, 'needs the package flash-attn')])
-def test_flash_attention_is_refused_where_it_cannot_run(monkeypatch, cuda, message):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: cuda)
-    monkeypatch.setattr(building, 'is_flash_attn_2_available', lambda: False)
-    with pytest.raises(ValueError, match=message):
-        small_llm(attn_implementation='flash_attention_2')
-
-
-def test_a_frozen_llm_stays_in_eval_mode_and_lets_gradients_pass(prompts):
-    llm = CausalLM({**SIZES, **MODELS['phi'], 'resid_pdrop': 0.5}, frozen=True).train()
-    embeds = prompts[0].clone().requires_grad_(True)
-    first, = llm(embeds, prompts[1])
-    second, = llm(embeds, prompts[1])
-    assert torch.equal(first, second) and not llm.lm.training
-    first.sum().backward()
-    assert embeds.grad.abs().sum() > 0 and all(p.grad is None for p in llm.parameters())
-
-
-def test_embeddings_may_train_beside_a_frozen_llm():
-    llm = CausalLM({**SIZES, **MODELS['llama']}, frozen=True, train_embeddings=True)
-    assert {n for n, p in llm.named_parameters() if p.requires_grad} == {
-        'lm.model.embed_tokens.weight', 'lm.lm_head.weight'}
-
-
-@pytest.mark.parametrize('args', [dict(frozen=True, lora=dict(r=2, alpha=4)),
-                                  dict(train_embeddings=True)])
-def test_settings_that_contradict_are_refused(args):
-    with pytest.raises(ValueError, match='choose one|needs frozen or lora'):
-        small_llm(**args)
-
-
-def test_adapters_need_peft(monkeypatch):
-    monkeypatch.setitem(sys.modules, 'peft', None)
-    with pytest.raises(ImportError, match='llm.lora needs the package peft'):
-        small_llm(lora=dict(r=2, alpha=4))
-
-
-@pytest.mark.parametrize('targets', ['all-linear', ['q_proj', 'v_proj']])
-def test_adapters_alone_train_and_start_as_nothing(prompts, targets):
-    pytest.importorskip('peft')
-    llm = small_llm(lora=dict(r=2, alpha=4, dropout=0.0, target_modules=targets))
-    torch.testing.assert_close(llm(*prompts), small_llm()(*prompts))
-    trained = {n for n, p in llm.named_parameters() if p.requires_grad}
-    assert trained and all('.lora_' in name for name in trained)
-    llm(*prompts)[0].square().sum().backward()
-    assert all((p.grad is not None) == p.requires_grad for p in llm.parameters())
-
-
-def test_adapters_on_layers_that_do_not_exist_are_refused():
-    pytest.importorskip('peft')
-    with pytest.raises(ValueError):
-        small_llm(lora=dict(r=2, alpha=4, target_modules=['nowhere']))

@@ -180,4 +180,4 @@ def test_the_host_waits_as_often_whatever_the_batch_holds(model, data, monkeypat
     large = reads_of(model, data(repeat=2, objects=6), monkeypatch)
     assert small == large
     # 12 of them are checks of one_hot that a GPU does without.
-    assert sum(small.values()) <= 60, small
+    assert sum(small.values()) <= 59, small
