@@ -87,6 +87,7 @@ def test_adapters_need_peft(monkeypatch):
 def test_adapters_alone_train_and_start_as_nothing(prompts, targets):
     pytest.importorskip('peft')
     llm = small_llm(lora=dict(r=2, alpha=4, dropout=0.0, target_modules=targets))
+    llm.init_weights()
     torch.testing.assert_close(llm(*prompts), small_llm()(*prompts))
     trained = {n for n, p in llm.named_parameters() if p.requires_grad}
     assert trained and all('.lora_' in name for name in trained)
@@ -98,3 +99,12 @@ def test_adapters_on_layers_that_do_not_exist_are_refused():
     pytest.importorskip('peft')
     with pytest.raises(ValueError):
         small_llm(lora=dict(r=2, alpha=4, target_modules=['nowhere']))
+
+
+def test_weights_are_not_drawn_again_when_a_run_starts():
+    llm = small_llm()
+    # As a layer looks that was put in afterwards.
+    llm.lm.model.layers[0].mlp.fc1 = torch.nn.Linear(32, 64)
+    before = {name: value.clone() for name, value in llm.state_dict().items()}
+    llm.init_weights()
+    assert all(torch.equal(value, before[name]) for name, value in llm.state_dict().items())

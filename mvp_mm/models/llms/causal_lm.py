@@ -111,6 +111,12 @@ class CausalLM(BaseModule):
     def train(self, mode: bool = True) -> CausalLM:
         return super().train(mode and not self.frozen)
 
+    def init_weights(self) -> None:
+        """Keep the weights: transformers has drawn or read them, peft those of adapters.
+
+        transformers would draw again what it did not make itself.
+        """
+
     def shard_units(self) -> list[nn.Module]:
         """Layers that a sharded model puts together one at a time."""
         if self.split_by_length:
