@@ -24,7 +24,6 @@ def read_requirements(name: str) -> list[str]:
 RUNTIME = sum((read_requirements(name) for name in ('torch', 'mmcv', 'runtime')), [])
 TESTS = read_requirements('tests')
 TENSORBOARD = read_requirements('tensorboard')
-FAST_AP = read_requirements('fast_ap')
 
 setup(
     name='mvp_mm',
@@ -38,7 +37,6 @@ setup(
     extras_require={
         'tests': TESTS,
         'tensorboard': TENSORBOARD,
-        'fast-ap': FAST_AP,
         'all': TESTS + TENSORBOARD,
     },
     zip_safe=False,

@@ -5,18 +5,20 @@ import os
 import sys
 
 from mmengine.config import Config
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import find_latest_checkpoint
 
 from mvp_mm.engine.batching import count_processes, spread_batch
 from mvp_mm.engine.config_check import ConfigError, check_config
 from mvp_mm.engine.launch import add_common_arguments, load_config, prepare_processes
+from mvp_mm.registry import RUNNERS
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description='Train a model')
     parser.add_argument('config', help='config file')
-    parser.add_argument('--amp', action='store_true', help='train with mixed precision')
+    parser.add_argument('--amp', action='store_true',
+                        help='train in float16 with a scaled loss, for GPUs without bfloat16')
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
@@ -56,7 +58,7 @@ def main() -> None:
     try:
         cfg = load_config(args)
         if args.amp:
-            cfg.optim_wrapper.type = 'AmpOptimWrapper'
+            cfg.optim_wrapper.update(type='AmpOptimWrapper', dtype='float16')
             cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
         apply_start(cfg, args.resume, args.load_from)
         processes = count_processes(args.launcher)
@@ -69,7 +71,7 @@ def main() -> None:
               f'{cfg.train_dataloader.batch_size} images each, {passes} forward passes a step of '
               f'the optimizer; steps are counted in passes')
     prepare_processes(cfg)
-    Runner.from_cfg(cfg).train()
+    RUNNERS.build(cfg).train()
 
 
 if __name__ == '__main__':

@@ -20,7 +20,7 @@ _sizes.perception.criterion.num_points = 4096
 model = _sizes
 
 _max_iters = 900
-optim_wrapper = dict(optimizer=dict(lr=5e-4))
+optim_wrapper = dict(dtype=None, optimizer=dict(lr=5e-4))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=50),
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=50, end=_max_iters)

@@ -5,6 +5,8 @@ _base_ = [
     '../_base_/schedules/stage1.py', '../_base_/default_runtime.py'
 ]
 model = dict(trainable=['connector'])
+# Checkpoints hold the connector; loading one takes the rest from where this run took it.
+default_hooks = dict(handover=dict(trained_only=True))
 
 _canvas = (1024, 1024)
 _pipeline = [

@@ -1,6 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Handing weights from one stage to the next, with a report of what was taken over."""
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,6 +49,22 @@ def _state_dict_of(checkpoint: dict) -> dict[str, Tensor]:
     return {re.sub(r'^module\.', '', key): value for key, value in state.items()}
 
 
+def _named_as_in(own: Collection[str], given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Find the weights of layers that adapters are put beside: peft renames the layers."""
+    own = set(own)
+    renamed = {key.replace('.base_layer.', '.'): key for key in own if '.base_layer.' in key}
+    return {renamed.get(key, key) if key not in own else key: value
+            for key, value in given.items()}
+
+
+def _check_finite(state: dict[str, Tensor]) -> None:
+    broken = [key for key, value in state.items()
+              if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise ValueError(f'{len(broken)} tensors hold values that are not finite, the first is '
+                         f'{broken[0]}')
+
+
 def compare_with_model(model: nn.Module, checkpoint: dict) -> HandoverReport:
     """Tell what loading a checkpoint would change.
 
@@ -59,9 +76,11 @@ def compare_with_model(model: nn.Module, checkpoint: dict) -> HandoverReport:
         HandoverReport: What is taken over, stays fresh and is not used.
 
     Raises:
-        ValueError: If tensors of one key differ in shape, or if no key fits at all.
+        ValueError: If tensors of one key differ in shape, if no key fits at all, or if a value
+            is not finite.
     """
-    own, given = model.state_dict(), _state_dict_of(checkpoint)
+    own = model.state_dict()
+    given = _named_as_in(own.keys(), _state_dict_of(checkpoint))
     wrong = [
         f'{key}: checkpoint {tuple(given[key].shape)}, model {tuple(own[key].shape)}'
         for key in own.keys() & given.keys() if given[key].shape != own[key].shape
@@ -76,7 +95,28 @@ def compare_with_model(model: nn.Module, checkpoint: dict) -> HandoverReport:
         raise ValueError(
             f'Checkpoint has no weight of this model; it holds {_summary(list(given))}, the model '
             f'{_summary(list(own))}')
+    _check_finite({key: given[key] for key in report.loaded})
     return report
+
+
+def read_weights(path: str | Path) -> dict:
+    """Read a checkpoint onto the CPU; objects in the file are not run.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no checkpoint, or not whole.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'Checkpoint not found: {path}')
+    try:
+        with torch.serialization.safe_globals(get_torch_safe_globals()):
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except (RuntimeError, EOFError, OSError) as error:
+        reason = str(error).strip().split('\n')[0]
+        raise ValueError(f'{path} is no checkpoint, or not whole: {reason}') from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f'{path} holds a {type(checkpoint).__name__}, not a checkpoint')
+    return checkpoint
 
 
 def load_stage_checkpoint(model: nn.Module, path: str | Path) -> HandoverReport:
@@ -89,16 +129,38 @@ def load_stage_checkpoint(model: nn.Module, path: str | Path) -> HandoverReport:
     Returns:
         HandoverReport: What was taken over, stays fresh and was not used.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'Checkpoint not found: {path}')
-    with torch.serialization.safe_globals(get_torch_safe_globals()):
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    checkpoint = complete(read_weights(path), path)
     try:
         report = compare_with_model(model, checkpoint)
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from None
-    model.load_state_dict(_state_dict_of(checkpoint), strict=False)
+    given = _named_as_in([*report.loaded, *report.fresh], _state_dict_of(checkpoint))
+    model.load_state_dict(given, strict=False)
     return report
+
+
+def complete(checkpoint: dict, path: str | Path) -> dict:
+    """Add the weights that a checkpoint has left where it found them.
+
+    Args:
+        checkpoint (dict): With ``meta.frozen_from`` where it holds what was trained alone.
+        path (str | Path): Where it was read, for messages.
+
+    Returns:
+        dict: The checkpoint with all weights in its ``state_dict``.
+
+    Raises:
+        FileNotFoundError: If the file that it names is gone.
+    """
+    base = (checkpoint.get('meta') or {}).get('frozen_from')
+    if base is None:
+        return checkpoint
+    if not Path(base).is_file():
+        raise FileNotFoundError(f'{path} holds trained weights alone; those that were frozen '
+                                f'come from {base}, which is not there')
+    below = complete(read_weights(base), base)
+    return {**checkpoint,
+            'state_dict': {**_state_dict_of(below), **_state_dict_of(checkpoint)}}
 
 
 @HOOKS.register_module()
@@ -107,13 +169,35 @@ class StageHandoverHook(Hook):
 
     mmengine loads with ``strict=False``: a tensor of the wrong shape is skipped with a warning.
     This hook runs before that. On resuming, a trainable parameter missing in the checkpoint is
-    an error too, since the run would then not continue what it was.
+    an error too, and so is another number of images in a forward pass, in which mmengine counts:
+    the run would then not continue what it was.
+
+    Args:
+        trained_only (bool): Write checkpoints without the frozen parameters that can be had
+            again: from the file that the run started from, which the checkpoint then names, or
+            from the ``pretrained`` folder of a part. Defaults to False.
     """
+
+    def __init__(self, trained_only: bool = False) -> None:
+        self.trained_only = trained_only
+        self._source: str | None = None
+        self._from_source: set[str] = set()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         model = unwrap(runner.model)
+        path, resumes = runner.cfg.get('load_from'), runner.cfg.get('resume')
+        own = set(checkpoint.get('state_dict', checkpoint))
+        if resumes:
+            self._check_pace(runner, checkpoint)
+        checkpoint.update(complete(checkpoint, path))
         report = compare_with_model(model, checkpoint)
-        if runner.cfg.get('resume'):
+        state = _named_as_in([*report.loaded, *report.fresh], _state_dict_of(checkpoint))
+        if 'state_dict' not in checkpoint:
+            checkpoint.clear()
+        checkpoint['state_dict'] = state
+        self._source = checkpoint.get('meta', {}).get('frozen_from') if resumes else path
+        self._from_source = set(report.loaded) - own if resumes else set(report.loaded)
+        if resumes:
             trainable = {name for name, p in model.named_parameters() if p.requires_grad}
             missing = [key for key in report.fresh if key in trainable]
             if missing:
@@ -122,3 +206,36 @@ class StageHandoverHook(Hook):
                     f'the first is {missing[0]}')
         else:
             runner.logger.info(f'Weights handed over:\n{report}')
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        checkpoint['meta']['images_a_pass'] = _images_a_pass(runner)
+        if not self.trained_only:
+            return
+        model = unwrap(runner.model)
+        state = checkpoint['state_dict']
+        pretrained = tuple(f'{name}.' for name, part in model.named_modules()
+                           if getattr(part, 'pretrained', None))
+        frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+        elsewhere = [name for name in frozen if name in self._from_source]
+        for name in frozen:
+            if name in self._from_source or name.startswith(pretrained):
+                del state[name]
+        if elsewhere:
+            checkpoint['meta']['frozen_from'] = str(Path(self._source).resolve())
+
+    @staticmethod
+    def _check_pace(runner: Runner, checkpoint: dict) -> None:
+        before = checkpoint.get('meta', {}).get('images_a_pass')
+        now = _images_a_pass(runner)
+        if before not in (None, now):
+            raise ValueError(
+                f'Cannot resume: a forward pass of all processes took {before} images when the '
+                f'run began and would take {now}, so its steps cannot be counted on. Resume with '
+                'as many processes times train_dataloader.batch_size as before, or start a new '
+                'run from the weights with --load-from')
+
+
+def _images_a_pass(runner: Runner) -> int | None:
+    """Images of one forward pass of all processes."""
+    batch = runner.train_dataloader.batch_size
+    return batch and batch * runner.world_size

@@ -6,9 +6,9 @@ missing file later still. :func:`check_config` finds all three first and names t
 """
 import ast
 import difflib
+import functools
 import inspect
 import textwrap
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mvp_mm import registry as own_registry
+from mvp_mm.engine.size_check import checkpoint_fault, size_problems
 
 EXTRA_TOP_KEYS = (
     'custom_imports',  # modules that register their components on import
@@ -26,6 +27,7 @@ EXTRA_TOP_KEYS = (
     'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile',
     'activation_checkpointing', 'efficient_conv_bn_eval',
     'vis_backends',  # named apart from the visualizer so that a leaf config can replace it
+    'runner_type',  # a runner of the registry; without it mmengine's
     'total_batch_size',  # images a step of the optimizer, on any number of processes
     'tta_model', 'tta_pipeline',
 )
@@ -58,19 +60,18 @@ def check_config(cfg: Config, modes: Sequence[str] = ('train',)) -> None:
             only in the data loaders and evaluators of these. Defaults to ('train',).
 
     Raises:
-        ConfigError: If a key or type is unknown or an input file is missing.
+        ConfigError: If a key or type is unknown, an input file is missing, or sizes contradict.
     """
-    problems = [*_unknown_top_keys(cfg)]
-    with warnings.catch_warnings():
-        # Looking for a type imports all of mmdet, which tells what optional packages it lacks.
-        warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
-        for key, value in cfg.items():
-            if key.startswith('_') or key == 'custom_imports':
-                continue
-            problems += _component_problems(value, key)
+    problems = [*_unknown_top_keys(cfg), *_unknown_runner(cfg)]
+    _resolve.cache_clear()  # components may have been registered since
+    for key, value in cfg.items():
+        if key.startswith('_') or key == 'custom_imports':
+            continue
+        problems += _component_problems(value, key)
     for mode in ('train', 'val', 'test'):
         problems += _loader_key_problems(cfg.get(f'{mode}_dataloader'), f'{mode}_dataloader')
     problems += _missing_files(cfg, modes)
+    problems += size_problems(cfg)
     where = cfg.filename or 'config'
     if len(problems) == 1:
         raise ConfigError(f'{where}: {problems[0]}')
@@ -107,6 +108,14 @@ def _unknown_top_keys(cfg: Config) -> Iterator[str]:
                    "(a config's own variables start with '_')")
 
 
+def _unknown_runner(cfg: Config) -> Iterator[str]:
+    """Look the runner up."""
+    name = cfg.get('runner_type', 'Runner')
+    if own_registry.RUNNERS.get(name) is None:
+        known = {*own_registry.RUNNERS.module_dict, *root_registry.RUNNERS.module_dict}
+        yield f"runner_type: '{name}' is no runner{_hint(name, known)}"
+
+
 def _all_registries() -> list[Registry]:
     """List this project's registries, then mmengine's roots."""
     found: list[Registry] = []
@@ -115,6 +124,7 @@ def _all_registries() -> list[Registry]:
     return found
 
 
+@functools.cache
 def _resolve(name: str) -> list[Callable]:
     """Find every component that a type name may stand for, in any registry."""
     found: list[Callable] = []
@@ -232,8 +242,11 @@ def _missing_files(cfg: Config, modes: Sequence[str]) -> Iterator[str]:
         for path, name in _input_files(cfg.get(section), section):
             if not Path(name).exists():
                 yield f'{path}: no such file or folder: {name}'
-    if isinstance(cfg.get('load_from'), str) and not Path(cfg.load_from).exists():
-        yield f'load_from: no such file or folder: {cfg.load_from}'
+    start = cfg.get('load_from')
+    if isinstance(start, str) and not Path(start).is_file():
+        yield f'load_from: no such file or folder: {start}'
+    elif isinstance(start, str) and checkpoint_fault(start):
+        yield f'load_from: {checkpoint_fault(start)}: {start}'
 
 
 def _input_files(value: object, path: str) -> Iterator[tuple[str, str]]:

@@ -58,6 +58,16 @@ class TrainableReportHook(Hook):
 
 
 @HOOKS.register_module()
+class StartCheckHook(Hook):
+    """Compare the model's parts with each other before the first image is read."""
+
+    def before_run(self, runner: Runner) -> None:
+        model = unwrap(runner.model)
+        if hasattr(model, 'check_tokenizer'):
+            model.check_tokenizer()
+
+
+@HOOKS.register_module()
 class CheckFiniteLossHook(Hook):
     """Stop the training at a loss that is not finite, before it reaches the weights.
 

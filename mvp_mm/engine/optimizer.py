@@ -1,5 +1,9 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Which parameters decay."""
+"""Which parameters decay, and in what precision the losses are computed."""
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
@@ -48,3 +52,31 @@ class MatrixDecayConstructor(DefaultOptimWrapperConstructor):
         return OPTIM_WRAPPERS.build(
             {'type': 'OptimWrapper', **self.optim_wrapper_cfg},
             default_args=dict(optimizer=OPTIMIZERS.build(optimizer)))
+
+
+@OPTIM_WRAPPERS.register_module()
+class AutocastOptimWrapper(OptimWrapper):
+    """Computes losses under autocast, on any device; weights and updates stay float32.
+
+    bfloat16 has the range of float32, so no loss is scaled. mmengine's AmpOptimWrapper is for
+    float16, and for GPUs alone.
+
+    Args:
+        dtype (str, optional): 'bfloat16', or None for float32 throughout.
+        **kwargs: Arguments of :class:`mmengine.optim.OptimWrapper`.
+    """
+
+    def __init__(self, dtype: str | None = 'bfloat16', **kwargs) -> None:
+        super().__init__(**kwargs)
+        if dtype not in ('bfloat16', None):
+            raise ValueError(f"AutocastOptimWrapper.dtype must be 'bfloat16' or None, got "
+                             f"{dtype!r}; for float16 use AmpOptimWrapper")
+        self.dtype = dtype
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Autocast, and no exchange of gradients in passes that only accumulate."""
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(
+                device, torch.bfloat16, enabled=self.dtype is not None):
+            yield

@@ -31,14 +31,13 @@ class CocoAPMetric(PerceptionMetric):
 
     Args:
         iou_types: Which of ``'bbox'`` and ``'segm'``.
-        backend: ``'pycocotools'``, or ``'faster_coco_eval'`` where that package is installed.
+        backend: ``'faster_coco_eval'`` or ``'pycocotools'``, which agree.
         **kwargs: As for :class:`mmengine.evaluator.BaseMetric`.
 
     Reports ``coco/bbox_AP``, ``bbox_AP50``, ``bbox_AP75``, where there are objects of that size
     ``bbox_APs``, ``bbox_APm``, ``bbox_APl``, and the same for ``segm``.
 
     Raises:
-        ImportError: If the backend is not installed.
         ValueError: If an IoU type or the backend is unknown.
     """
 

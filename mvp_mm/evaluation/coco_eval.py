@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 from collections.abc import Sequence
 from typing import Any
 
+import faster_coco_eval
 import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
-# The first is installed with the package.
-BACKENDS = ('pycocotools', 'faster_coco_eval')
+# The first is the default.
+BACKENDS = ('faster_coco_eval', 'pycocotools')
 AREAS = ('all', 'small', 'medium', 'large')
 Records = Sequence[dict[str, Any]]
 
@@ -20,20 +22,13 @@ def load_backend(name: str) -> tuple[type, type]:
     """The classes of annotations and evaluation of a library.
 
     Raises:
-        ImportError: If it is not installed.
         ValueError: If it is unknown.
     """
     if name not in BACKENDS:
         raise ValueError(f'backend must be one of {BACKENDS}, got {name!r}')
     if name == 'pycocotools':
-        return (importlib.import_module('pycocotools.coco').COCO,
-                importlib.import_module('pycocotools.cocoeval').COCOeval)
-    try:
-        library = importlib.import_module('faster_coco_eval')
-    except ImportError as error:
-        raise ImportError("backend='faster_coco_eval' needs the package faster-coco-eval: "
-                          "pip install 'mvp_mm[fast-ap]'") from error
-    return library.COCO, library.COCOeval_faster
+        return COCO, COCOeval
+    return faster_coco_eval.COCO, faster_coco_eval.COCOeval_faster
 
 
 def precision_of(truth: dict[str, Any], found: Records, iou_type: str, *,

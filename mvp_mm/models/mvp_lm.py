@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from mmengine.model import BaseModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from mvp_mm.models.language import (
     LanguageOutput,
@@ -89,11 +89,30 @@ class MVPLM(BaseModel):
 
     @cached_property
     def per_id(self) -> int:
-        """Id of ``<PER>``; the tokenizer is read, and checked against the LLM, on first use."""
-        if self.tokenizer.vocab_size > self.llm.vocab_size:
-            raise ValueError(f'The tokenizer has {self.tokenizer.vocab_size} tokens, the LLM '
-                             f'embeds {self.llm.vocab_size}')
+        """int: Id of ``<PER>``; the tokenizer's files are read and checked on first use."""
+        self.check_tokenizer()
         return self.tokenizer.per_id
+
+    def check_tokenizer(self) -> None:
+        """Compare tokenizer and LLM.
+
+        Raises:
+            ValueError: If the tokenizer has tokens that the LLM does not embed, knows less than
+                half of those that it does, or makes sequences longer than the LLM's context.
+        """
+        known, embedded = self.tokenizer.vocab_size, self.llm.vocab_size
+        if known > embedded:
+            raise ValueError(f'The tokenizer has {known} tokens, the LLM embeds {embedded}')
+        if 2 * known < embedded:
+            raise ValueError(f'The tokenizer has {known} tokens, the LLM embeds {embedded}: it '
+                             'must be the tokenizer of another LLM')
+        if self.tokenizer.max_length > self.llm.max_length:
+            raise ValueError(f'tokenizer.max_length={self.tokenizer.max_length} is more than the '
+                             f"LLM's context of {self.llm.max_length}")
+
+    def shard_units(self) -> list[nn.Module]:
+        """Parts that a sharded model puts together one at a time; the rest as a whole."""
+        return [self.encoder, *self.llm.shard_units()]
 
     def forward(self, inputs: Tensor, data_samples: list[PerceptionDataSample],
                 mode: str = 'tensor') -> dict[str, Tensor] | list[PerceptionDataSample] | tuple:
@@ -130,6 +149,10 @@ class MVPLM(BaseModel):
         """
         features = self.encoder(images)
         visual = self.connector(features[-1])
+        if visual.shape[1] != self.tokenizer.num_visual_tokens:
+            raise ValueError(
+                f'Images of {tuple(images.shape[-2:])} give {visual.shape[1]} visual tokens, '
+                f'tokenizer.num_visual_tokens is {self.tokenizer.num_visual_tokens}')
         if not perceive:
             # A training encoder needs a gradient in every parameter, those of unused maps too.
             return ImageState(visual + sum(f.sum() for f in features[:-1]) * 0)
@@ -165,7 +188,12 @@ class MVPLM(BaseModel):
         """Write the responses up to ``<PER>``, then read prompt and summary states."""
         embeds = self._embed(state, batch)
         end = torch.where(batch.perceives, self.per_id, self.tokenizer.eos_id)
-        written = self.llm.generate(embeds, batch.mask, end, self.max_response_tokens)
+        prompts = None
+        if self.llm.sampling is not None:
+            prompts = [ids[:n] for ids, n in zip(
+                batch.ids.tolist(), batch.mask.sum(1).tolist(), strict=True)]
+        written = self.llm.generate(embeds, batch.mask, end, self.max_response_tokens, prompts,
+                                    self.tokenizer.vocab_size)
         text = self._pool(written.prompt_states, batch)
         return LanguageOutput(text, written.summary, [t[t >= 0] for t in written.tokens])
 

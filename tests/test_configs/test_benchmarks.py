@@ -95,7 +95,8 @@ def test_all_benchmarks_are_scored_by_one_command(everything, scored):
     'coco_instance/coco/bbox_AP', 'coco_instance/coco/segm_AP', 'pascal_context59/semantic/mIoU',
     'pascal_voc20/semantic/mIoU', 'refcoco+_testA/referring/cIoU', 'refcocog_test/referring/REC',
     'refcoco_testB_joined/referring/gIoU', 'refcoco_val/referring/P@0.9',
-    'grefcoco_testB/generalized/N-acc', 'flickr30k/grounding/R@10'])
+    'grefcoco_testB/generalized/N-acc', 'grefcoco_val/generalized/box_F1',
+    'lvis/lvis/bbox_AP', 'lvis/lvis/segm_AP', 'flickr30k/grounding/R@10'])
 def test_a_benchmark_reports_its_figures(scored, key):
     assert 0 <= scored[key] <= 100
 

@@ -39,7 +39,7 @@ TINY_MODEL_KEYS = {
 TINY_OTHER_KEYS = {
     'default_hooks.checkpoint.interval', 'default_hooks.visualization.interval',
     'default_hooks.visualization.type', 'load_from', 'model_wrapper_cfg.bucket_cap_mb',
-    'optim_wrapper.optimizer.lr', 'param_scheduler', 'total_batch_size',
+    'optim_wrapper.dtype', 'optim_wrapper.optimizer.lr', 'param_scheduler', 'total_batch_size',
     'train_cfg.max_iters', 'train_cfg.val_interval'
 }
 DATA_KEYS = {'train_dataloader', 'test_dataloader', 'test_evaluator', 'inferencer'}

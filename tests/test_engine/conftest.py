@@ -6,6 +6,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
+from tests.helpers import save_tokenizer
 from tests.test_engine import toys
 
 
@@ -30,6 +31,11 @@ def toy_config(tmp_path):
         log_processor=dict(by_epoch=False),
         randomness=dict(seed=0),
         experiment_name=uuid.uuid4().hex))
+
+
+@pytest.fixture(scope='session')
+def tokenizer_path(tmp_path_factory):
+    return save_tokenizer(tmp_path_factory.mktemp('tokenizer'))
 
 
 @pytest.fixture

@@ -1,10 +1,13 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
+import copy
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 
-from mvp_mm.engine import load_stage_checkpoint
+from mvp_mm.engine import ConfigError, check_config, load_stage_checkpoint
+from mvp_mm.engine.checkpoint import read_weights
 from tests.test_engine.toys import ToyModel
 
 
@@ -94,3 +97,125 @@ def test_resuming_needs_every_trainable_weight(toy_config, make_runner, stage_on
     runner = make_runner(toy_config)
     with pytest.raises(ValueError, match='lacks 2 trainable parameters, the first is head.weight'):
         runner.train()
+
+
+def cut(path):
+    """A checkpoint of which the last bytes are missing."""
+    whole = Path(save(path, ToyModel().state_dict())).read_bytes()
+    path.write_bytes(whole[:-40])
+    return str(path)
+
+
+def test_a_file_that_is_not_whole_is_named(tmp_path):
+    path = cut(tmp_path / 'cut.pth')
+    with pytest.raises(ValueError, match=r'cut\.pth is no checkpoint, or not whole'):
+        load_stage_checkpoint(ToyModel(), path)
+
+
+@pytest.mark.parametrize('content, fault', [
+    (None, 'the file is not whole'), (b'', 'the file is no checkpoint'),
+    (b'<html>', 'the file is no checkpoint')])
+def test_broken_files_stop_the_command_before_anything_is_built(
+        toy_config, tmp_path, content, fault):
+    path = tmp_path / 'broken.pth'
+    path.write_bytes(content) if content is not None else cut(path)
+    toy_config.load_from = str(path)
+    with pytest.raises(ConfigError, match=rf'load_from: {fault}: .*broken\.pth'):
+        check_config(toy_config)
+
+
+def test_weights_that_are_not_finite_are_refused(toy_config, make_runner, tmp_path):
+    state = ToyModel().state_dict()
+    state['head.weight'][0, 1] = float('nan')
+    path = save(tmp_path / 'nan.pth', state)
+    message = '1 tensors hold values that are not finite, the first is head.weight'
+    with pytest.raises(ValueError, match=rf'nan\.pth: {message}'):
+        load_stage_checkpoint(ToyModel(), path)
+    toy_config.load_from = path
+    with pytest.raises(ValueError, match=message):
+        make_runner(toy_config).train()
+
+
+def trained_only(cfg, tmp_path, name, load_from):
+    cfg = copy.deepcopy(cfg)
+    cfg.custom_hooks = [dict(type='StageHandoverHook', trained_only=True)]
+    cfg.load_from, cfg.work_dir = load_from, str(tmp_path / name)
+    cfg.experiment_name += name
+    return cfg
+
+
+def test_a_checkpoint_holds_what_was_trained_and_finds_the_rest(
+        toy_config, make_runner, tmp_path):
+    base = save(tmp_path / 'base.pth', ToyModel().state_dict())
+    first = make_runner(trained_only(toy_config, tmp_path, 'first', base))
+    first.train()
+    path = f'{first.work_dir}/iter_4.pth'
+    written = read_weights(path)
+    assert list(written['state_dict']) == ['head.weight', 'head.bias']
+    assert written['meta']['frozen_from'] == base
+    second = make_runner(trained_only(toy_config, tmp_path, 'second', path))
+    second.load_or_resume()
+    for key, value in second.model.state_dict().items():
+        assert torch.equal(value, first.model.state_dict()[key]), key
+    alone = ToyModel()
+    assert load_stage_checkpoint(alone, path).fresh == []
+    assert torch.equal(alone.encoder.weight, first.model.encoder.weight)
+    Path(base).unlink()
+    with pytest.raises(FileNotFoundError, match=r'frozen come from .*base\.pth, which is not'):
+        load_stage_checkpoint(ToyModel(), path)
+
+
+def test_resuming_keeps_finding_the_rest(toy_config, make_runner, tmp_path):
+    base = save(tmp_path / 'base.pth', ToyModel().state_dict())
+    cfg = trained_only(toy_config, tmp_path, 'first', base)
+    make_runner(cfg).train()
+    cfg = trained_only(toy_config, tmp_path, 'second', f'{cfg.work_dir}/iter_2.pth')
+    cfg.resume = True
+    second = make_runner(cfg)
+    second.train()
+    written = read_weights(f'{second.work_dir}/iter_4.pth')
+    assert list(written['state_dict']) == ['head.weight', 'head.bias']
+    assert written['meta']['frozen_from'] == base
+    assert torch.equal(second.model.encoder.weight,
+                       read_weights(base)['state_dict']['encoder.weight'])
+
+
+def test_frozen_weights_that_are_nowhere_else_are_kept(toy_config, make_runner, tmp_path):
+    runner = make_runner(trained_only(toy_config, tmp_path, 'first', None))
+    runner.train()
+    written = read_weights(f'{runner.work_dir}/iter_4.pth')
+    assert set(written['state_dict']) == set(ToyModel().state_dict())
+    assert 'frozen_from' not in written['meta']
+
+
+@pytest.mark.parametrize('batch, fits', [(2, True), (4, False)])
+def test_resuming_with_other_images_a_pass_is_refused(
+        toy_config, make_runner, tmp_path, batch, fits):
+    make_runner(toy_config).train()
+    toy_config.load_from, toy_config.resume = f'{toy_config.work_dir}/iter_2.pth', True
+    toy_config.train_dataloader.batch_size = batch
+    toy_config.experiment_name += 'again'
+    runner = make_runner(toy_config)
+    if fits:
+        runner.train()
+        assert runner.iter == 4
+        return
+    with pytest.raises(ValueError, match='took 2 images when the run began and would take 4'):
+        runner.train()
+
+
+class Adapted(torch.nn.Module):
+    """A layer as peft leaves it: the weights renamed, adapters beside them."""
+
+    def __init__(self):
+        super().__init__()
+        self.base_layer = torch.nn.Linear(2, 2).requires_grad_(False)
+        self.lora_A = torch.nn.Linear(2, 1, bias=False)
+
+
+def test_weights_find_the_layers_that_have_adapters_now(tmp_path):
+    model = torch.nn.ModuleDict(dict(q_proj=Adapted()))
+    plain = {'q_proj.weight': torch.ones(2, 2), 'q_proj.bias': torch.ones(2)}
+    report = load_stage_checkpoint(model, save(tmp_path / 'plain.pth', plain))
+    assert report.fresh == ['q_proj.lora_A.weight'] and not report.unused
+    assert (model['q_proj'].base_layer.weight == 1).all()

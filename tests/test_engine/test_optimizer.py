@@ -66,11 +66,12 @@ def test_settings_of_single_parameters_are_refused():
 def test_stage_two_has_two_groups_and_a_plain_setting():
     cfg = Config.fromfile(ROOT / 'configs/mvplm/tiny/stage2.py')
     model = MODELS.build(cfg.model)
-    wrapper = dict(cfg.optim_wrapper, constructor=f'mvp_mm.{cfg.optim_wrapper.constructor}')
-    found = groups(model, build_optim_wrapper(model, wrapper))
+    wrapper = dict(cfg.optim_wrapper, type=f'mvp_mm.{cfg.optim_wrapper.type}')
+    found = groups(model, build_optim_wrapper(
+        model, dict(wrapper, constructor=f'mvp_mm.{wrapper["constructor"]}')))
     assert sorted(found) == [0.0, 0.05]
     assert 'pixel_decoder.level_embed' in found[0.0] and 'llm.lm.model.embed_tokens.weight' in (
         found[0.0])
     plain = build_optim_wrapper(
-        model, dict(cfg.optim_wrapper, constructor='DefaultOptimWrapperConstructor'))
+        model, dict(wrapper, constructor='DefaultOptimWrapperConstructor'))
     assert [group['weight_decay'] for group in plain.optimizer.param_groups] == [0.05]

@@ -1,7 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """AP against pycocotools fed from files, and recall of grounding against loops."""
 import contextlib
-import importlib.util
 import io
 import json
 
@@ -101,20 +100,11 @@ def test_ap_equals_pycocotools(iou_type, seed, tmp_path):
     assert 0 < found[names[0]] < 100
 
 
-@pytest.mark.skipif(importlib.util.find_spec('faster_coco_eval') is None,
-                    reason='faster-coco-eval is not installed')
 def test_the_backends_agree():
     rng = np.random.default_rng(9)
     samples = [random_sample(rng, k) for k in range(12)]
     slow, fast = (score(CocoAPMetric(backend=backend), samples) for backend in BACKENDS)
     assert fast == pytest.approx(slow, rel=0, abs=1e-9)
-
-
-@pytest.mark.skipif(importlib.util.find_spec('faster_coco_eval') is not None,
-                    reason='faster-coco-eval is installed')
-def test_a_missing_backend_is_named():
-    with pytest.raises(ImportError, match=r'faster-coco-eval: pip install .*fast-ap'):
-        CocoAPMetric(backend='faster_coco_eval')
 
 
 def test_an_unknown_backend_is_refused():

@@ -1,16 +1,11 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 import pytest
 import torch
+from transformers.generation.logits_process import TemperatureLogitsWarper, TopPLogitsWarper
 
 from mvp_mm.models.llms.causal_lm import CausalLM, length_groups
-
-SIZES = dict(vocab_size=60, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-             num_attention_heads=4, max_position_embeddings=64)
-MODELS = dict(
-    phi=dict(model_type='phi', partial_rotary_factor=0.5, hidden_act='gelu_pytorch_tanh'),
-    llama=dict(model_type='llama', num_key_value_heads=2),
-    qwen2=dict(model_type='qwen2', num_key_value_heads=2))
-LENGTHS = (5, 9, 3)
+from mvp_mm.models.llms.sampling import Sampling, choose
+from tests.test_models.llms import LENGTHS, MODELS, SIZES, make_prompts, small_llm
 
 
 @pytest.fixture(scope='module', params=list(MODELS))
@@ -21,9 +16,7 @@ def llm(request):
 
 @pytest.fixture
 def prompts():
-    """Embeddings (3, 9, 32) and mask of prompts of different lengths; the padding is noise."""
-    mask = torch.arange(max(LENGTHS))[None] < torch.tensor(LENGTHS)[:, None]
-    return torch.randn(len(LENGTHS), max(LENGTHS), 32), mask
+    return make_prompts()
 
 
 def alone(prompts, row):
@@ -92,9 +85,9 @@ def test_a_batch_writes_what_its_rows_write_alone(llm, prompts):
         assert together.tokens[row, :length].tolist() == single.tokens[0].tolist()
         assert (together.tokens[row, length:] == -1).all()
         torch.testing.assert_close(together.summary[row], single.summary[0],
-                                   atol=1e-4, rtol=1e-4)
+                                   atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(together.prompt_states[0][row, :n],
-                                   single.prompt_states[0][0], atol=1e-4, rtol=1e-4)
+                                   single.prompt_states[0][0], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize('limit', [1, 4])
@@ -126,11 +119,12 @@ def test_kept_layers_name_embedding_and_final_norm(llm, prompts):
     torch.testing.assert_close(last[mask], out.last_hidden_state[mask])
 
 
-def test_checkpointing_keeps_the_gradients(prompts):
+@pytest.mark.parametrize('family', list(MODELS))
+def test_checkpointing_keeps_the_gradients(prompts, family):
     grads = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        llm = CausalLM({**SIZES, **MODELS['phi']}, gradient_checkpointing=checkpointing).train()
+        llm = CausalLM({**SIZES, **MODELS[family]}, gradient_checkpointing=checkpointing).train()
         states, = llm(*prompts)
         states[prompts[1]].square().sum().backward()
         grads.append([p.grad for p in llm.lm.get_decoder().layers.parameters()])
@@ -179,3 +173,102 @@ def test_split_by_length_gives_what_one_run_gives():
             alone = llm(embeds[r:r + 1, :n], mask[r:r + 1, :n])
             for state, expected in zip(found, alone, strict=True):
                 torch.testing.assert_close(state[r, :n], expected[0], atol=1e-5, rtol=1e-5)
+
+
+def left_padded(prompts):
+    """The same prompts with their padding in front."""
+    embeds, mask = (x.clone() for x in prompts)
+    for row, n in enumerate(LENGTHS):
+        embeds[row] = embeds[row].roll(-n, 0)
+        mask[row] = mask[row].roll(-n, 0)
+    return embeds, mask
+
+
+def test_greedy_text_is_that_of_transformers(llm, prompts):
+    embeds, mask = left_padded(prompts)
+    theirs = llm.lm.generate(
+        inputs_embeds=embeds, attention_mask=mask.long(), do_sample=False, max_new_tokens=6,
+        eos_token_id=59, pad_token_id=58)
+    for padded in (prompts, (embeds, mask)):
+        ours = llm.generate(*padded, torch.tensor([59] * 3), 6)
+        for found, expected in zip(ours.tokens.tolist(), theirs.tolist(), strict=True):
+            found = [t for t in found if t >= 0]
+            # Our last token is the forced one.
+            assert found[:-1] == expected[:len(found) - 1] and len(found) > 1
+
+
+def test_padding_in_front_changes_nothing(llm, prompts):
+    end = torch.tensor([1, 2, 3])
+    right, left = llm.generate(*prompts, end, 5), llm.generate(*left_padded(prompts), end, 5)
+    assert torch.equal(right.tokens, left.tokens)
+    torch.testing.assert_close(right.summary, left.summary, atol=1e-5, rtol=1e-5)
+    for row, n in enumerate(LENGTHS):
+        torch.testing.assert_close(right.prompt_states[0][row, :n],
+                                   left.prompt_states[0][row, -n:], atol=1e-5, rtol=1e-5)
+        assert (left.prompt_states[0][row, :-n] == 0).all() or n == max(LENGTHS)
+
+
+def test_sampled_text_depends_on_seed_and_prompt_alone(prompts):
+    end, ids = torch.tensor([1, 2, 3]), [[4, 5], [6], [7, 8, 9]]
+    drawn = {}
+    for seed in (0, 1):
+        llm = small_llm(sampling=dict(temperature=2.0, top_p=0.9, seed=seed))
+        together = llm.generate(*prompts, end, 8, ids)
+        drawn[seed] = together.tokens.tolist()
+        for row in range(3):
+            single = llm.generate(*alone(prompts, row), end[row:row + 1], 8, ids[row:row + 1])
+            n = single.tokens.shape[1]
+            assert together.tokens[row, :n].tolist() == single.tokens[0].tolist()
+            torch.testing.assert_close(together.summary[row], single.summary[0],
+                                       atol=1e-5, rtol=1e-5)
+    assert drawn[0] != drawn[1]
+    assert drawn[0] != small_llm().generate(*prompts, end, 8).tokens.tolist()
+
+
+def test_samples_are_spread_as_transformers_warps_them():
+    logits = torch.randn(1, 12) * 2
+    sampling = Sampling(temperature=0.7, top_p=0.8)
+    scores = TopPLogitsWarper(0.8)(None, TemperatureLogitsWarper(0.7)(None, logits))
+    expected = scores.softmax(-1)[0]
+    assert 1 < (expected > 0).sum() < 12
+    noise = (torch.arange(20000) + 0.5) / 20000
+    found = choose(logits.expand(20000, -1), sampling, noise).bincount(minlength=12) / 20000
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize('noise', [0.0, 1 - 2**-24])
+def test_the_ends_of_the_noise_choose_a_kept_token(noise):
+    logits = torch.randn(50, 200)
+    chosen = choose(logits, Sampling(top_p=0.3), torch.full((50, ), noise))
+    prob, order = logits.softmax(-1).sort(descending=True)
+    kept = (prob.cumsum(-1) - prob < 0.3)
+    assert all(chosen[r] in order[r][kept[r]] for r in range(50))
+
+
+@pytest.mark.parametrize('sampling, message', [
+    (dict(temperature=0.0), 'temperature must be positive'), (dict(top_p=0.0), r'in \(0, 1\]'),
+    (dict(top_k=3), "'top_k'")])
+def test_settings_of_sampling_are_checked(sampling, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        small_llm(sampling=sampling)
+
+
+def test_sampling_needs_the_prompts_ids(prompts):
+    with pytest.raises(ValueError, match='needs the token ids'):
+        small_llm(sampling={}).generate(*prompts, torch.tensor([1, 2, 3]), 4)
+
+
+def test_ids_that_the_tokenizer_lacks_are_not_written(prompts):
+    free = small_llm().generate(*prompts, torch.tensor([1, 2, 3]), 8).tokens
+    kept = small_llm().generate(*prompts, torch.tensor([1, 2, 3]), 8, vocabulary=20).tokens
+    assert free.max() >= 20 > kept.max()
+
+
+def test_the_context_is_a_limit_too(prompts):
+    llm = small_llm()
+    llm.max_length = max(LENGTHS) + 2
+    written = llm.generate(*prompts, torch.tensor([57, 58, 59]), 8)
+    assert (written.tokens >= 0).sum(1).tolist() == [6, 2, 8]
+    llm.max_length = max(LENGTHS)
+    with pytest.raises(ValueError, match='prompt of 9 tokens leaves no room .* context of 9'):
+        llm.generate(*prompts, torch.tensor([1, 2, 3]), 8)

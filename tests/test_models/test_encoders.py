@@ -96,3 +96,31 @@ def test_timm_reads_a_local_classification_checkpoint(tmp_path, name, args):
 def test_stages_of_other_strides_raise():
     with pytest.raises(ValueError, match=r'strides \[2, 4, 8, 16\]'):
         TimmBackbone('resnet10t', out_indices=(0, 1, 2, 3))
+
+
+@pytest.mark.parametrize('backbone', [
+    SWIN, dict(type='TimmBackbone', model_name='resnet10t'),
+    dict(type='TimmBackbone', model_name='swin_tiny_patch4_window7_224', model_args=TIMM_SWIN)],
+    ids=['mmdet swin', 'timm convolutions', 'timm swin'])
+def test_recomputing_keeps_maps_and_gradients(backbone):
+    images = torch.randn(2, 3, 128, 128)
+    results, kept = [], []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        encoder = ImageEncoder(backbone, frozen=False, gradient_checkpointing=recompute).train()
+        saved = []
+        with torch.autograd.graph.saved_tensors_hooks(
+                lambda x, saved=saved: saved.append(x.nbytes) or x, lambda x: x):
+            maps = encoder(images)
+        sum(m.square().mean() for m in maps).backward()
+        results.append([*maps, *(p.grad for p in encoder.parameters())])
+        kept.append(sum(saved))
+    for plain, recomputed in zip(*results, strict=True):
+        torch.testing.assert_close(recomputed, plain, atol=1e-5, rtol=1e-4)
+    assert kept[1] < 0.8 * kept[0]
+
+
+def test_recomputing_is_refused_where_it_has_no_use():
+    with pytest.raises(ValueError, match='frozen encoder keeps no activations'):
+        ImageEncoder(SWIN, frozen=True, gradient_checkpointing=True)
+

@@ -2,10 +2,12 @@
 import copy
 import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from mvp_mm.engine import StartCheckHook
 from mvp_mm.models.language import append_tokens
 from mvp_mm.models.state import InstructionBatch
 from mvp_mm.registry import TASKS
@@ -291,9 +293,20 @@ def test_an_unknown_trainable_part_raises(tokenizer_path):
         build_model(tokenizer_path, trainable=['connector', 'adapter'])
 
 
-def test_a_tokenizer_larger_than_the_vocabulary_raises(tokenizer_path, samples):
-    model = build_model(tokenizer_path, llm=dict(config=dict(vocab_size=300)))
-    with pytest.raises(ValueError, match=r'has 372 tokens, the LLM embeds 300'):
+@pytest.mark.parametrize('llm, tokenizer, message', [
+    (dict(vocab_size=300), {}, r'has 372 tokens, the LLM embeds 300'),
+    (dict(vocab_size=800), {}, r'has 372 tokens, the LLM embeds 800: .* another LLM'),
+    ({}, dict(max_length=257), r"tokenizer.max_length=257 is more than the LLM's context of 256")])
+def test_a_tokenizer_of_another_llm_stops_the_run_at_its_start(
+        tokenizer_path, llm, tokenizer, message):
+    model = build_model(tokenizer_path, llm=dict(config=llm), tokenizer=tokenizer)
+    with pytest.raises(ValueError, match=message):
+        StartCheckHook().before_run(SimpleNamespace(model=model))
+
+
+def test_another_number_of_visual_tokens_raises(tokenizer_path, samples):
+    model = build_model(tokenizer_path, tokenizer=dict(num_visual_tokens=5))
+    with pytest.raises(ValueError, match=r'\(128, 128\) give 4 visual tokens, .* is 5'):
         model(**prepare(model, [samples('CaptionTask')], True), mode='loss')
 
 
@@ -429,6 +442,17 @@ def test_thinking_equals_reading_what_was_written(model, samples):
             _, read = model.read(state, append_tokens(row, written))
         torch.testing.assert_close(thought.summary[r], read.summary[0], atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(thought.text[r], read.text[0], atol=1e-4, rtol=1e-4)
+
+
+def test_sampled_answers_of_a_batch_equal_single_ones(tokenizer_path, samples):
+    model = perturb(build_model(tokenizer_path, perception=dict(denoising=None),
+                                llm=dict(sampling=dict(temperature=3.0, seed=3)))).eval()
+    found = samples('PanopticTask', 'ReferringSegmentationTask', training=False)
+    together = raw_predictions(model, [found])
+    for raw, sample in zip(together, found, strict=True):
+        alone, = raw_predictions(model, [[sample]])
+        assert_same(raw, alone)
+    assert len({raw.caption for raw in together}) > 1
 
 
 def test_captions_end_with_the_end_of_text(model, samples):

@@ -93,7 +93,8 @@ def main() -> None:
     model = MODELS.build(cfg.model).to(args.device).eval()
     # In place of the tokenizer's, so that no tokenizer is needed.
     model.per_id = model.llm.vocab_size - 1
-    model.tokenizer = SimpleNamespace(eos_id=model.llm.vocab_size - 2)
+    model.tokenizer = SimpleNamespace(
+        eos_id=model.llm.vocab_size - 2, vocab_size=model.llm.vocab_size)
     context = (torch.autocast(torch.device(args.device).type, torch.bfloat16)
                if args.dtype == 'bfloat16' else nullcontext())
     print(f'{args.config}: {args.words} names, {args.dtype}, {args.device}, median of '

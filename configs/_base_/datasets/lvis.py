@@ -20,4 +20,3 @@ _lvis_train = dict(
         '../refer/refcocog/refs(umd).p'
     ],
     tasks=[dict(type='InstanceTask')])
-_lvis_evaluator = [dict(type='CocoAPMetric')]

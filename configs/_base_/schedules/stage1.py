@@ -1,7 +1,9 @@
 # Stage 1 (paper table 2): AdamW 2e-3, no weight decay, batch 128, 4 650 steps, cosine.
 _max_iters = 4650
 optim_wrapper = dict(
-    type='OptimWrapper',
+    type='AutocastOptimWrapper',
+    # dtype=None computes in float32.
+    dtype='bfloat16',
     optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.999), weight_decay=0.0, fused=True),
     clip_grad=dict(max_norm=1.0))
 param_scheduler = [

@@ -2,7 +2,9 @@
 # alone decay; constructor='DefaultOptimWrapperConstructor' has everything decay.
 _max_iters = 80000
 optim_wrapper = dict(
-    type='OptimWrapper',
+    type='AutocastOptimWrapper',
+    # dtype=None computes in float32.
+    dtype='bfloat16',
     constructor='MatrixDecayConstructor',
     optimizer=dict(type='AdamW', lr=4e-5, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=1.0))

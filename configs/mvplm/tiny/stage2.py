@@ -8,7 +8,7 @@ load_from = None
 
 total_batch_size = None
 _max_iters = 1650
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
+optim_wrapper = dict(dtype=None, optimizer=dict(lr=1e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=100),
     dict(type='CosineAnnealingLR', eta_min=2e-5, by_epoch=False, begin=100, end=_max_iters)

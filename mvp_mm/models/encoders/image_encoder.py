@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 
 import timm
 import torch
+from mmdet.models.backbones.swin import SwinBlock
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mvp_mm.registry import MODELS
 
@@ -20,9 +23,11 @@ class ImageEncoder(BaseModule):
         backbone: Config of a backbone with an attribute ``num_features`` (channels per level),
             such as ``mmdet.SwinTransformer`` or :class:`TimmBackbone`.
         frozen: Keep it in eval mode, without gradients.
+        gradient_checkpointing: Recompute the backbone's activations in the backward pass.
     """
 
-    def __init__(self, backbone: dict, frozen: bool = True) -> None:
+    def __init__(self, backbone: dict, frozen: bool = True,
+                 gradient_checkpointing: bool = False) -> None:
         super().__init__()
         self.backbone = MODELS.build(backbone)
         self.frozen = frozen
@@ -31,8 +36,25 @@ class ImageEncoder(BaseModule):
             raise ValueError(
                 f'The encoder needs 4 levels (strides 4 to 32), the backbone has '
                 f'{len(self.out_channels)}')
+        if gradient_checkpointing:
+            self._recompute()
         if frozen:
             self.requires_grad_(False)
+
+    def _recompute(self) -> None:
+        if self.frozen:
+            raise ValueError('encoder.gradient_checkpointing: a frozen encoder keeps no '
+                             'activations, leave it out')
+        if isinstance(self.backbone, TimmBackbone):
+            self.backbone.set_grad_checkpointing()
+            return
+        blocks = [m for m in self.backbone.modules() if isinstance(m, SwinBlock)]
+        if not blocks:
+            raise ValueError(f'encoder.gradient_checkpointing: {type(self.backbone).__name__} '
+                             'offers none')
+        for block in blocks:
+            # mmdet's own switch re-enters autograd, which sharding does not allow.
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
     def train(self, mode: bool = True) -> ImageEncoder:
         return super().train(mode and not self.frozen)
@@ -78,6 +100,19 @@ class TimmBackbone(nn.Module):
             probe = timm.create_model(model_name, features_only=True, **model_args)
         count = len(probe.feature_info.channels())
         return tuple(range(count - 4, count))
+
+    def set_grad_checkpointing(self) -> None:
+        """Recompute activations in the backward pass.
+
+        Raises:
+            ValueError: If timm offers it for no part of the model.
+        """
+        offers = [m for m in self.model.modules()
+                  if callable(getattr(m, 'set_grad_checkpointing', None))]
+        if not offers:
+            raise ValueError(f'encoder.gradient_checkpointing: timm offers none for '
+                             f'{type(self.model).__name__}')
+        offers[0].set_grad_checkpointing(True)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         maps = self.model(images)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
+from torch import Tensor, nn
+from transformers import DynamicCache
 
+from mvp_mm.models.llms.building import add_lora, build_lm, decoder_layers
+from mvp_mm.models.llms.sampling import Sampling, choose
 from mvp_mm.registry import MODELS
 
 
@@ -53,39 +55,74 @@ def length_groups(lengths: list[int], least_saving: float = 0.1) -> list[tuple[l
 class CausalLM(BaseModule):
     """The LLM (paper: Phi-1.5) as a source of hidden states and of text.
 
+    Any decoder-only family of transformers with a fixed context: Phi, Llama, Qwen2, Qwen3, …
+
     Args:
-        config: ``model_type`` of transformers and its sizes; ignored when ``pretrained`` is given.
+        config: ``model_type`` of transformers and its sizes; None when ``pretrained`` is given.
         pretrained: Local folder of weights, or None for random ones.
-        frozen: Whether the LLM is kept as it is.
+        frozen: Keep the LLM as it is, in eval mode; gradients still pass through it.
+        lora: Freeze the LLM and train adapters beside its layers: ``r``, ``alpha``, ``dropout``,
+            ``target_modules`` (see :func:`~mvp_mm.models.llms.building.add_lora`; needs peft).
+        train_embeddings: Train input embeddings and output layer of an LLM that is frozen or has
+            adapters: ``<PER>`` is new to it.
         gradient_checkpointing: Recompute activations in the backward pass.
         attn_implementation: Attention of transformers (``sdpa``, ``flash_attention_2``, …).
         kept_layers: Hidden states that :meth:`forward` returns: 0 is the input embedding, -1 the
             output of the final norm.
+        split_by_length: Run short and long sequences apart, since sentences beside word lists
+            would be padding for the most part. Off where the model is sharded: every process
+            must run it the same number of times.
+        sampling: Settings of :class:`~mvp_mm.models.llms.sampling.Sampling`, or None to write
+            the most probable token.
     """
 
     def __init__(self, config: dict | None = None, pretrained: str | None = None,
-                 frozen: bool = False, gradient_checkpointing: bool = False,
-                 attn_implementation: str = 'sdpa', kept_layers: tuple[int, ...] = (-1,)) -> None:
+                 frozen: bool = False, lora: dict | None = None, train_embeddings: bool = False,
+                 gradient_checkpointing: bool = False, attn_implementation: str = 'sdpa',
+                 kept_layers: tuple[int, ...] = (-1,), split_by_length: bool = True,
+                 sampling: dict | None = None) -> None:
         super().__init__()
-        if (config is None) == (pretrained is None):
-            raise ValueError('CausalLM needs exactly one of config and pretrained')
-        if pretrained is not None:
-            self.lm = AutoModelForCausalLM.from_pretrained(
-                pretrained, local_files_only=True, attn_implementation=attn_implementation)
-        else:
-            sizes = dict(config)
-            hf_config = AutoConfig.for_model(sizes.pop('model_type'), **sizes)
-            self.lm = AutoModelForCausalLM.from_config(
-                hf_config, attn_implementation=attn_implementation)
+        self.lm = build_lm(config, pretrained, attn_implementation)
+        self.pretrained = pretrained
         self.hidden_size = self.lm.config.hidden_size
         self.vocab_size = self.lm.config.vocab_size
         self.max_length = self.lm.config.max_position_embeddings
         self.kept_layers = tuple(kept_layers)
+        self.split_by_length = split_by_length
+        self.sampling = None if sampling is None else Sampling(**sampling)
         self.frozen = frozen
+        self._choose_trained(lora, train_embeddings)
         if gradient_checkpointing:
             self.lm.gradient_checkpointing_enable({'use_reentrant': False})
-        if frozen:
+
+    def _choose_trained(self, lora: dict | None, train_embeddings: bool) -> None:
+        if self.frozen and lora is not None:
+            raise ValueError('llm.frozen and llm.lora: adapters train, choose one')
+        if train_embeddings and not self.frozen and lora is None:
+            raise ValueError('llm.train_embeddings needs frozen or lora; all trains without')
+        if self.frozen:
             self.requires_grad_(False)
+        if lora is not None:
+            add_lora(self.lm, **lora)
+        if train_embeddings:
+            self.lm.get_input_embeddings().requires_grad_(True)
+            self.lm.get_output_embeddings().requires_grad_(True)
+
+    def train(self, mode: bool = True) -> CausalLM:
+        return super().train(mode and not self.frozen)
+
+    def init_weights(self) -> None:
+        """Keep the weights: transformers has drawn or read them, peft those of adapters.
+
+        transformers would draw again what it did not make itself.
+        """
+
+    def shard_units(self) -> list[nn.Module]:
+        """Layers that a sharded model puts together one at a time."""
+        if self.split_by_length:
+            raise ValueError('A sharded LLM needs llm.split_by_length=False: processes that run '
+                             'it a different number of times would wait for each other for ever')
+        return list(decoder_layers(self.lm))
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token embeddings (R, T, D) of ids (R, T)."""
@@ -98,12 +135,11 @@ class CausalLM(BaseModule):
             embeds: (R, T, D) input embeddings.
             attention_mask: (R, T) bool, False at padding.
 
-        Short and long sequences run apart: sentences beside word lists would be padding for the
-        most part.
-
         Returns:
             One (R, T, D) tensor for each of ``kept_layers``; without meaning at padding.
         """
+        if not self.split_by_length:
+            return self._keep(self._run(embeds, attention_mask, cache=None))
         total = attention_mask.shape[1]
         groups = length_groups(attention_mask.sum(1).tolist())
         parts = []
@@ -120,33 +156,43 @@ class CausalLM(BaseModule):
         return self.lm.get_output_embeddings()(hidden)
 
     @torch.no_grad()
-    def generate(self, embeds: Tensor, attention_mask: Tensor, end: Tensor,
-                 max_new_tokens: int) -> Generation:
-        """Greedily write responses, with a KV cache.
+    def generate(self, embeds: Tensor, attention_mask: Tensor, end: Tensor, max_new_tokens: int,
+                 prompts: list[list[int]] | None = None,
+                 vocabulary: int | None = None) -> Generation:
+        """Write responses, with a KV cache.
 
         Rows stop on their own; one that has not written its last token at the limit gets it
-        forced, so that there always is a ``<PER>`` state.
+        forced, so that there always is a ``<PER>`` state. No row depends on those beside it.
 
         Args:
-            embeds: (R, T, D) embeddings of right-padded prompts.
+            embeds: (R, T, D) embeddings of prompts, padded on the right or on the left.
             attention_mask: (R, T) bool.
             end: (R,) int64, the token that ends each row: ``<PER>``, or end of text.
-            max_new_tokens: Limit, the last token included.
+            max_new_tokens: Limit, the last token included; the LLM's context is another.
+            prompts: Token ids of each prompt; needed for ``sampling``, which draws by them.
+            vocabulary: Write ids below it alone: the tokenizer's, where the LLM embeds more.
+
+        Raises:
+            ValueError: If a prompt leaves no room in the context.
         """
-        cache = DynamicCache(config=self.lm.config)
-        out = self._run(embeds, attention_mask, cache)
-        states = self._keep(out)
-        rows = torch.arange(embeds.shape[0], device=embeds.device)
         length = attention_mask.sum(1)
-        last = out.last_hidden_state[rows, length - 1]
+        limit = self._limit(int(length.max()), length, max_new_tokens)
+        noise = self._noise(prompts, max_new_tokens, embeds.device)
+        cache = DynamicCache(config=self.lm.config)
+        positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
+        out = self._run(embeds, attention_mask, cache, positions)
+        # Zero at padding: on the left, where a position sees nothing, states are no numbers.
+        states = [s.masked_fill(~attention_mask[..., None], 0.0) for s in self._keep(out)]
+        rows = torch.arange(embeds.shape[0], device=embeds.device)
+        final = (attention_mask * torch.arange(embeds.shape[1], device=embeds.device)).argmax(1)
+        last = out.last_hidden_state[rows, final]
         summary = torch.zeros_like(last)
         done = torch.zeros_like(length, dtype=torch.bool)
         mask, tokens = attention_mask, []
         for step in range(max_new_tokens):
-            token = self.logits(last).argmax(-1)
-            if step == max_new_tokens - 1:
-                token = end
-            token = torch.where(done, end, token)
+            token = choose(self.logits(last)[:, :vocabulary], self.sampling,
+                           None if noise is None else noise[:, step])
+            token = torch.where(done | (step == limit - 1), end, token)
             tokens.append(token.masked_fill(done, -1))
             mask = torch.cat([mask, ~done[:, None]], dim=1)
             out = self._run(self.embed(token[:, None]), mask, cache, (length + step)[:, None])
@@ -157,6 +203,22 @@ class CausalLM(BaseModule):
             if bool(done.all()):
                 break
         return Generation(torch.stack(tokens, 1), states, summary)
+
+    def _limit(self, longest: int, length: Tensor, max_new_tokens: int) -> Tensor:
+        """(R,) tokens that each row may write."""
+        if longest >= self.max_length:
+            raise ValueError(f'A prompt of {longest} tokens leaves no room for a response in the '
+                             f"LLM's context of {self.max_length}")
+        return (self.max_length - length).clamp(max=max_new_tokens)
+
+    def _noise(self, prompts: list[list[int]] | None, count: int,
+               device: torch.device) -> Tensor | None:
+        """(R, count) random numbers, or None where nothing is drawn."""
+        if self.sampling is None:
+            return None
+        if prompts is None:
+            raise ValueError('Sampling needs the token ids of the prompts')
+        return self.sampling.noise(prompts, count).to(device)
 
     def _run(self, embeds: Tensor, mask: Tensor, cache: DynamicCache | None,
              positions: Tensor | None = None):

@@ -1,0 +1,113 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Language models of transformers, checked before anything is trained with them."""
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import is_flash_attn_2_available
+
+_NEEDED = ('hidden_size', 'vocab_size', 'max_position_embeddings', 'num_hidden_layers')
+
+
+def build_lm(config: dict | None, pretrained: str | None,
+             attn_implementation: str) -> PreTrainedModel:
+    """Build a decoder-only language model.
+
+    Args:
+        config: ``model_type`` of transformers and its sizes, for random weights.
+        pretrained: Local folder of weights; exactly one of the two is given.
+        attn_implementation: Attention of transformers.
+
+    Raises:
+        FileNotFoundError: If the folder is none of a model.
+        ValueError: If both or none of the sources are given, the family is unknown or not
+            decoder-only, flash attention cannot run here, or a weight is not finite.
+    """
+    if (config is None) == (pretrained is None):
+        raise ValueError('CausalLM needs exactly one of config and pretrained')
+    if attn_implementation.startswith('flash_attention'):
+        _check_flash_attention(attn_implementation)
+    if pretrained is None:
+        sizes = dict(config)
+        family = sizes.pop('model_type', None)
+        _check_family(family)
+        hf_config = AutoConfig.for_model(family, **sizes)
+        _check_decoder_only(hf_config)
+        return AutoModelForCausalLM.from_config(
+            hf_config, attn_implementation=attn_implementation)
+    if not (Path(pretrained) / 'config.json').is_file():
+        raise FileNotFoundError(f'llm.pretrained: {pretrained} is no folder with a config.json')
+    raw, _ = PretrainedConfig.get_config_dict(pretrained)
+    _check_family(raw.get('model_type'))
+    _check_decoder_only(AutoConfig.from_pretrained(pretrained, local_files_only=True))
+    lm = AutoModelForCausalLM.from_pretrained(
+        pretrained, local_files_only=True, attn_implementation=attn_implementation)
+    _check_finite(lm, pretrained)
+    return lm
+
+
+def _check_family(family: str | None) -> None:
+    if family not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        close = difflib.get_close_matches(str(family), MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, n=1)
+        hint = f'; did you mean {close[0]!r}?' if close else ''
+        raise ValueError(f'Unknown LLM family: transformers has no causal language model of '
+                         f'model_type {family!r}{hint}')
+
+
+def _check_decoder_only(config: PretrainedConfig) -> None:
+    missing = [name for name in _NEEDED if getattr(config, name, None) is None]
+    # BERT's relatives read in both directions unless told otherwise.
+    both_ways = (getattr(config, 'is_decoder', True) is False
+                 and hasattr(config, 'add_cross_attention'))
+    if config.is_encoder_decoder or both_ways or missing:
+        reason = f'its config has no {", ".join(missing)}' if missing else 'it has an encoder'
+        raise ValueError(f'LLM family {config.model_type!r} cannot be used: a decoder-only model '
+                         f'with a fixed context is needed, and {reason}')
+
+
+def _check_flash_attention(name: str) -> None:
+    if not torch.cuda.is_available():
+        raise ValueError(f'attn_implementation={name!r} needs a GPU; use sdpa on the CPU')
+    if name == 'flash_attention_2' and not is_flash_attn_2_available():
+        raise ValueError(f'attn_implementation={name!r} needs the package flash-attn, which is '
+                         'not installed or does not fit this GPU; install it or use sdpa')
+
+
+def _check_finite(lm: PreTrainedModel, source: str) -> None:
+    for name, value in lm.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(f'{source}: {name} holds values that are not finite')
+
+
+def add_lora(lm: PreTrainedModel, r: int, alpha: float, dropout: float = 0.0,
+             target_modules: list[str] | str = 'all-linear') -> None:
+    """Freeze a model and put low-rank adapters beside its linear layers, in place (peft).
+
+    Args:
+        lm: The model.
+        r: Rank.
+        alpha: The adapters' output is scaled by ``alpha / r``.
+        dropout: Dropout before the adapters.
+        target_modules: Names of the layers, or 'all-linear'.
+
+    Raises:
+        ValueError: If no layer has such a name.
+    """
+    lm.requires_grad_(False)
+    inject_adapter_in_model(LoraConfig(
+        r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=target_modules), lm)
+    if not any(p.requires_grad for p in lm.parameters()):
+        raise ValueError(f'llm.lora: no layer is named as in target_modules={target_modules}')
+
+
+def decoder_layers(lm: PreTrainedModel) -> nn.ModuleList:
+    """The list of a model's transformer layers, whatever its family calls it."""
+    count = lm.config.num_hidden_layers
+    return next(module for module in lm.get_decoder().modules()
+                if isinstance(module, nn.ModuleList) and len(module) == count)

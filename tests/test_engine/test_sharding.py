@@ -1,0 +1,176 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Five steps of two processes, data-parallel or sharded, give what one process gives."""
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+from torch import distributed, multiprocessing
+from torch.distributed.tensor import DTensor
+
+from mvp_mm.engine import ConfigError, ShardedRunner, check_config
+from mvp_mm.engine.checkpoint import read_weights
+from mvp_mm.models.llms import CausalLM
+from mvp_mm.registry import MODELS
+from tests.helpers import make_batch, make_samples, save_tokenizer
+from tests.test_engine.perception_runs import PASSES, STEPS, run, run_config
+
+MIDDLE, END = 6, STEPS * PASSES
+EVERY = {'default_hooks.checkpoint.interval': MIDDLE}
+SHARDED = dict(runner_type='ShardedRunner', model_wrapper_cfg=None)
+
+
+def shares(model):
+    """Bytes of the parameters that this process keeps, and of the whole."""
+    mine = sum(p.to_local().nbytes for p in model.parameters() if isinstance(p, DTensor))
+    return mine, sum(p.nbytes for p in model.parameters())
+
+
+def answer(model, tokenizer):
+    """Boxes for a panoptic instruction."""
+    batch = make_batch([make_samples('PanopticTask', tokenizer, training=False)])
+    model.eval()
+    sample, = model.val_step(batch)
+    return sample.pred_instances.bboxes
+
+
+def run_process(rank, folder, tokenizer):
+    torch.set_num_threads(1)
+    os.environ['LOCAL_RANK'] = str(rank)
+    distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
+    found = {}
+    cases = dict(parallel={}, sharded_resumed={
+        **SHARDED, 'resume': True, 'load_from': f'{folder}/one/iter_{MIDDLE}.pth'},
+        sharded=SHARDED)
+    for name, changes in cases.items():
+        cfg = run_config(Path(folder), tokenizer, name, 1, launcher='pytorch', **EVERY, **changes)
+        runner, *found[name] = run(cfg)
+        DefaultScope._instance_dict.clear()
+    found['shares'] = shares(runner.model)
+    runner.call_hook('before_val')
+    # One process has more to answer than the other.
+    found['answers'] = [answer(runner.model, tokenizer) for _ in range(1 + rank)]
+    runner.call_hook('after_val')
+    found['shares_after'] = shares(runner.model)
+    torch.save(found, f'{folder}/found{rank}.pth')
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    """Losses and norms of each way to train, by name, and what the processes tell."""
+    folder = tmp_path_factory.mktemp('runs')
+    tokenizer = save_tokenizer(folder / 'tokenizer')
+    cfg = run_config(folder, tokenizer, 'one', 2, **EVERY)
+    torch.manual_seed(1)
+    model = MODELS.build(cfg.model)
+    for parameter in model.parameters():
+        # Nothing stays at an initial zero that would hide a gradient.
+        parameter.data.add_(torch.randn_like(parameter) * 0.02)
+    torch.save(dict(state_dict=model.state_dict()), folder / 'start.pth')
+    results = dict(folder=folder, tokenizer=tokenizer, model=model, one=run(cfg)[1:])
+    multiprocessing.spawn(run_process, (str(folder), tokenizer), nprocs=2)
+    found = [torch.load(folder / f'found{rank}.pth') for rank in range(2)]
+    for name in ('parallel', 'sharded'):
+        pairs = zip(found[0][name][0], found[1][name][0], strict=True)
+        results[name] = ([{k: (a[k] + b[k]) / 2 for k in a} for a, b in pairs],
+                         found[0][name][1])
+    run(run_config(folder, tokenizer, 'one_resumed', 2, resume=True,
+                   load_from=str(folder / f'sharded/iter_{MIDDLE}.pth'), **EVERY))
+    DefaultScope._instance_dict.clear()
+    return {**results, 'processes': found}
+
+
+def weights(runs, name):
+    return torch.load(runs['folder'] / f'{name}/iter_{END}.pth', weights_only=False)['state_dict']
+
+
+def seen(name, value):
+    """The part of a tensor that the model's output depends on.
+
+    Softmax does not see the bias of the keys: its gradient is rounding error, which AdamW makes
+    a step of.
+    """
+    if name.endswith('self_attention.in_proj_bias'):
+        query, _, value = value.chunk(3)
+        return torch.cat([query, value])
+    return value[:0] if name.endswith('k_proj.bias') else value
+
+
+@pytest.mark.parametrize('name', ['parallel', 'sharded', 'sharded_resumed', 'one_resumed'])
+def test_weights_are_those_of_one_process(runs, name):
+    start = torch.load(runs['folder'] / 'start.pth')['state_dict']
+    found, expected = weights(runs, name), weights(runs, 'one')
+    assert list(found) == list(expected) == list(start)
+    compared = 0
+    for key, value in expected.items():
+        value, other = seen(key, value), seen(key, found[key])
+        if value.is_floating_point() and value.numel():
+            gap = (other - value).abs().max() / value.abs().max().clamp(min=1e-2)
+            assert gap <= 1e-5, f'{key}: {gap:.1e}'
+            compared += value.numel()
+    assert compared > 0.99 * sum(p.numel() for p in runs['model'].parameters())
+    still = {key.split('.')[0] for key in start if torch.equal(expected[key], start[key])}
+    assert still == {'encoder'}
+
+
+@pytest.mark.parametrize('name', ['parallel', 'sharded'])
+def test_losses_are_those_of_one_process(runs, name):
+    (found, norms), (expected, wanted) = runs[name], runs['one']
+    assert len(found) == len(expected) == END
+    for a, b in zip(found, expected, strict=True):
+        assert a.keys() == b.keys()
+        for key in a.keys() - {'text_cosine'}:
+            assert a[key] == pytest.approx(b[key], rel=1e-5, abs=1e-6), key
+    assert norms == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_sharded_run_saves_what_a_plain_one_does(runs):
+    plain, sharded = (read_weights(runs['folder'] / f'{name}/iter_{END}.pth')
+                      for name in ('one', 'sharded'))
+    assert plain.keys() == sharded.keys()
+    expected, found = plain['optimizer'], sharded['optimizer']
+    assert found['param_groups'] == expected['param_groups']
+    assert found['state'].keys() == expected['state'].keys()
+    for index, moments in expected['state'].items():
+        for key, value in moments.items():
+            assert found['state'][index][key].shape == value.shape
+            assert type(found['state'][index][key]) is torch.Tensor
+
+
+def test_each_process_keeps_half(runs):
+    for found in runs['processes']:
+        for mine, whole in (found['shares'], found['shares_after']):
+            assert 0.4 * whole < mine < 0.6 * whole
+
+
+def test_validation_needs_no_other_process(runs):
+    first, second = (found['answers'] for found in runs['processes'])
+    assert (len(first), len(second)) == (1, 2)
+    runs['model'].load_state_dict(weights(runs, 'sharded'))
+    expected = answer(runs['model'], runs['tokenizer'])
+    for boxes in (*first, *second):
+        torch.testing.assert_close(boxes, expected, atol=1e-3, rtol=1e-4)
+
+
+def test_an_llm_that_runs_more_or_less_often_cannot_be_sharded():
+    llm = CausalLM(dict(model_type='phi', vocab_size=8, hidden_size=8, intermediate_size=8,
+                        num_hidden_layers=1, num_attention_heads=1))
+    with pytest.raises(ValueError, match='needs llm.split_by_length=False'):
+        llm.shard_units()
+
+
+def test_one_process_trains_as_it_always_does(toy_config, make_runner):
+    toy_config.runner_type = 'ShardedRunner'
+    runner = ShardedRunner.from_cfg(toy_config)
+    runner.train()
+    assert runner.iter == 4
+    assert not any(isinstance(p, DTensor) for p in runner.model.parameters())
+
+
+def test_an_unknown_runner_is_named(toy_config):
+    toy_config.runner_type = 'ShardRunner'
+    with pytest.raises(ConfigError, match="'ShardRunner' is no runner; did you mean 'Sharded"):
+        check_config(toy_config)
