@@ -10,14 +10,14 @@ import numpy as np
 from mmengine.dataset import force_full_init
 from mmengine.logging import print_log
 
-from mvp_mm.datasets.bad_samples import TolerantDataset
-from mvp_mm.datasets.box_faults import BadBoxes, report_bad_boxes
-from mvp_mm.datasets.caption_need import count_without_caption
 from mvp_mm.datasets.captions import CaptionStore
-from mvp_mm.datasets.faults import Faults
-from mvp_mm.datasets.index_coco import CocoIndex
-from mvp_mm.datasets.index_lines import LineIndex
-from mvp_mm.datasets.references import all_held_out
+from mvp_mm.datasets.faults.bad_samples import TolerantDataset
+from mvp_mm.datasets.faults.box_faults import BadBoxes, report_bad_boxes
+from mvp_mm.datasets.faults.faults import Faults
+from mvp_mm.datasets.indexing.coco import CocoIndex
+from mvp_mm.datasets.indexing.lines import LineIndex
+from mvp_mm.datasets.readers.caption_need import count_without_caption
+from mvp_mm.datasets.readers.references import all_held_out
 from mvp_mm.registry import TASKS, TRANSFORMS
 from mvp_mm.structures import ImageAnnotation, Referral
 
@@ -50,9 +50,9 @@ class PerceptionDataset(TolerantDataset):
             their test images. Only for datasets whose images have COCO's ids.
         pipeline: Transforms.
         index_dir: Folder for indices of large annotation files; see
-            :func:`~mvp_mm.datasets.index_store.index_folder` for the default.
+            :func:`~mvp_mm.datasets.indexing.store.index_folder` for the default.
         faults: Makes what takes the faults of an annotation file; see :class:`Faults`.
-        **kwargs: See :class:`~mvp_mm.datasets.bad_samples.TolerantDataset`.
+        **kwargs: See :class:`~mvp_mm.datasets.faults.bad_samples.TolerantDataset`.
 
     Raises:
         FileNotFoundError: If a path does not exist.

@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 
 from mvp_mm.datasets.files import load_json
 from mvp_mm.datasets.files import require as require_keys
-from mvp_mm.datasets.vocabularies import spaced
+from mvp_mm.datasets.wording.vocabularies import spaced
 from mvp_mm.evaluation.base import PerceptionMetric, require
 from mvp_mm.evaluation.coco_ap import found_things
 from mvp_mm.evaluation.coco_eval import precision_of

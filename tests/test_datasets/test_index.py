@@ -10,9 +10,9 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from mvp_mm.datasets import base, index_coco, index_json, index_lines, index_store
-from mvp_mm.datasets.index_coco import CocoIndex
-from mvp_mm.datasets.index_json import JsonStream
-from mvp_mm.datasets.index_layout import MaskLayout
+from mvp_mm.datasets.indexing.coco import CocoIndex
+from mvp_mm.datasets.indexing.json_stream import JsonStream
+from mvp_mm.datasets.indexing.layout import MaskLayout
 from mvp_mm.registry import DATASETS
 from tests.test_datasets.small_data import config, instances, references, write_json
 

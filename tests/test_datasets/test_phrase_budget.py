@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from mvp_mm.datasets.phrase_budget import fit_word_list
+from mvp_mm.datasets.wording.phrase_budget import fit_word_list
 from mvp_mm.registry import TASKS, TOKENIZERS
 from mvp_mm.structures import ImageAnnotation
 from tests.test_datasets.small_data import tokenizer_config

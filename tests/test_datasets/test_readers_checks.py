@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from mvp_mm.datasets import index_coco, index_json
 from mvp_mm.datasets.checks import check_dataset
-from mvp_mm.datasets.tar_images import write_tar_index
+from mvp_mm.datasets.indexing import coco as coco_index
+from mvp_mm.datasets.indexing import json_stream
+from mvp_mm.datasets.readers.tar_images import write_tar_index
 from tests.test_datasets.miniature import (
     entries,
     load_tool,
@@ -155,16 +156,16 @@ def test_a_large_file_at_fault_is_checked_to_its_end(coco, monkeypatch):
     path = coco / 'coco/annotations/instances_train2017.json'
     change_json(path, spoil_many)
     small = sorted(found(coco, '_coco_instance_train'))
-    monkeypatch.setattr(index_coco, 'KEEP_IN_MEMORY', 0)
+    monkeypatch.setattr(coco_index, 'KEEP_IN_MEMORY', 0)
     assert sorted(found(coco, '_coco_instance_train')) == small
     assert [kind for kind, _ in small] == [
         'box without area', 'broken record', 'duplicate id', 'missing key', 'unknown image']
 
 
 def test_a_sound_large_file_is_checked_from_its_index(coco, monkeypatch):
-    monkeypatch.setattr(index_coco, 'KEEP_IN_MEMORY', 0)
+    monkeypatch.setattr(coco_index, 'KEEP_IN_MEMORY', 0)
     assert found(coco, '_coco_instance_train') == []
-    monkeypatch.setattr(index_json.JsonStream, 'records', lambda *args: pytest.fail('read again'))
+    monkeypatch.setattr(json_stream.JsonStream, 'records', lambda *args: pytest.fail('read again'))
     assert found(coco, '_coco_instance_train') == []
 
 

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.dataset import ConcatDataset
 
 from mvp_mm.datasets import perception_collate
-from mvp_mm.datasets.tar_images import write_tar_index
+from mvp_mm.datasets.readers.tar_images import write_tar_index
 from mvp_mm.registry import DATASETS, SAMPLERS
 from tests.helpers import ROOT
 from tests.test_datasets.miniature import entries, moved, write_all

@@ -5,8 +5,13 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from mvp_mm.datasets.semantic_map import read_label_map
-from mvp_mm.datasets.vocabularies import first_synonym, get_name_style, load_vocabulary, spaced
+from mvp_mm.datasets.readers.semantic_map import read_label_map
+from mvp_mm.datasets.wording.vocabularies import (
+    first_synonym,
+    get_name_style,
+    load_vocabulary,
+    spaced,
+)
 from mvp_mm.registry import DATASETS
 from tests.test_datasets.miniature import (
     entries,

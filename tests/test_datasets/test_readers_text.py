@@ -8,7 +8,7 @@ import mmcv
 import numpy as np
 import pytest
 
-from mvp_mm.datasets.tar_images import LoadImageFromTar, tar_samples, write_tar_index
+from mvp_mm.datasets.readers.tar_images import LoadImageFromTar, tar_samples, write_tar_index
 from mvp_mm.registry import DATASETS
 from tests.test_datasets.miniature import (
     add_member,

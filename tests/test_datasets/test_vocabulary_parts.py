@@ -4,8 +4,8 @@ import json
 import numpy as np
 import pytest
 
-from mvp_mm.datasets.instruction_tokenizer import TooLongError
-from mvp_mm.datasets.vocabulary_parts import tokenize_in_parts
+from mvp_mm.datasets.wording.instruction_tokenizer import TooLongError
+from mvp_mm.datasets.wording.vocabulary_parts import tokenize_in_parts
 from mvp_mm.registry import TASKS, TOKENIZERS, TRANSFORMS
 from mvp_mm.structures import ImageAnnotation
 from tests.test_datasets.small_data import SAMPLE, needs_sample, tokenizer_config

@@ -94,7 +94,8 @@ def main() -> None:
     # In place of the tokenizer's, so that no tokenizer is needed.
     model.per_id = model.llm.vocab_size - 1
     model.tokenizer = SimpleNamespace(
-        eos_id=model.llm.vocab_size - 2, vocab_size=model.llm.vocab_size)
+        eos_id=model.llm.vocab_size - 2, vocab_size=model.llm.vocab_size,
+        num_visual_tokens=cfg.model.tokenizer.num_visual_tokens)
     context = (torch.autocast(torch.device(args.device).type, torch.bfloat16)
                if args.dtype == 'bfloat16' else nullcontext())
     print(f'{args.config}: {args.words} names, {args.dtype}, {args.device}, median of '

@@ -26,7 +26,7 @@ from answering import (
 )
 from paraphrases import RULES, paraphrase
 
-from mvp_mm.datasets.vocabulary_parts import tokenize_in_parts
+from mvp_mm.datasets.wording.vocabulary_parts import tokenize_in_parts
 from mvp_mm.models import MVPLM
 from mvp_mm.structures import PerceptionDataSample
 

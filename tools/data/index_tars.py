@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mvp_mm.datasets.tar_images import write_tar_index
+from mvp_mm.datasets.readers.tar_images import write_tar_index
 
 
 def parse_args() -> argparse.Namespace:

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from mvp_mm.datasets.files import load_json
-from mvp_mm.datasets.references import held_out_images, split_images
+from mvp_mm.datasets.readers.references import held_out_images, split_images
 
 
 def parse_args() -> argparse.Namespace:

@@ -14,7 +14,7 @@ from mvp_mm.datasets.captions.index import INDEX_FORMAT, CaptionIndex, IndexWrit
 from mvp_mm.datasets.captions.refine import CaptionRefiner
 from mvp_mm.datasets.captions.sources import manifest_path, open_source
 from mvp_mm.datasets.files import load_json
-from mvp_mm.datasets.index_store import open_index
+from mvp_mm.datasets.indexing.store import open_index
 
 
 class CaptionStore:
@@ -26,8 +26,8 @@ class CaptionStore:
     ``annotations``).
 
     An index is made once, for each refiner, beside the store or where
-    :func:`~mvp_mm.datasets.index_store.index_folder` says; later openings and other processes map
-    it. It is made anew when a file has changed.
+    :func:`~mvp_mm.datasets.indexing.store.index_folder` says; later openings and other processes
+    map it. It is made anew when a file has changed.
 
     Names agree where the folders that both give are the same: ``train/patch0/a.jpg`` finds
     ``patch0/a.jpg`` and not ``patch1/a.jpg``. COCO's 2014 and 2017 names of an image agree.

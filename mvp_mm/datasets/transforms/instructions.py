@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mvp_mm.datasets.instruction_tokenizer import TooLongError
-from mvp_mm.datasets.phrase_budget import fit_word_list
 from mvp_mm.datasets.transforms.worker_random import WorkerGenerator
-from mvp_mm.datasets.vocabulary_parts import tokenize_in_parts
+from mvp_mm.datasets.wording.instruction_tokenizer import TooLongError
+from mvp_mm.datasets.wording.phrase_budget import fit_word_list
+from mvp_mm.datasets.wording.vocabulary_parts import tokenize_in_parts
 from mvp_mm.registry import TOKENIZERS, TRANSFORMS
 from mvp_mm.structures import Request
 

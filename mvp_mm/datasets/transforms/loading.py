@@ -15,7 +15,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmdet.structures.mask.structures import BaseInstanceMasks
 from PIL import Image
 
-from mvp_mm.datasets.box_faults import BOX_FAULTS, box_faults
+from mvp_mm.datasets.faults.box_faults import BOX_FAULTS, box_faults
 from mvp_mm.datasets.transforms.masks import number_segments, read_segment_map, rle_masks, to_rle
 from mvp_mm.datasets.transforms.segment_map import SegmentMapMasks
 from mvp_mm.registry import TRANSFORMS

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from mvp_mm.datasets.instruction_tokenizer import InstructionTokenizer
+from mvp_mm.datasets.wording.instruction_tokenizer import InstructionTokenizer
 from mvp_mm.registry import TOKENIZERS
 from mvp_mm.structures import Instruction, Segment, SegmentKind
 

@@ -10,11 +10,11 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.coco_instance import masks_of
-from mvp_mm.datasets.faults import Faults
-from mvp_mm.datasets.index_coco import CocoIndex
-from mvp_mm.datasets.index_layout import MaskLayout, Record
-from mvp_mm.datasets.vocabularies import spaced
+from mvp_mm.datasets.faults.faults import Faults
+from mvp_mm.datasets.indexing.coco import CocoIndex
+from mvp_mm.datasets.indexing.layout import MaskLayout, Record
+from mvp_mm.datasets.readers.coco_instance import masks_of
+from mvp_mm.datasets.wording.vocabularies import spaced
 from mvp_mm.registry import DATASETS
 
 

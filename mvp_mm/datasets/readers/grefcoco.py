@@ -2,8 +2,8 @@
 """gRefCOCO: references with any number of targets (``grefs(unc).json``, ``instances.json``)."""
 from __future__ import annotations
 
-from mvp_mm.datasets.index_layout import Record
-from mvp_mm.datasets.refcoco import RefCocoDataset
+from mvp_mm.datasets.indexing.layout import Record
+from mvp_mm.datasets.readers.refcoco import RefCocoDataset
 from mvp_mm.registry import DATASETS
 
 _NO_TARGET = -1

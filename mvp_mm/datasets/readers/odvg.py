@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.box_faults import box_faults
-from mvp_mm.datasets.faults import Faults, ToldBefore
+from mvp_mm.datasets.faults.box_faults import box_faults
+from mvp_mm.datasets.faults.faults import Faults, ToldBefore
 from mvp_mm.datasets.files import load_json
-from mvp_mm.datasets.index_lines import LineIndex, LineNotes
-from mvp_mm.datasets.phrases import PhraseCounter
-from mvp_mm.datasets.vocabularies import get_name_style
+from mvp_mm.datasets.indexing.lines import LineIndex, LineNotes
+from mvp_mm.datasets.wording.phrases import PhraseCounter
+from mvp_mm.datasets.wording.vocabularies import get_name_style
 from mvp_mm.registry import DATASETS
 
 # To be raised when what is taken from a file changes.

@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mvp_mm.datasets.bad_samples import TolerantDataset
 from mvp_mm.datasets.base import PerceptionDataset
 from mvp_mm.datasets.captions.keys import bare_name, caption_key
+from mvp_mm.datasets.faults.bad_samples import TolerantDataset
 from mvp_mm.registry import DATASETS, TRANSFORMS
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.index_coco import CocoIndex
+from mvp_mm.datasets.indexing.coco import CocoIndex
 from mvp_mm.registry import DATASETS
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mvp_mm.datasets.box_faults import BAD_BOX, BadBoxes
-from mvp_mm.datasets.faults import Faults
-from mvp_mm.datasets.index_build import IMAGE, object_type, read_tables
-from mvp_mm.datasets.index_layout import CocoLayout, Record
-from mvp_mm.datasets.index_store import FileRows, open_index
+from mvp_mm.datasets.faults.box_faults import BAD_BOX, BadBoxes
+from mvp_mm.datasets.faults.faults import Faults
+from mvp_mm.datasets.indexing.build import IMAGE, object_type, read_tables
+from mvp_mm.datasets.indexing.layout import CocoLayout, Record
+from mvp_mm.datasets.indexing.store import FileRows, open_index
 
 # Of the tables; changes whenever they do.
 _FORMAT = 2
@@ -25,7 +25,7 @@ class CocoIndex:
     """Images, their usable boxes and, where the layout asks for them, full records.
 
     Small files are read into memory. A large one is indexed on disk the first time (see
-    :func:`~mvp_mm.datasets.index_store.index_folder` for where) and then costs no memory: rows
+    :func:`~mvp_mm.datasets.indexing.store.index_folder` for where) and then costs no memory: rows
     and records are read where they are needed. Boxes that :func:`box_faults` finds unusable are
     not in the table of objects, they are in ``bad_boxes``.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mvp_mm.datasets.instruction_tokenizer import InstructionTokenizer, TooLongError
+from mvp_mm.datasets.wording.instruction_tokenizer import InstructionTokenizer, TooLongError
 from mvp_mm.structures import Instruction, SegmentKind, VocabularyPart
 
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mvp_mm.datasets.box_faults import BAD_BOX, BadBoxes
-from mvp_mm.datasets.faults import Faults
-from mvp_mm.datasets.index_store import FileRows, open_index
+from mvp_mm.datasets.faults.box_faults import BAD_BOX, BadBoxes
+from mvp_mm.datasets.faults.faults import Faults
+from mvp_mm.datasets.indexing.store import FileRows, open_index
 
 # Of the tables; changes whenever they do.
 _FORMAT = 1
@@ -44,7 +44,7 @@ class LineIndex:
     """Lines of a JSONL file, one an image, read where they are needed.
 
     Small files are kept in memory; where the table of a large one lies is told by
-    :func:`~mvp_mm.datasets.index_store.index_folder`.
+    :func:`~mvp_mm.datasets.indexing.store.index_folder`.
 
     Args:
         path: The file.

@@ -9,13 +9,13 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.box_faults import BOX_FAULTS, BadBoxes
-from mvp_mm.datasets.coco_instance import masks_of
-from mvp_mm.datasets.faults import Faults
-from mvp_mm.datasets.index_coco import CocoIndex
-from mvp_mm.datasets.index_layout import MaskLayout, Record
-from mvp_mm.datasets.packed import PackedList
-from mvp_mm.datasets.references import load_references
+from mvp_mm.datasets.faults.box_faults import BOX_FAULTS, BadBoxes
+from mvp_mm.datasets.faults.faults import Faults
+from mvp_mm.datasets.indexing.coco import CocoIndex
+from mvp_mm.datasets.indexing.layout import MaskLayout, Record
+from mvp_mm.datasets.indexing.packed import PackedList
+from mvp_mm.datasets.readers.coco_instance import masks_of
+from mvp_mm.datasets.readers.references import load_references
 from mvp_mm.registry import DATASETS
 
 _REF_KEYS = ('ref_id', 'image_id', 'ann_id', 'split', 'sentences')

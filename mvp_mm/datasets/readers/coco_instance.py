@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.index_coco import CocoIndex
-from mvp_mm.datasets.index_layout import MaskLayout
-from mvp_mm.datasets.vocabularies import get_name_style
+from mvp_mm.datasets.indexing.coco import CocoIndex
+from mvp_mm.datasets.indexing.layout import MaskLayout
+from mvp_mm.datasets.wording.vocabularies import get_name_style
 from mvp_mm.registry import DATASETS
 
 

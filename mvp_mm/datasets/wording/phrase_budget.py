@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mvp_mm.datasets.instruction_tokenizer import InstructionTokenizer
+from mvp_mm.datasets.wording.instruction_tokenizer import InstructionTokenizer
 from mvp_mm.structures import Request, Segment, SegmentKind
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mvp_mm.datasets.faults import Faults
+from mvp_mm.datasets.faults.faults import Faults
 
 if TYPE_CHECKING:
-    from mvp_mm.datasets.index_coco import CocoIndex
+    from mvp_mm.datasets.indexing.coco import CocoIndex
 
 Record = dict[str, Any]
 

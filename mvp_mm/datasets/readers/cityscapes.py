@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mvp_mm.datasets.coco_panoptic import CocoPanopticDataset
+from mvp_mm.datasets.readers.coco_panoptic import CocoPanopticDataset
 from mvp_mm.registry import DATASETS
 
 
