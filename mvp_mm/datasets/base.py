@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from mvp_mm.datasets.captions import CaptionStore
 from mvp_mm.datasets.faults.bad_samples import TolerantDataset
 from mvp_mm.datasets.faults.box_faults import BadBoxes, report_bad_boxes
-from mvp_mm.datasets.faults.faults import Faults
+from mvp_mm.datasets.faults.collecting import Faults
 from mvp_mm.datasets.indexing.coco import CocoIndex
 from mvp_mm.datasets.indexing.lines import LineIndex
 from mvp_mm.datasets.readers.caption_need import count_without_caption

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from mvp_mm.datasets import base, index_coco, index_json, index_lines, index_store
+from mvp_mm.datasets import base
+from mvp_mm.datasets.indexing import coco, json_stream, lines, store
 from mvp_mm.datasets.indexing.coco import CocoIndex
 from mvp_mm.datasets.indexing.json_stream import JsonStream
 from mvp_mm.datasets.indexing.layout import MaskLayout
@@ -39,7 +40,7 @@ def write(path, content, **options):
 @pytest.mark.parametrize('on_disk', [False, True])
 @pytest.mark.parametrize('ascii_only', [False, True])
 def test_tables_hold_what_the_file_holds(tmp_path, monkeypatch, on_disk, ascii_only):
-    monkeypatch.setattr(index_json, '_WINDOW', 100)
+    monkeypatch.setattr(json_stream, '_WINDOW', 100)
     path = write(tmp_path / 'ann.json', random_content(), ensure_ascii=ascii_only, indent=1)
     index = CocoIndex(path, MaskLayout(), keep_in_memory=0 if on_disk else 1 << 20)
     content = random_content()
@@ -73,8 +74,8 @@ def open_on_disk(path, index_dir=None):
 
 def count_builds(monkeypatch):
     built = []
-    make = index_store._make
-    monkeypatch.setattr(index_store, '_make', lambda *args: built.append(1) or make(*args))
+    make = store._make
+    monkeypatch.setattr(store, '_make', lambda *args: built.append(1) or make(*args))
     return built
 
 
@@ -108,7 +109,7 @@ def test_a_source_of_the_same_size_but_newer_is_indexed_anew(tmp_path, monkeypat
 def test_a_damaged_index_is_made_anew(tmp_path, monkeypatch, damage):
     path = write(tmp_path / 'ann.json', random_content())
     wanted = open_on_disk(path).image(2)[1].tobytes()
-    folder = index_store.index_folder(path, 'boxes')
+    folder = store.index_folder(path, 'boxes')
     table, meta = folder / 'objects.bin', folder / 'meta.json'
     if damage == 'short':
         table.write_bytes(table.read_bytes()[:-1])
@@ -119,7 +120,7 @@ def test_a_damaged_index_is_made_anew(tmp_path, monkeypatch, damage):
     elif damage == 'torn meta':
         meta.write_text(meta.read_text()[:20])
     else:
-        monkeypatch.setattr(index_store, 'FORMAT', index_store.FORMAT + 1)
+        monkeypatch.setattr(store, 'FORMAT', store.FORMAT + 1)
     built = count_builds(monkeypatch)
     assert open_on_disk(path).image(2)[1].tobytes() == wanted
     assert len(built) == 1
@@ -136,8 +137,8 @@ def test_a_failed_build_leaves_nothing_behind(tmp_path):
 
 def _open_and_report(path, queue):
     built = []
-    make = index_store._make
-    index_store._make = lambda *args: built.append(1) or make(*args)
+    make = store._make
+    store._make = lambda *args: built.append(1) or make(*args)
     queue.put((len(built), len(open_on_disk(path)), len(built)))
 
 
@@ -159,16 +160,16 @@ def test_where_an_index_lies(tmp_path, monkeypatch):
     path = tmp_path / 'data' / 'ann.json'
     path.parent.mkdir()
     path.write_text('{}')
-    monkeypatch.delenv(index_store.INDEX_DIR_VARIABLE, raising=False)
-    assert index_store.index_folder(path, 'boxes').parent == path.parent.resolve()
+    monkeypatch.delenv(store.INDEX_DIR_VARIABLE, raising=False)
+    assert store.index_folder(path, 'boxes').parent == path.parent.resolve()
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    monkeypatch.setattr(index_store.os, 'access', lambda *args: False)
-    assert index_store.index_folder(path, 'boxes').parent == tmp_path / 'cache' / 'mvp_mm'
-    monkeypatch.setenv(index_store.INDEX_DIR_VARIABLE, str(tmp_path / 'chosen'))
-    assert index_store.index_folder(path, 'boxes').parent == tmp_path / 'chosen'
-    given = index_store.index_folder(path, 'boxes', tmp_path / 'given')
+    monkeypatch.setattr(store.os, 'access', lambda *args: False)
+    assert store.index_folder(path, 'boxes').parent == tmp_path / 'cache' / 'mvp_mm'
+    monkeypatch.setenv(store.INDEX_DIR_VARIABLE, str(tmp_path / 'chosen'))
+    assert store.index_folder(path, 'boxes').parent == tmp_path / 'chosen'
+    given = store.index_folder(path, 'boxes', tmp_path / 'given')
     assert given.parent == tmp_path / 'given'
-    other = index_store.index_folder(tmp_path / 'ann.json', 'boxes', tmp_path / 'given')
+    other = store.index_folder(tmp_path / 'ann.json', 'boxes', tmp_path / 'given')
     assert other != given
 
 
@@ -193,7 +194,7 @@ def test_broken_json_is_named(tmp_path, text, message):
 
 @pytest.mark.parametrize('window', [1, 2, 3, 7, 1000])
 def test_a_window_of_any_size_gives_the_same_records(tmp_path, monkeypatch, window):
-    monkeypatch.setattr(index_json, '_WINDOW', window)
+    monkeypatch.setattr(json_stream, '_WINDOW', window)
     content = dict(a=-12.5e3, images=[dict(x=[1, dict(y='}],"')]), 123456, 'z'], b='', c=None)
     path = write(tmp_path / 'ann.json', content)
     assert [record for _, record in stream(path)] == content['images']
@@ -287,7 +288,7 @@ def build_odvg(tmp_path, lines=ODVG_LINES, **changes):
 
 @pytest.mark.parametrize('on_disk', [False, True])
 def test_lines_are_read_where_they_stand(tmp_path, monkeypatch, on_disk):
-    monkeypatch.setattr(index_lines, 'KEEP_IN_MEMORY', 0 if on_disk else 1 << 20)
+    monkeypatch.setattr(lines, 'KEEP_IN_MEMORY', 0 if on_disk else 1 << 20)
     built = count_builds(monkeypatch)
     dataset = build_odvg(tmp_path)
     for k, line in enumerate(ODVG_LINES):
@@ -305,7 +306,7 @@ def test_lines_are_read_where_they_stand(tmp_path, monkeypatch, on_disk):
 def test_readers_give_the_same_from_disk(tmp_path, monkeypatch, kind):
     cfg = config(tmp_path, kind)
     small = DATASETS.build(cfg)
-    monkeypatch.setattr(index_coco, 'KEEP_IN_MEMORY', 0)
+    monkeypatch.setattr(coco, 'KEEP_IN_MEMORY', 0)
     large = DATASETS.build(cfg)
     assert list(tmp_path.glob('*.index')) and len(small) == len(large)
     assert small.metainfo == large.metainfo

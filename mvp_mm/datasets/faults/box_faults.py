@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.logging import print_log
 
-from mvp_mm.datasets.faults.faults import Faults
+from mvp_mm.datasets.faults.collecting import Faults
 from mvp_mm.datasets.indexing.store import FileRows
 
 BOX_FAULTS = ('', 'not finite', 'negative size', 'no area', 'outside the image')

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mvp_mm.datasets.faults.box_faults import BAD_BOX, box_faults
-from mvp_mm.datasets.faults.faults import Faults
+from mvp_mm.datasets.faults.collecting import Faults
 from mvp_mm.datasets.indexing.json_stream import JsonStream
 from mvp_mm.datasets.indexing.layout import CocoLayout
 

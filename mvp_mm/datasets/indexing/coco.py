@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mvp_mm.datasets.faults.box_faults import BAD_BOX, BadBoxes
-from mvp_mm.datasets.faults.faults import Faults
+from mvp_mm.datasets.faults.collecting import Faults
 from mvp_mm.datasets.indexing.build import IMAGE, object_type, read_tables
 from mvp_mm.datasets.indexing.layout import CocoLayout, Record
 from mvp_mm.datasets.indexing.store import FileRows, open_index

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mvp_mm.datasets.faults.box_faults import BAD_BOX, BadBoxes
-from mvp_mm.datasets.faults.faults import Faults
+from mvp_mm.datasets.faults.collecting import Faults
 from mvp_mm.datasets.indexing.store import FileRows, open_index
 
 # Of the tables; changes whenever they do.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.faults.faults import Faults
+from mvp_mm.datasets.faults.collecting import Faults
 from mvp_mm.datasets.files import load_json
 from mvp_mm.registry import DATASETS
 

@@ -9,7 +9,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.faults.faults import Faults
+from mvp_mm.datasets.faults.collecting import Faults
 from mvp_mm.datasets.indexing.coco import CocoIndex
 from mvp_mm.datasets.indexing.layout import CocoLayout, Record
 from mvp_mm.datasets.wording.phrases import PhraseCounter

@@ -10,7 +10,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.faults.faults import Faults
+from mvp_mm.datasets.faults.collecting import Faults
 from mvp_mm.datasets.indexing.coco import CocoIndex
 from mvp_mm.datasets.indexing.layout import MaskLayout, Record
 from mvp_mm.datasets.readers.coco_instance import masks_of

@@ -9,7 +9,7 @@ import numpy as np
 
 from mvp_mm.datasets.base import PerceptionDataset
 from mvp_mm.datasets.faults.box_faults import box_faults
-from mvp_mm.datasets.faults.faults import Faults, ToldBefore
+from mvp_mm.datasets.faults.collecting import Faults, ToldBefore
 from mvp_mm.datasets.files import load_json
 from mvp_mm.datasets.indexing.lines import LineIndex, LineNotes
 from mvp_mm.datasets.wording.phrases import PhraseCounter

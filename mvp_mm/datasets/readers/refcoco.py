@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 
 from mvp_mm.datasets.base import PerceptionDataset
 from mvp_mm.datasets.faults.box_faults import BOX_FAULTS, BadBoxes
-from mvp_mm.datasets.faults.faults import Faults
+from mvp_mm.datasets.faults.collecting import Faults
 from mvp_mm.datasets.indexing.coco import CocoIndex
 from mvp_mm.datasets.indexing.layout import MaskLayout, Record
 from mvp_mm.datasets.indexing.packed import PackedList

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mvp_mm.datasets.faults.faults import Faults
+from mvp_mm.datasets.faults.collecting import Faults
 from mvp_mm.datasets.files import load_json, load_plain_pickle
 
 _TRAINING = 'train'

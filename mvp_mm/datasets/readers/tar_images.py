@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.faults.faults import Faults
+from mvp_mm.datasets.faults.collecting import Faults
 from mvp_mm.datasets.transforms import LoadImage
 from mvp_mm.datasets.transforms.loading import decode_image
 from mvp_mm.registry import DATASETS, TRANSFORMS
