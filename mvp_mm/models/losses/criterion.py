@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import box_convert, generalized_box_iou_loss
+from torchvision.ops import box_convert
 
-from mvp_mm.models.losses.matcher import pairwise_iou
+from mvp_mm.models.losses.matcher import iou_and_giou, pairwise_iou
 from mvp_mm.models.losses.means import Mean
 from mvp_mm.models.losses.sampling import (
     SampledMasks,
@@ -88,7 +88,6 @@ class PerceptionCriterion(nn.Module):
         importance_ratio: Share of the points taken where the mask is least certain.
     """
 
-    giou_loss = staticmethod(generalized_box_iou_loss)
     truth_at = staticmethod(masks_at_points)
     names = ('loss_word', 'loss_sent', 'loss_rank', 'loss_box_l1', 'loss_box_giou',
              'loss_mask_bce', 'loss_mask_dice')
@@ -204,10 +203,15 @@ class PerceptionCriterion(nn.Module):
             box_convert(predicted, 'cxcywh', 'xyxy'), box_convert(wanted, 'cxcywh', 'xyxy'))
         return _sum_by(l1, matches.sets, sets), _sum_by(giou, matches.sets, sets)
 
+    @staticmethod
+    def giou_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
+        """(n,) losses of xyxy boxes (n, 4)."""
+        return 1 - iou_and_giou(predicted, wanted)[1]
+
     def _masks(self, predictions: Predictions, targets: Targets, matches: Matches,
                masks: SampledMasks, sets: int) -> tuple[Tensor, Tensor]:
         matches = matches.where(targets.mask_index[matches.rows, matches.targets] >= 0)
-        matches = matches.where(masks.by_image(matches.rows))
+        matches = matches.take(masks.by_image(matches.rows))
         embed = predictions.mask_embed[matches.sets, matches.rows, matches.queries]
         logits = masks.logits(embed, matches.rows)
         truth = masks.truth[targets.mask_index[matches.rows, matches.targets]]

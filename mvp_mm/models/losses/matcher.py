@@ -14,10 +14,8 @@ from mvp_mm.models.state import RowsByImage
 from mvp_mm.registry import TASK_UTILS
 
 
-def pairwise_iou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU and generalised IoU of cxcywh boxes (…, Q, 4) and (…, G, 4), each (…, Q, G)."""
-    a, b = (box_convert(x, 'cxcywh', 'xyxy') for x in (a, b))
-    a, b = a[..., :, None, :], b[..., None, :, :]
+def iou_and_giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and generalised IoU of xyxy boxes (…, 4), broadcast; nothing waits for the device."""
     inter = (torch.minimum(a[..., 2:], b[..., 2:])
              - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
     hull = (torch.maximum(a[..., 2:], b[..., 2:])
@@ -26,6 +24,12 @@ def pairwise_iou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     eps = torch.finfo(a.dtype).eps
     iou = inter / union.clamp(min=eps)
     return iou, iou - (hull - union) / hull.clamp(min=eps)
+
+
+def pairwise_iou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and generalised IoU of cxcywh boxes (…, Q, 4) and (…, G, 4), each (…, Q, G)."""
+    a, b = (box_convert(x, 'cxcywh', 'xyxy') for x in (a, b))
+    return iou_and_giou(a[..., :, None, :], b[..., None, :, :])
 
 
 def pairwise_mask_costs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -112,5 +112,10 @@ class Matches:
         return len(self.sets)
 
     def where(self, keep: Tensor) -> Matches:
-        """The matches at the given positions."""
-        return Matches(self.sets[keep], self.rows[keep], self.queries[keep], self.targets[keep])
+        """The matches where (n,) bool is True."""
+        return self.take(keep.nonzero()[:, 0])
+
+    def take(self, index: Tensor) -> Matches:
+        """The matches at the given positions, in their order."""
+        return Matches(self.sets[index], self.rows[index], self.queries[index],
+                       self.targets[index])
