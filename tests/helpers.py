@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.structures import InstanceData
+from mmengine.utils import ManagerMixin
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -22,6 +23,14 @@ from mvp_mm.tasks import prompts
 ROOT = Path(__file__).resolve().parents[1]
 CANVAS = 128
 NAMES = ('circle', 'square', 'star', 'grass')
+
+
+def forget_runs() -> None:
+    """Let go of the loggers, visualizers and scopes that mmengine keeps by name for a process."""
+    kinds = [ManagerMixin]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        kind._instance_dict.clear()
 
 
 def save_tokenizer(folder: Path) -> str:

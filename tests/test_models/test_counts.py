@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mvp_mm.models.losses import MaskGeometry, criterion, matcher
+from mvp_mm.models.losses import SampledMasks, criterion, matcher
 from tests.helpers import build_model, make_batch, make_samples
 
 # Three images with seven instructions: word lists of both kinds, sentences, a caption.
@@ -118,8 +118,8 @@ def test_the_vocabulary_is_asked_at_supervised_tokens_alone(model, data):
 def test_masks_are_made_for_matched_and_denoising_queries_alone(model, data, monkeypatch):
     model.train()
     rows, matched = [], []
-    logits = MaskGeometry.logits
-    monkeypatch.setattr(MaskGeometry, 'logits', lambda self, embed, index: rows.append(
+    logits = SampledMasks.logits
+    monkeypatch.setattr(SampledMasks, 'logits', lambda self, embed, index: rows.append(
         len(embed)) or logits(self, embed, index))
     masks = criterion.PerceptionCriterion._masks
     monkeypatch.setattr(

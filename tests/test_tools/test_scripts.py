@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+
+from tests.helpers import forget_runs
 
 ROOT = Path(__file__).parents[2]
 SHELL_SCRIPTS = sorted([*ROOT.glob('tools/*.sh'), ROOT / '.ci' / 'run'])
@@ -44,6 +45,7 @@ def load_tool(name):
 @pytest.fixture
 def run_tool(monkeypatch, tmp_path):
     """Run a command of tools/ in this process, inside an empty folder."""
+    forget_runs()
     monkeypatch.chdir(tmp_path)
     runtime = ROOT / 'configs' / '_base_' / 'default_runtime.py'
     Path('toy.py').write_text(TOY_CONFIG.format(runtime=runtime))
@@ -53,7 +55,7 @@ def run_tool(monkeypatch, tmp_path):
         load_tool(name).main()
 
     yield run
-    DefaultScope._instance_dict.clear()
+    forget_runs()
 
 
 @pytest.mark.parametrize('script', SHELL_SCRIPTS, ids=lambda path: path.name)

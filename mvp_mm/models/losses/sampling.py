@@ -69,7 +69,8 @@ class SampledMasks:
             embed: (n, C) mask embeddings, those of one image next to each other.
             rows: (n,) int64, their rows.
         """
-        counts = torch.bincount(self.image_index[rows], minlength=len(self.features)).tolist()
+        images = torch.arange(len(self.features), device=rows.device)
+        counts = (self.image_index[rows] == images[:, None]).sum(1).tolist()
         parts = zip(embed.split(counts), self.features, strict=True)
         return torch.cat([part @ features.T for part, features in parts]).float()
 
