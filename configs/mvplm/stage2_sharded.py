@@ -2,5 +2,5 @@
 # the processes (torch's fully_shard), activations of the LLM are recomputed, two images at a time.
 _base_ = ['./stage2.py']
 runner_type = 'ShardedRunner'
-model = dict(llm=dict(gradient_checkpointing=True, split_by_length=False))
+model = dict(llm=dict(split_by_length=False))
 train_dataloader = dict(batch_size=2)

@@ -141,7 +141,7 @@ class PerceptionHead(BaseModule):
         matches = self.matcher(main, targets, batch.is_word, masks)
         values = self.criterion(main, targets, matches, batch.is_word, masks)
         losses = self._named(values, selection=queries.selected is not None)
-        if denoised is not None:
+        if self.denoising is not None:
             losses.update(self._denoising_loss(denoised, targets, noised, batch, masks))
         # Stuff queries take part only where a row asks for them, yet must have a gradient
         # in every process.

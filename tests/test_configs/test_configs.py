@@ -28,7 +28,7 @@ TINY_MODEL_KEYS = {
     'llm.config.intermediate_size', 'llm.config.max_position_embeddings',
     'llm.config.num_attention_heads', 'llm.config.num_hidden_layers', 'llm.config.vocab_size',
     # Phrases of an LLM that starts from random weights read their input embeddings too.
-    'llm.kept_layers',
+    'llm.kept_layers', 'llm.gradient_checkpointing',
     'max_response_tokens', 'perception.criterion.num_points', 'perception.decoder.feedforward',
     'perception.decoder.num_heads', 'perception.decoder.num_layers',
     'perception.denoising.num_queries', 'perception.matcher.num_points',

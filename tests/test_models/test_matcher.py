@@ -193,3 +193,10 @@ def test_more_points_than_were_sampled_are_refused(scene):
     sampled = replace(masks, num_candidates=100)
     with pytest.raises(ValueError, match='200 points are asked for, 100'):
         HungarianMatcher(num_points=200)(predictions, targets, is_word, sampled)
+
+
+def test_costs_are_exact_under_autocast(scene):
+    expected = HungarianMatcher().cost(*scene)
+    with torch.autocast('cpu', torch.bfloat16):
+        found = HungarianMatcher().cost(*scene)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)

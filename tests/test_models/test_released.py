@@ -64,7 +64,9 @@ def test_whatever_is_asked_every_parameter_has_a_gradient(model, samples, tasks)
     total = model.parse_losses(losses)[0]
     total.backward()
     assert torch.isfinite(total)
-    assert any(name.startswith('denoise.d0.') for name in losses) == (tasks != SENTENCES)
+    # The same names in every process, whatever its batch holds.
+    assert sum(name.startswith('denoise.') for name in losses) == 5 * 3
+    assert (losses['denoise.d0.loss_word'] > 0) == (tasks != SENTENCES)
     idle = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not idle
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
@@ -171,3 +173,15 @@ def test_dinos_decoder_serves_the_core_model_too(tokenizer_path):
     total.backward()
     assert torch.isfinite(total)
     assert not [n for n, p in model.perception.named_parameters() if p.grad is None]
+
+
+def test_core_tasks_that_split_queries_are_refused(model, samples):
+    with pytest.raises(ValueError, match='answers by ReleasedPanopticTask'):
+        run(model, [samples('PanopticTask', training=False)], False)
+
+
+def test_word_lists_in_parts_are_refused(model, samples):
+    asked = samples('ReleasedPanopticTask', training=False)
+    asked[0].instruction.parts = [None, None]
+    with pytest.raises(ValueError, match='cannot ask it in parts'):
+        run(model, [asked], False)

@@ -19,6 +19,9 @@ take() { # name, tool, arguments
 }
 
 take kernel benchmark_deform_attention "$config" --images 8
-take train_step benchmark "$config" --images 8 --words 133 --dtype bfloat16 \
-    --peak-tflops "$peak" --profile "$out/profile.txt"
+step=(benchmark "$config" --images 8 --words 133 --dtype bfloat16 --peak-tflops "$peak")
 take inference benchmark_inference "$config" --images 1 8 --dtype bfloat16
+take train_step "${step[@]}" --profile "$out/profile.txt"
+# Last: it may not fit.
+take train_step_without_checkpointing "${step[@]}" \
+    --cfg-options model.llm.gradient_checkpointing=False

@@ -1,7 +1,6 @@
 # The authors' released code where it departs from the paper: model, answers, mix and optimizer.
 # Their own wording of the instructions is not reproduced. 8 images a GPU on 8 GPUs.
 _base_ = ['../stage2.py', '../../_base_/models/released.py']
-custom_imports = dict(imports=['mvp_mm.models.released'])
 load_from = None
 
 _parts = _base_._released

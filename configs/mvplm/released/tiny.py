@@ -1,6 +1,5 @@
 # The released parts at the tiny size, on the synthetic world.
 _base_ = ['../tiny/stage2.py', '../../_base_/models/released.py']
-custom_imports = dict(imports=['mvp_mm.models.released'])
 
 _tokenizer = dict(
     type='ReleasedTokenizer', path=_base_._tiny_tokenizer.path, num_visual_tokens=4,

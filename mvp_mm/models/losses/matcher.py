@@ -51,7 +51,7 @@ def pairwise_mask_costs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor
 
 @TASK_UTILS.register_module()
 class HungarianMatcher(nn.Module):
-    """One assignment a set and instruction; one cost tensor, one copy to the host.
+    """One assignment a set and instruction; one cost tensor, copied to the host once.
 
     Things go to dynamic queries and, in rows with stuff queries, stuff to those.
 
@@ -114,7 +114,12 @@ class HungarianMatcher(nn.Module):
 
     def cost(self, predictions: Predictions, targets: Targets, is_word: Tensor,
              masks: SampledMasks) -> Tensor:
-        """(S, R, Q, G) float32 costs."""
+        """(S, R, Q, G) float32 costs, in full precision under autocast too."""
+        with torch.autocast(predictions.logits.device.type, enabled=False):
+            return self._cost(predictions, targets, is_word, masks)
+
+    def _cost(self, predictions: Predictions, targets: Targets, is_word: Tensor,
+              masks: SampledMasks) -> Tensor:
         cost = self.class_weight * self.class_cost(predictions.logits.float(), targets, is_word)
         l1, giou = self.box_costs(predictions.boxes.float(), targets)
         cost += self.l1_weight * l1 + self.giou_weight * giou

@@ -106,9 +106,10 @@ class MSDeformPixelDecoder(BaseModule):
         for layer in self.layers:
             tokens = layer(tokens, position, reference, spatial_shapes, starts, padding_mask)
         finest = tokens[:, :sizes[0]].transpose(1, 2).reshape(*maps[0].shape)
-        # Masks are compared at points: those read whole pixels, whose channels then lie together.
-        lateral = self.lateral(features[0].contiguous(memory_format=torch.channels_last))
+        lateral = self.lateral(features[0])
         merged = lateral + F.interpolate(
             finest, size=lateral.shape[-2:], mode='bilinear', align_corners=False)
-        return dict(memory=tokens, mask_features=self.output(merged), padding_mask=padding_mask,
+        # Masks are compared at points: those read whole pixels, whose channels then lie together.
+        mask_features = self.output(merged).contiguous(memory_format=torch.channels_last)
+        return dict(memory=tokens, mask_features=mask_features, padding_mask=padding_mask,
                     spatial_shapes=spatial_shapes, level_start_index=starts, shapes=shapes)

@@ -91,9 +91,10 @@ class TopNSelection(nn.Module):
     @torch.no_grad()
     def _rank(self, features: Tensor, padding: Tensor, text: Tensor, phrases: Tensor,
               rows: RowsByImage, similarity: nn.Module) -> Tensor:
-        lowest = torch.finfo(features.dtype).min
         unit = nn.functional.normalize(text, dim=-1)
         score = rows.unpack(rows.pack(unit) @ similarity.embed(features).transpose(1, 2))
+        # Under autocast on a GPU the features are float32 and the score is not.
+        lowest = torch.finfo(score.dtype).min
         score = score.masked_fill(~phrases[..., None], lowest).amax(1)
         score = score.masked_fill(padding[rows.image_index], lowest)
         return score.topk(self.num_queries, dim=1).indices

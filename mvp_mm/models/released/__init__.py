@@ -1,7 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Parts that behave as the authors' released code does, where that differs from the paper.
 
-Weights trained with that code belong here. The rest of the project does not know of it.
+Weights trained with that code belong here.
 """
 from mvp_mm.models.released.criterion import ReleasedCriterion
 from mvp_mm.models.released.decoder import DINODecoder

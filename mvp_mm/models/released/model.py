@@ -9,9 +9,11 @@ from torch import Tensor
 
 from mvp_mm.models.language import insert_visual_tokens, pool_phrases
 from mvp_mm.models.mvp_lm import MVPLM
+from mvp_mm.models.released.tasks import ReleasedPanopticTask, ReleasedSemanticTask
 from mvp_mm.models.released.tokenizer import ReleasedTokenizer
 from mvp_mm.models.state import ImageState, InstructionBatch
 from mvp_mm.registry import MODELS
+from mvp_mm.structures import PerceptionDataSample
 
 
 @MODELS.register_module()
@@ -47,3 +49,22 @@ class ReleasedMVPLM(MVPLM):
     def _pool(self, states: list[Tensor], batch: InstructionBatch) -> Tensor:
         mean = torch.stack(states).mean(0)
         return pool_phrases([mean], batch.phrase_index, batch.phrase_mask.shape[1])
+
+    def predict(self, inputs: Tensor,
+                data_samples: list[PerceptionDataSample]) -> list[PerceptionDataSample]:
+        """See :meth:`MVPLM.predict`.
+
+        Raises:
+            ValueError: If a word list is asked in parts, each of which would have a background,
+                or a task expects stuff of the stuff queries alone.
+        """
+        for sample in data_samples:
+            name = type(sample.task_object).__name__
+            if sample.instruction.parts:
+                raise ValueError(f'{name}: the word list is too long; the released variant '
+                                 'cannot ask it in parts')
+            if sample.instruction.use_stuff_queries and not isinstance(
+                    sample.task_object, (ReleasedPanopticTask, ReleasedSemanticTask)):
+                raise ValueError(f'{name} expects stuff of the stuff queries alone; the released '
+                                 f'variant answers by Released{name}')
+        return super().predict(inputs, data_samples)

@@ -110,11 +110,23 @@ class ReleasedPerceptionHead(PerceptionHead):
         joined = [torch.cat([a[None], b]) for a, b in zip(first, rest, strict=True)]
         return Predictions(*joined, self.num_queries)
 
-    def _denoising_loss(self, rows: Predictions, targets: Targets, noised: DenoisingQueries,
-                        batch: InstructionBatch, masks: SampledMasks) -> dict[str, Mean]:
-        """Losses of the denoising queries: of the noised input and after every layer."""
+    def _denoising_loss(self, rows: Predictions | None, targets: Targets,
+                        noised: DenoisingQueries | None, batch: InstructionBatch,
+                        masks: SampledMasks) -> dict[str, Mean]:
+        """Losses of the denoising queries: of the noised input and after every layer.
+
+        A batch that goes without has zeros under the same names: other processes may have some,
+        and all of them add up their counts together.
+        """
+        names = [f'denoise.d{i}.' for i in range(len(self.decoder.layers) + 1)]
+        if noised is None:
+            nothing = targets.boxes.new_zeros(len(names))
+            values = dict.fromkeys(self.criterion.names, Mean(nothing, nothing))
+            return named_sets(_without_sentences(values), names)
         values = self.criterion(
             rows, targets, noised.matches(len(rows.logits)), batch.is_word, masks, copies=True)
-        for sentence_loss in ('loss_sent', 'loss_rank'):
-            values.pop(sentence_loss, None)
-        return named_sets(values, [f'denoise.d{i}.' for i in range(len(rows.logits))])
+        return named_sets(_without_sentences(values), names)
+
+
+def _without_sentences(values: dict[str, Mean]) -> dict[str, Mean]:
+    return {name: mean for name, mean in values.items() if name not in ('loss_sent', 'loss_rank')}

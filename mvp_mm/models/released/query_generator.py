@@ -47,8 +47,8 @@ class ReleasedSelection(TopNSelection):
     @torch.no_grad()
     def _rank(self, features: Tensor, padding: Tensor, text: Tensor, phrases: Tensor,
               rows: RowsByImage, similarity: MemorySimilarity) -> Tensor:
-        lowest = torch.finfo(features.dtype).min
         score = similarity(features, text, rows)
+        lowest = torch.finfo(score.dtype).min
         score = score.masked_fill(~phrases[..., None], lowest).amax(1)
         score = score.masked_fill(padding[rows.image_index], lowest)
         return score.topk(self.num_queries, dim=1).indices
