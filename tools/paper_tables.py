@@ -60,6 +60,7 @@ class Table:
         published: Rows as text: method | second column | figures.
         joined: Key of each figure under the protocol that joins a reference's sentences; empty
             where the table has one protocol.
+        note: Line below the table.
     """
 
     title: str
@@ -67,6 +68,7 @@ class Table:
     columns: list[tuple[str, str]]
     published: str
     joined: list[str]
+    note: str = ''
 
 
 TABLES = {
@@ -81,7 +83,9 @@ TABLES = {
         'Table 4. Referring segmentation, cIoU', ('method', 'type'),
         [*((name, f'{key}/referring/cIoU') for name, key in _SPLITS),
          *((name, f'{key}/generalized/cIoU') for name, key in _GREF)], TABLE_4,
-        [*(f'{key}_joined/referring/cIoU' for _, key in _SPLITS), '', '', '']),
+        [*(f'{key}_joined/referring/cIoU' for _, key in _SPLITS), '', '', ''],
+        'The paper does not say whether its row asks each sentence by itself or the sentences of a '
+        'reference joined.'),
     5: Table(
         'Table 5. Referring comprehension, accuracy at IoU 0.5', ('method', 'parameters'),
         [(name, f'{key}/referring/REC') for name, key in _SPLITS], TABLE_5,
@@ -155,7 +159,8 @@ def render(table: Table, measured: dict[str, dict[str, float]]) -> str:
         rows += our_rows(table, name, metrics)
     ruler = ['---', '---', *['---:'] * len(table.columns)]
     lines = ['| ' + ' | '.join(row) + ' |' for row in (heads, ruler, *rows)]
-    return '\n'.join([f'### {table.title}', '', *lines, ''])
+    note = [table.note, ''] if table.note else []
+    return '\n'.join([f'### {table.title}', '', *lines, '', *note])
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ bash tools/dist_train.sh configs/mvplm/tiny/stage2.py "$PROCESSES" --work-dir "$
 
 step "evaluation"
 bash tools/dist_test.sh configs/mvplm/tiny/stage2.py "$(cat "$OUT/stage2/last_checkpoint")" \
-    "$PROCESSES" --work-dir "$OUT/test" --metrics-file "$OUT/metrics.json"
+    "$PROCESSES" --work-dir "$OUT/test" --metrics-file "$OUT/metrics.json" --overwrite
 
 step "contact sheet"
 python tools/analysis_tools/contact_sheet.py "$OUT/test/vis_images" --out "$OUT/contact_sheet.png"

@@ -1,6 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Test a checkpoint with the data sets and metrics of a config."""
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -25,7 +26,11 @@ def parse_args() -> argparse.Namespace:
         'sets in one subfolder each')
     parser.add_argument('--show-dir', help='write pictures of the predictions to this folder')
     parser.add_argument(
-        '--metrics-file', help='where to write the metrics; default <work folder>/metrics.json')
+        '--metrics-file', help='where to write the metrics; default <work folder>/metrics.json. '
+        'Beside it *.source.json names config and checkpoint')
+    parser.add_argument(
+        '--overwrite', action='store_true',
+        help='replace metrics of another config or checkpoint')
     add_common_arguments(parser)
     return parser.parse_args()
 
@@ -50,6 +55,32 @@ def save_predictions(cfg: Config, out: str) -> None:
                 metrics, cfg.test_dataloader[name], folder / name)
 
 
+def check_free(target: Path, source: dict[str, str], overwrite: bool) -> None:
+    """Refuse to replace metrics of another model.
+
+    Args:
+        target: File of the metrics.
+        source: Config and checkpoint of those that are to be written.
+        overwrite: Whether to replace them all the same.
+
+    Raises:
+        ConfigError: If the file holds metrics of another config or checkpoint, or of an unknown.
+    """
+    if overwrite or not target.exists():
+        return
+    path = source_file(target)
+    found = json.loads(path.read_text()) if path.is_file() else None
+    if found != source:
+        origin = f'{found["checkpoint"]} with {found["config"]}' if found else 'an unknown model'
+        raise ConfigError(f'{target} holds the metrics of {origin}; give another --work-dir or '
+                          '--metrics-file, or --overwrite')
+
+
+def source_file(target: Path) -> Path:
+    """Where config and checkpoint of a file of metrics are written."""
+    return target.with_suffix('.source.json')
+
+
 def draw_predictions(cfg: Config, show_dir: str) -> None:
     """Let the visualization hook draw every sample into a folder."""
     hook = dict(type='PerceptionVisualizationHook')
@@ -68,14 +99,17 @@ def main() -> None:
         if args.show_dir:
             draw_predictions(cfg, args.show_dir)
         check_config(cfg, modes=('test',))
+        target = Path(args.metrics_file or Path(cfg.work_dir) / 'metrics.json')
+        source = dict(config=args.config, checkpoint=args.checkpoint)
+        check_free(target, source, args.overwrite)
     except ConfigError as error:
         sys.exit(f'test: error: {error}')
     prepare_processes(cfg)
     metrics = Runner.from_cfg(cfg).test()
     if is_main_process():
-        target = Path(args.metrics_file or Path(cfg.work_dir) / 'metrics.json')
         target.parent.mkdir(parents=True, exist_ok=True)
         mmengine.dump(metrics, str(target), indent=2, sort_keys=True)
+        mmengine.dump(source, str(source_file(target)), indent=2)
         print(f'metrics written to {target}')
 
 

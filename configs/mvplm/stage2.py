@@ -56,11 +56,7 @@ test_dataloader = dict(
         **_test_loader, dataset=dict(**_base_._coco_panoptic_val, pipeline=_test_pipeline)),
     refcoco=dict(**_test_loader, dataset=dict(**_base_._refcoco_val, pipeline=_test_pipeline)))
 test_evaluator = dict(
-    panoptic=[
-        dict(type='PanopticQualityMetric'),
-        dict(type='SemanticIoUMetric'),
-        dict(type='CocoAPMetric')
-    ],
+    panoptic=_base_._coco_panoptic_evaluator,
     refcoco=[dict(type='ReferringMetric')])
 
 inferencer = dict(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torchvision.ops import nms
+from torchvision.ops import generalized_box_iou, nms
 
 from mvp_mm.evaluation.base import (
     PerceptionMetric,
@@ -17,7 +17,7 @@ from mvp_mm.evaluation.base import (
     checked_scores,
     require,
 )
-from mvp_mm.evaluation.overlaps import box_iou, mask_overlaps, to_numpy, union_of_rles
+from mvp_mm.evaluation.overlaps import mask_overlaps, to_numpy, union_of_rles
 from mvp_mm.registry import METRICS
 
 
@@ -44,9 +44,9 @@ class GeneralizedReferringMetric(PerceptionMetric):
     pixel. A sentence without a target and with an empty answer has an IoU of 1; with any other
     answer its IoU is 0 and the answer's pixels still enter the cIoU's union.
 
-    Boxes: the predicted and the true boxes are paired greedily, best IoU first, down to an IoU of
-    0.5. A sentence is right when all boxes of both sides are paired (F1 = 1); without a target,
-    when no box is predicted.
+    Boxes: the predicted and the true boxes are paired greedily, best first, by their generalised
+    IoU down to 0.5, as GREC's own script does although it speaks of IoU. A sentence is right when
+    all boxes of both sides are paired (F1 = 1); without a target, when no box is predicted.
 
     Args:
         targets: ``'mask'`` for GRES, ``'box'`` for GREC, or both.
@@ -129,10 +129,13 @@ def _box_f1(boxes: np.ndarray, targets: np.ndarray) -> float:
     """F1 of (n, 4) boxes that are to be the (m, 4) targets; 1 where both are empty."""
     if not len(boxes) or not len(targets):
         return float(len(boxes) == len(targets))
-    iou = box_iou(boxes, targets)
+    overlap = generalized_box_iou(*(
+        torch.from_numpy(np.asarray(side, dtype=np.float64)) for side in (boxes, targets)))
+    # Two empty boxes in one place give 0 / 0.
+    overlap = overlap.nan_to_num_(0.).numpy()
     hits = 0
-    while iou.size and iou.max() >= 0.5:
-        row, column = np.unravel_index(iou.argmax(), iou.shape)
-        iou = np.delete(np.delete(iou, row, axis=0), column, axis=1)
+    while overlap.size and overlap.max() >= 0.5:
+        row, column = np.unravel_index(overlap.argmax(), overlap.shape)
+        overlap = np.delete(np.delete(overlap, row, axis=0), column, axis=1)
         hits += 1
     return 2 * hits / (len(boxes) + len(targets))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,8 @@ class LvisAPMetric(PerceptionMetric):
     one list or in several.
 
     Args:
-        ann_file: The annotation file, with ``frequency`` of each category.
+        ann_file: The annotation file, with ``frequency`` of each category; by default that of the
+            data set, which :class:`LvisDataset` tells.
         iou_types: Which of ``'bbox'`` and ``'segm'``.
         max_per_class: Most predictions of a class.
         **kwargs: As for :class:`mmengine.evaluator.BaseMetric`.
@@ -57,12 +59,14 @@ class LvisAPMetric(PerceptionMetric):
     ``bbox_APf`` (rare, common, frequent classes) and the same for ``segm``.
 
     Raises:
-        ValueError: If an IoU type is unknown or ``max_per_class`` is not positive.
+        ValueError: If an IoU type is unknown, ``max_per_class`` is not positive, or, when the
+            metric meets its data set, no annotation file is known.
+        FileNotFoundError: If the annotation file does not exist, at the same time.
     """
 
     default_prefix = 'lvis'
 
-    def __init__(self, ann_file: str, iou_types: Sequence[str] = ('bbox', 'segm'),
+    def __init__(self, ann_file: str | None = None, iou_types: Sequence[str] = ('bbox', 'segm'),
                  max_per_class: int = 10000, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not iou_types or not set(iou_types) <= {'bbox', 'segm'}:
@@ -72,6 +76,25 @@ class LvisAPMetric(PerceptionMetric):
         self.ann_file = ann_file
         self.iou_types = tuple(iou_types)
         self.max_per_class = max_per_class
+
+    @property
+    def dataset_meta(self) -> dict[str, Any] | None:
+        """Meta information of the data set."""
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, meta: dict[str, Any] | None) -> None:
+        # This is set before the first image is asked: what is missing is told before hours pass.
+        self._dataset_meta = meta
+        if not Path(self._truth_file()).is_file():
+            raise FileNotFoundError(f'LvisAPMetric: {self._truth_file()} does not exist')
+
+    def _truth_file(self) -> str:
+        path = self.ann_file or (self.dataset_meta or {}).get('ann_file')
+        if not path:
+            raise ValueError('LvisAPMetric: the data set does not tell its annotation file, as '
+                             'LvisDataset does; give the metric an ann_file')
+        return path
 
     def measure(self, sample: Mapping[str, Any]) -> tuple[Any, list[dict[str, Any]]]:
         """The image's id and its predictions.
@@ -89,7 +112,7 @@ class LvisAPMetric(PerceptionMetric):
             ValueError: If images or names of predictions and annotation file differ, or no class
                 has an object.
         """
-        truth = _Truth(self.ann_file)
+        truth = _Truth(self._truth_file())
         found = self._by_category(results, truth)
         metrics: dict[str, float] = {}
         for iou_type in self.iou_types:
@@ -105,7 +128,7 @@ class LvisAPMetric(PerceptionMetric):
             metrics.update({f'{iou_type}_{name}': value
                             for name, value in _summary(precision, truth.categories).items()})
         if not metrics:
-            raise ValueError(f'{self.ann_file}: no class has an object')
+            raise ValueError(f'{truth.path}: no class has an object')
         return metrics
 
     def _by_category(self, results: list[tuple[Any, list[dict[str, Any]]]],
@@ -115,7 +138,7 @@ class LvisAPMetric(PerceptionMetric):
         for what, ids in (('is not in', asked - truth.images.keys()),
                           ('was not predicted, it is in', truth.images.keys() - asked)):
             if ids:
-                raise ValueError(f'LvisAPMetric: image {min(ids)} {what} {self.ann_file} '
+                raise ValueError(f'LvisAPMetric: image {min(ids)} {what} {truth.path} '
                                  f'({len(ids)} such images)')
         ids = {spaced(category['name']): category['id'] for category in truth.categories}
         found = defaultdict(list)
@@ -123,7 +146,7 @@ class LvisAPMetric(PerceptionMetric):
             for item in items:
                 if item['name'] not in ids:
                     raise ValueError(f'LvisAPMetric: image {image} has a prediction of '
-                                     f'"{item["name"]}", which {self.ann_file} does not name')
+                                     f'"{item["name"]}", which {truth.path} does not name')
                 category = ids[item['name']]
                 found[category].append(dict(item, image_id=image, category_id=category))
         for category, items in found.items():
@@ -141,6 +164,7 @@ class _Truth:
     """
 
     def __init__(self, path: str) -> None:
+        self.path = path
         content = load_json(path)
         for key in ('images', 'annotations', 'categories'):
             if not isinstance(content.get(key), list):

@@ -20,7 +20,8 @@ class SemanticIoUMetric(PerceptionMetric):
     """mIoU against the classes of the panoptic map.
 
     Void pixels are ignored, crowd regions count as their class. Classes are told apart by
-    phrase; those that never occur in the ground truth do not enter the means.
+    phrase. A class that is predicted somewhere but never true has an IoU of 0 in the mean, as in
+    mmsegmentation; one that is neither does not enter it. Accuracy is that of true classes.
 
     Reports ``semantic/mIoU``, ``fwIoU`` (weighted by frequency), ``mACC`` (mean class accuracy)
     and ``pACC`` (pixel accuracy).
@@ -73,8 +74,8 @@ class SemanticIoUMetric(PerceptionMetric):
         iou = 100. * hit / (gt + pred - hit)
         accuracy = 100. * hit / np.maximum(gt, 1)
         self.log_table('Semantic segmentation', [['class', 'IoU', 'ACC', 'pixels']] + [
-            [name, float(iou[k]), float(accuracy[k]), int(gt[k])]
-            for k, name in enumerate(names) if present[k]])
+            [name, float(iou[k]), float(accuracy[k]) if present[k] else '', int(gt[k])]
+            for k, name in enumerate(names)])
         return dict(
-            mIoU=float(iou[present].mean()), fwIoU=float((iou * gt).sum() / gt.sum()),
+            mIoU=float(iou.mean()), fwIoU=float((iou * gt).sum() / gt.sum()),
             mACC=float(accuracy[present].mean()), pACC=float(100. * hit.sum() / gt.sum()))

@@ -8,7 +8,7 @@ import numpy as np
 
 from mvp_mm.registry import TASKS
 from mvp_mm.structures import ImageAnnotation, PerceptionDataSample, RawPrediction, Request
-from mvp_mm.tasks.decoding import decode_instances
+from mvp_mm.tasks.decoding import decode_phrases
 from mvp_mm.tasks.word import WordTask
 
 
@@ -23,8 +23,11 @@ class PhraseGroundingTask(WordTask):
     Args:
         max_negatives: Most phrases mixed in; their number is uniform over 0 … max_negatives.
         score_thr: Lowest score of a prediction.
-        max_instances: Most predictions of an image.
+        max_per_phrase: Most predictions of a phrase; recall at k needs k of them.
         **kwargs: See :class:`WordTask`, except ``num_negatives``.
+
+    Raises:
+        ValueError: If ``max_per_phrase`` is not positive.
     """
 
     name: ClassVar[str] = 'grounding'
@@ -32,10 +35,12 @@ class PhraseGroundingTask(WordTask):
     default_metric: ClassVar[str] = 'GroundingRecallMetric'
 
     def __init__(self, *, max_negatives: int = 0, score_thr: float = 0.0,
-                 max_instances: int = 100, **kwargs: Any) -> None:
+                 max_per_phrase: int = 10, **kwargs: Any) -> None:
+        if max_per_phrase < 1:
+            raise ValueError(f'max_per_phrase must be positive, got {max_per_phrase}')
         super().__init__(num_negatives=(0, max_negatives), **kwargs)
         self.score_thr = score_thr
-        self.max_instances = max_instances
+        self.max_per_phrase = max_per_phrase
 
     def instruct(self, annotation: ImageAnnotation, rng: np.random.Generator,
                  training: bool) -> list[Request]:
@@ -73,6 +78,6 @@ class PhraseGroundingTask(WordTask):
     def decode(self, raw: RawPrediction, sample: PerceptionDataSample) -> None:
         """See :meth:`BaseTask.decode`."""
         sample.pred_caption = raw.caption
-        sample.pred_instances = decode_instances(
-            raw, sample, max_per_image=self.max_instances, score_thr=self.score_thr,
-            things_only=False, with_masks=self.predicts_masks)
+        sample.pred_instances = decode_phrases(
+            raw, sample, max_per_phrase=self.max_per_phrase, score_thr=self.score_thr,
+            with_masks=self.predicts_masks)

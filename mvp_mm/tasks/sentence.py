@@ -15,7 +15,7 @@ from mvp_mm.tasks.response import ResponseBuilder, existing_names
 class SentenceTask(BaseTask):
     """Finds what an expression means; one request for each expression.
 
-    Expressions that mean a crowd region are left out.
+    In training, expressions that mean a crowd region are left out; evaluation asks them all.
 
     Args:
         response: Response setting of training: ``'caption'``, ``'existing'`` or ``'none'``.
@@ -64,7 +64,8 @@ class SentenceTask(BaseTask):
     def instruct(self, annotation: ImageAnnotation, rng: np.random.Generator,
                  training: bool) -> list[Request]:
         """See :meth:`BaseTask.instruct`."""
-        referrals = [r for r in annotation.referrals if not annotation.crowd[r.targets].any()]
+        referrals = [r for r in annotation.referrals
+                     if not training or not annotation.crowd[r.targets].any()]
         if self.join_sentences:
             referrals = _join(referrals)
         if training and self.max_per_image is not None and len(referrals) > self.max_per_image:

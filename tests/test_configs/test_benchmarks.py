@@ -8,9 +8,11 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from mvp_mm.registry import DATASETS, METRICS
 from tests.benchmark_root import enter
 from tests.helpers import ROOT
-from tests.test_datasets.miniature import load_tool
+from tests.test_datasets.miniature import load_tool, write_coco
+from tests.test_evaluation.test_real_data import score_dataset
 
 EVAL = ROOT / 'configs/mvplm/eval'
 FAMILIES = {
@@ -58,6 +60,23 @@ def test_the_model_is_the_full_size_one_and_nothing_trains_differently(everythin
     assert differing == {'test_dataloader', 'test_evaluator'}
 
 
+def test_ap_is_taken_on_instances_outside_coco(everything):
+    having = {name for name, metrics in everything.test_evaluator.items()
+              if any(metric.type == 'CocoAPMetric' for metric in metrics)}
+    assert having == {'coco_panoptic', 'coco_instance', 'ade20k_instance', 'cityscapes_instance'}
+    assert everything.test_dataloader.ade20k_instance.dataset.type == 'CocoInstanceDataset'
+
+
+def test_the_lvis_truth_follows_an_overridden_root(everything, tmp_path):
+    write_coco(tmp_path)
+    loader, evaluator = everything.test_dataloader.lvis, everything.test_evaluator.lvis
+    dataset = DATASETS.build(dict(loader.dataset, data_root=str(tmp_path), pipeline=[]))
+    metric = METRICS.build(dict(evaluator[0]))
+    metric.dataset_meta = dataset.metainfo
+    assert metric.dataset_meta['ann_file'] == str(tmp_path / 'annotations/lvis_v1_val.json')
+    assert metric.ann_file is None
+
+
 def test_no_evaluation_repeats_samples_or_trains(everything):
     for loader in everything.test_dataloader.values():
         assert not loader.sampler.shuffle and not loader.sampler.round_up
@@ -72,16 +91,42 @@ def test_every_question_leaves_room_for_the_response(everything):
     assert rooms == {everything.model.max_response_tokens}
 
 
+# Panoptic and semantic maps, instances by COCO's and by LVIS's rules, sentences of both kinds.
+ANSWERED = ('ade20k', 'pascal_voc20', 'cityscapes_instance', 'lvis', 'refcoco_val_joined',
+            'grefcoco_val')
+
+
 @pytest.fixture(scope='module')
-def scored(tmp_path_factory):
-    """Metrics of the tiny model on all benchmarks, by one command in a folder with its data."""
+def root(tmp_path_factory):
+    """Where all benchmarks were run: the tiny model by one command, and the truth as answer."""
     root = tmp_path_factory.mktemp('benchmarks')
     with pytest.MonkeyPatch.context() as patch:
-        enter(root, patch)
+        cfg = enter(root, patch)
         patch.setattr(sys, 'argv', ['test', str(EVAL / 'all.py'), 'model.pth'])
         load_tool('test').main()
+        perfect = {name: score_dataset(
+            cfg.test_dataloader[name].dataset.to_dict(),
+            [METRICS.build(dict(metric)) for metric in cfg.test_evaluator[name]])
+            for name in ANSWERED}
     DefaultScope._instance_dict.clear()
+    (root / 'perfect.json').write_text(json.dumps(perfect))
+    return root
+
+
+@pytest.fixture(scope='module')
+def scored(root):
     return json.loads((root / 'work_dirs/all/metrics.json').read_text())
+
+
+@pytest.mark.parametrize('name', ANSWERED)
+def test_the_truth_as_answer_is_perfect(root, name):
+    found = json.loads((root / 'perfect.json').read_text())[name]
+    assert found and found == pytest.approx(dict.fromkeys(found, 100.))
+
+
+def test_metrics_name_their_model(root):
+    assert json.loads((root / 'work_dirs/all/metrics.source.json').read_text()) == dict(
+        config=str(EVAL / 'all.py'), checkpoint='model.pth')
 
 
 def test_all_benchmarks_are_scored_by_one_command(everything, scored):
@@ -90,9 +135,11 @@ def test_all_benchmarks_are_scored_by_one_command(everything, scored):
 
 @pytest.mark.parametrize('key', [
     *(f'{name}/{metric}' for name in ('coco_panoptic', 'ade20k', 'cityscapes')
-      for metric in ('panoptic/PQ', 'panoptic/PQ_th', 'panoptic/PQ_st', 'semantic/mIoU',
-                     'coco/bbox_AP', 'coco/segm_AP')),
-    'coco_instance/coco/bbox_AP', 'coco_instance/coco/segm_AP', 'pascal_context59/semantic/mIoU',
+      for metric in ('panoptic/PQ', 'panoptic/PQ_th', 'panoptic/PQ_st', 'semantic/mIoU'
+)),
+    *(f'{name}/coco/{kind}_AP' for name in (
+        'coco_panoptic', 'coco_instance', 'ade20k_instance', 'cityscapes_instance')
+      for kind in ('bbox', 'segm')), 'pascal_context59/semantic/mIoU',
     'pascal_voc20/semantic/mIoU', 'refcoco+_testA/referring/cIoU', 'refcocog_test/referring/REC',
     'refcoco_testB_joined/referring/gIoU', 'refcoco_val/referring/P@0.9',
     'grefcoco_testB/generalized/N-acc', 'grefcoco_val/generalized/box_F1',

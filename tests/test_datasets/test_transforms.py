@@ -100,10 +100,23 @@ def test_no_target_sentence_and_empty_image(tmp_path):
 def test_image_without_request(tmp_path):
     tasks = [dict(type='PhraseGroundingTask', **WORD)]
     with pytest.raises(ValueError, match='b.jpg: none of the tasks'):
-        build(tmp_path, 'GroundingDataset', tasks)[1]
+        build(tmp_path, 'CocoInstanceDataset', [dict(type='GeneralizedReferringTask', **WORD)])[1]
     training = build(tmp_path, 'GroundingDataset', tasks, training=True)
     assert training.prepare_data(1) is None
     assert training[1]['data_samples'][0].img_id == 1
+
+
+def test_evaluation_leaves_out_captions_without_a_grounded_phrase(tmp_path):
+    told = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mvp_mm.datasets.readers.grounding.print_log',
+                      lambda text, **_: told.append(text))
+        dataset = build(tmp_path, 'GroundingDataset', [dict(type='PhraseGroundingTask', **WORD)])
+        both = build(tmp_path, 'GroundingDataset', [
+            dict(type='PhraseGroundingTask', **WORD), dict(type='CaptionTask')])
+    assert [dataset[k]['data_samples'][0].img_id for k in range(len(dataset))] == [1]
+    assert told == ['ann.json: 1 captions without a grounded phrase left out']
+    assert len(both) == 2
 
 
 def test_training_lists_agree_with_labels_and_vary(tmp_path):

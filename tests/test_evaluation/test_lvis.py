@@ -170,6 +170,23 @@ def test_images_that_differ_from_the_file_are_named(tmp_path):
         lvis(tmp_path, truth, samples)
 
 
+def test_the_data_set_tells_its_file(tmp_path):
+    truth, samples = make_world(3)
+    expected = lvis(tmp_path, truth, samples)
+    metric = LvisAPMetric()
+    metric.dataset_meta = dict(ann_file=str(tmp_path / 'lvis.json'))
+    assert score(metric, samples) == expected
+
+
+@pytest.mark.parametrize('meta, error, message', [
+    (None, ValueError, 'give the metric an ann_file'),
+    (dict(classes=SPACED), ValueError, 'give the metric an ann_file'),
+    (dict(ann_file='nowhere/lvis.json'), FileNotFoundError, 'nowhere/lvis.json does not exist')])
+def test_no_file_is_an_error_before_the_first_image(meta, error, message):
+    with pytest.raises(error, match=message):
+        LvisAPMetric().dataset_meta = meta
+
+
 def test_unknown_names_are_named(tmp_path):
     truth, samples = make_world(8)
     truth['categories'][0]['name'] = 'cow'

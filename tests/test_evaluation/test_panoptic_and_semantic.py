@@ -144,13 +144,22 @@ def test_semantic_equals_dense_confusion():
         sample = make_sample(SIZE, dict(panoptic=gt_map, segments_info=segments))
         sample.pred_sem_seg = torch.from_numpy(pred)
         samples.append(sample)
-    hit, gt = confusion.diagonal()[:3], confusion.sum(1)[:3]
-    iou = 100 * hit / (gt + confusion.sum(0)[:3] - hit)
+    assert confusion.sum(1)[3] == 0 < confusion.sum(0)[3]
+    hit, gt = confusion.diagonal(), confusion.sum(1)
+    iou = 100 * hit / (gt + confusion.sum(0) - hit)
     found = score(SemanticIoUMetric(), samples)
     assert found['semantic/mIoU'] == pytest.approx(iou.mean())
     assert found['semantic/fwIoU'] == pytest.approx((iou * gt).sum() / gt.sum())
-    assert found['semantic/mACC'] == pytest.approx(100 * (hit / gt).mean())
+    assert found['semantic/mACC'] == pytest.approx(100 * (hit[:3] / gt[:3]).mean())
     assert found['semantic/pACC'] == pytest.approx(100 * hit.sum() / gt.sum())
+
+
+def test_only_classes_without_any_pixel_are_no_part_of_the_mean():
+    truth = np.ones((2, 2), dtype=np.int32), [dict(id=1, label=0, iscrowd=0)]
+    for guess, expected in (([0, 0, 0, 0], 100.), ([0, 0, 0, 1], 75. / 2), ([0, 0, 1, 2], 50. / 3)):
+        sample = make_sample((2, 2), dict(panoptic=truth[0], segments_info=truth[1]))
+        sample.pred_sem_seg = torch.tensor(guess).view(2, 2)
+        assert score(SemanticIoUMetric(), [sample])['semantic/mIoU'] == pytest.approx(expected)
 
 
 def test_classes_are_told_apart_by_phrase():

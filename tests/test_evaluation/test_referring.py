@@ -105,7 +105,10 @@ THIRD = (0, 0, 6, 10)
     ([LEFT, RIGHT], [LEFT], False),            # one is missing
     ([LEFT], [LEFT, RIGHT], False),            # one is too many
     ([LEFT], [LEFT, THIRD], False),            # the same object twice
-    ([LEFT], [HALF], True),                    # IoU 0.5
+    ([LEFT], [HALF], True),                    # IoU 0.5, and the hull is the union
+    # IoU 64 / 126.25 = 0.507, hull 132.25: 0.507 - 6 / 132.25 = 0.462
+    ([LEFT], [(2, 2, 11.5, 11.5)], False),
+    ([LEFT], [(1, 1, 11, 11)], True),          # IoU 81 / 119, hull 121: 0.681 - 0.017
     ([LEFT, THIRD], [THIRD, THIRD], True),     # 0.6 and 1: each is paired once
     ([LEFT], [], False),
     ([], [HALF], False),

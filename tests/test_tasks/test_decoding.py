@@ -269,6 +269,35 @@ def test_instances_without_things():
     assert len(found) == 0 and found.masks.shape == (0, 30, 50)
 
 
+def test_phrases_match_loops():
+    raw, sample = make_raw(7), make_sample()
+    probabilities = raw.logits.softmax(-1)
+    expected = []
+    for label in range(len(THINGS)):
+        ranked = sorted(((float(probabilities[q, label]), q) for q in range(12)), reverse=True)
+        expected += [(score, q, label) for score, q in ranked[:3] if score > 0.05]
+    expected.sort(reverse=True)
+    found = decoding.decode_phrases(
+        raw, sample, max_per_phrase=3, score_thr=0.05, with_masks=False)
+    boxes = decoding.rescale_boxes(raw.boxes, META)
+    assert found.labels.tolist() == [label for _, _, label in expected]
+    assert torch.equal(found.bboxes, boxes[[q for _, q, _ in expected]])
+    assert np.allclose(found.scores, [score for score, _, _ in expected])
+
+
+def test_a_loud_phrase_leaves_the_others_their_boxes():
+    raw, sample = make_raw(3, queries=40, phrases=2), make_sample((True, True))
+    raw.logits = torch.tensor([[9., 0., 0.]]).repeat(40, 1)
+    raw.logits[7, 1] = 1.
+    joint = decoding.decode_instances(
+        raw, sample, max_per_image=40, score_thr=0., things_only=False, with_masks=False)
+    assert 1 not in joint.labels
+    found = decoding.decode_phrases(raw, sample, max_per_phrase=10, score_thr=0., with_masks=False)
+    assert found.labels.bincount().tolist() == [10, 10]
+    best = found[found.labels == 1].bboxes[0]
+    assert torch.equal(best, decoding.rescale_boxes(raw.boxes, META)[7])
+
+
 def referred(raw, same_iou):
     """Index of the query that answers."""
     found = decoding.decode_referring(raw, make_sample(), same_iou=same_iou, with_masks=False)

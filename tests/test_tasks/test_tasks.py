@@ -111,14 +111,22 @@ def test_one_period(text, closed):
 @pytest.mark.parametrize('kind', ['ReferringSegmentationTask', 'ReferringComprehensionTask',
                                   'GeneralizedReferringTask'])
 def test_referring_requests(kind):
-    requests = instruct(build(kind), training=False)
+    requests = instruct(build(kind))
     assert [r.instruction.phrases for r in requests] == [['the dog'], ['it barks']]
     assert [r.targets.tolist() for r in requests] == [[0], [0]]
     assert requests[0].meta == dict(
         ref_id=7, sent_id=70, expression='the dog', expression_kind='attribute')
     assert len(instruct(build(kind, max_per_image=1))) == 1
-    joined, = instruct(build(kind, join_sentences=True), training=False)
+    joined, = instruct(build(kind, join_sentences=True))
     assert joined.instruction.phrases == ['the dog. it barks']
+
+
+@pytest.mark.parametrize('joined, asked', [
+    (False, ['the dog', 'it barks', 'the cats']), (True, ['the dog. it barks', 'the cats'])])
+def test_evaluation_asks_about_crowds_too(joined, asked):
+    requests = instruct(build('ReferringSegmentationTask', join_sentences=joined), training=False)
+    assert [r.instruction.phrases for r in requests] == [[text] for text in asked]
+    assert requests[-1].targets.tolist() == [1] and requests[-1].meta['ref_id'] == 8
 
 
 @pytest.mark.parametrize('targets', [[], [0, 3]])

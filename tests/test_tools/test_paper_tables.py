@@ -44,6 +44,11 @@ def test_the_papers_own_rows(tables, tmp_path):
     assert [len(rows) for rows in found.values()] == [2 + 11 + 1, 2 + 11 + 1, 2 + 5 + 1]
 
 
+def test_table_4_says_that_the_published_protocol_is_unknown():
+    texts = {number: TOOL.render(table, {}) for number, table in TOOL.TABLES.items()}
+    assert [n for n, text in texts.items() if 'does not say whether its row asks' in text] == [4]
+
+
 def test_every_row_has_a_cell_for_every_column(tables, tmp_path):
     for rows in tables(work_dir(tmp_path / 'a')).values():
         assert len({len(row) for row in rows}) == 1

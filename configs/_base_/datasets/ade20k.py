@@ -19,8 +19,7 @@ _ade20k_panoptic_train = dict(
     tasks=[dict(type='PanopticTask')])
 _ade20k_panoptic_evaluator = [
     dict(type='PanopticQualityMetric'),
-    dict(type='SemanticIoUMetric'),
-    dict(type='CocoAPMetric')
+    dict(type='SemanticIoUMetric')
 ]
 _ade20k_instance_val = dict(
     type='CocoInstanceDataset',

@@ -15,8 +15,7 @@ _cityscapes_panoptic_train = dict(
     tasks=[dict(type='PanopticTask')])
 _cityscapes_panoptic_evaluator = [
     dict(type='PanopticQualityMetric'),
-    dict(type='SemanticIoUMetric'),
-    dict(type='CocoAPMetric')
+    dict(type='SemanticIoUMetric')
 ]
 # COCO-style JSON that mmdet's converter writes.
 _cityscapes_instance_val = dict(

@@ -15,12 +15,13 @@ _goldg_train = [
         ann_file='annotations/final_flickr_separateGT_train.json',
         data_prefix=dict(img='flickr30k/images'))
 ]
-# The caption's phrases are the question, and no caption is generated before the answer.
+# The caption's phrases are the question, and no caption is generated before the answer. Recall at
+# 10 looks at the 10 best boxes of each phrase.
 _flickr_val = dict(
     type='GroundingDataset',
     data_root='data/goldg',
     ann_file='annotations/final_flickr_separateGT_val.json',
     data_prefix=dict(img='flickr30k/images'),
     test_mode=True,
-    tasks=[dict(type='PhraseGroundingTask')])
+    tasks=[dict(type='PhraseGroundingTask', max_per_phrase=10)])
 _goldg_evaluator = [dict(type='GroundingRecallMetric')]

@@ -1,4 +1,4 @@
-# ADE20K, open vocabulary: PQ, mIoU, box and mask AP from one forward pass.
+# ADE20K, open vocabulary: PQ and mIoU from one forward pass.
 _base_ = './all.py'
 
 test_dataloader = dict(_delete_=True, ade20k=_base_.test_dataloader.ade20k)

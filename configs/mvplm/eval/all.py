@@ -11,16 +11,17 @@ _referring = {k: v for k, v in _base_._refcoco_eval.items() if 'google' not in k
 _joined = {f'{k}_joined': _base_._refcoco_eval_joined[k] for k in _referring}
 _lvis = dict(
     _base_._lvis_val, listed='all', tasks=[dict(type='InstanceTask', max_instances=300)])
-_lvis_evaluator = [dict(type='LvisAPMetric', ann_file=f'{_lvis["data_root"]}/{_lvis["ann_file"]}')]
 _benchmarks = dict(
-    # PQ, mIoU and AP of boxes and masks from one forward pass.
+    # PQ and mIoU from one forward pass, of COCO also AP on the panoptic segments.
     coco_panoptic=(_base_._coco_panoptic_val, _base_._coco_panoptic_evaluator),
     ade20k=(_base_._ade20k_panoptic_val, _base_._ade20k_panoptic_evaluator),
     cityscapes=(_base_._cityscapes_panoptic_val, _base_._cityscapes_panoptic_evaluator),
     coco_instance=(_base_._coco_instance_val, _base_._coco_instance_evaluator),
+    ade20k_instance=(_base_._ade20k_instance_val, _base_._ade20k_instance_evaluator),
+    cityscapes_instance=(_base_._cityscapes_instance_val, _base_._cityscapes_instance_evaluator),
     pascal_context59=(_base_._pascal_context_val, _base_._pascal_context_evaluator),
     pascal_voc20=(_base_._pascal_voc_val, _base_._pascal_voc_evaluator),
-    lvis=(_lvis, _lvis_evaluator),
+    lvis=(_lvis, [dict(type='LvisAPMetric')]),
     # Masks (RES) and boxes (REC) of one sentence a sample, and of a reference's sentences joined.
     **{k: (v, _base_._refcoco_evaluator) for k, v in {**_referring, **_joined}.items()},
     **{k: (v, _base_._grefcoco_evaluator) for k, v in _base_._grefcoco_eval.items()},

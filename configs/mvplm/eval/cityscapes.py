@@ -1,4 +1,4 @@
-# Cityscapes, open vocabulary: PQ, mIoU, box and mask AP from one forward pass.
+# Cityscapes, open vocabulary: PQ and mIoU from one forward pass.
 _base_ = './all.py'
 
 test_dataloader = dict(_delete_=True, cityscapes=_base_.test_dataloader.cityscapes)

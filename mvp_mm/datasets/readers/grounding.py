@@ -52,6 +52,7 @@ class GroundingLayout(CocoLayout):
     annotation_keys = ('id', 'image_id', 'bbox', 'tokens_positive')
     object_records = True
     image_records = 'images'
+    version = 2
 
     def __init__(self, vocabulary_size: int, with_coco: bool) -> None:
         self.vocabulary_size = vocabulary_size
@@ -59,9 +60,15 @@ class GroundingLayout(CocoLayout):
         self.name = f'grounding-{vocabulary_size}{"-coco" if with_coco else ""}'
 
     def summarize(self, index: CocoIndex, faults: Faults) -> Record:
-        """The ``phrases`` of the vocabulary, ``rows`` not in use, boxes that are ``nameless``."""
+        """What the dataset needs to know of the whole file.
+
+        Returns:
+            The ``phrases`` of the vocabulary, the rows ``left_out`` and those in use that are
+            ``ungrounded``, without a phrase that has a box; the number of ``nameless`` boxes.
+        """
         counter = PhraseCounter(self.vocabulary_size)
         left_out: list[int] = []
+        ungrounded: list[int] = []
         nameless = 0
         for row in range(len(index)):
             image = index.image_record(row)
@@ -74,7 +81,9 @@ class GroundingLayout(CocoLayout):
                 continue
             # In the order of the file, which then decides between equally frequent phrases.
             found: dict[str, None] = {}
-            for record in index.records(index.image(row)[1]):
+            objects = index.image(row)[1]
+            grounded = False
+            for record, is_crowd in zip(index.records(objects), objects['crowd'], strict=True):
                 if not record['tokens_positive']:
                     nameless += 1
                     continue
@@ -83,8 +92,13 @@ class GroundingLayout(CocoLayout):
                 except BadSpansError as error:
                     faults('span outside the caption',
                            f'annotation {record["id"]} of image {image["id"]}', str(error))
+                else:
+                    grounded |= not is_crowd
             counter.add(found)
-        return dict(phrases=counter.most_frequent(), left_out=left_out, nameless=nameless)
+            if not grounded:
+                ungrounded.append(row)
+        return dict(phrases=counter.most_frequent(), left_out=left_out, ungrounded=ungrounded,
+                    nameless=nameless)
 
 
 @DATASETS.register_module()
@@ -98,7 +112,8 @@ class GroundingDataset(PerceptionDataset):
     Images whose ``data_source`` is ``coco`` (``final_mixed_train.json`` mixes COCO 2014 with Visual
     Genome) lie in ``data_prefix['coco']``; without this key they are left out and their number is
     logged, which is what ``final_mixed_train_no_coco.json`` amounts to. Boxes that no phrase names
-    (empty ``tokens_positive``) are left out and counted too.
+    (empty ``tokens_positive``) are left out and counted too. So are, in evaluation by grounding
+    alone, captions of which no phrase has a box that is not a crowd: they ask nothing.
 
     Args:
         *args: See :class:`PerceptionDataset`.
@@ -127,7 +142,11 @@ class GroundingDataset(PerceptionDataset):
         self._tell(len(summary['left_out']),
                    "images of COCO left out, for which data_prefix has no 'coco'")
         self._tell(summary['nameless'], 'boxes without a phrase left out')
-        return np.setdiff1d(np.arange(len(index)), summary['left_out'])
+        left_out = summary['left_out']
+        if self.test_mode and self.tasks and all(task.name == 'grounding' for task in self.tasks):
+            self._tell(len(summary['ungrounded']), 'captions without a grounded phrase left out')
+            left_out = left_out + summary['ungrounded']
+        return np.setdiff1d(np.arange(len(index)), left_out)
 
     def _tell(self, number: int, what: str) -> None:
         if number:

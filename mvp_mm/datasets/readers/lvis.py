@@ -70,7 +70,8 @@ class LvisDataset(PerceptionDataset):
 
     The annotation is federated: an image tells which classes it shows (with all their objects, or
     not with all), and which classes it surely does not show; about the others nothing is known.
-    Items carry ``neg_labels`` and ``not_exhaustive_labels``.
+    Items carry ``neg_labels`` and ``not_exhaustive_labels``. In evaluation the meta information
+    names the annotation file, ``ann_file``, which is LVIS's ground truth.
 
     Args:
         *args: See :class:`PerceptionDataset`; ``data_prefix['img']`` is the folder that holds
@@ -97,6 +98,8 @@ class LvisDataset(PerceptionDataset):
                           self.faults_of(self.ann_file))
         self.set_classes([spaced(c['name']) for c in index.categories],
                          [True] * len(index.categories))
+        if self.test_mode:
+            self._metainfo['ann_file'] = self.ann_file
         self._label_of = {c['id']: k for k, c in enumerate(index.categories)}
         return index
 

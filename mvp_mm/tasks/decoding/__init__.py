@@ -11,10 +11,15 @@ from mvp_mm.tasks.decoding.sentences import (
     decode_generalized,
     decode_referring,
 )
-from mvp_mm.tasks.decoding.words import decode_instances, decode_semantic, word_probabilities
+from mvp_mm.tasks.decoding.words import (
+    decode_instances,
+    decode_phrases,
+    decode_semantic,
+    word_probabilities,
+)
 
 __all__ = [
     'decode_candidates', 'decode_generalized', 'decode_instances', 'decode_panoptic',
-    'decode_referring', 'decode_semantic', 'rescale_boxes', 'rescale_mask_logits',
-    'word_probabilities'
+    'decode_phrases', 'decode_referring', 'decode_semantic', 'rescale_boxes',
+    'rescale_mask_logits', 'word_probabilities'
 ]

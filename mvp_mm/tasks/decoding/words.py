@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Answers to word lists: instances and semantic maps."""
+"""Answers to word lists: instances, phrases and semantic maps."""
 from __future__ import annotations
 
 import numpy as np
@@ -96,3 +96,26 @@ def decode_instances(raw: RawPrediction, sample: PerceptionDataSample, *, max_pe
         order = found.scores.argsort(descending=True, stable=True)
         found = found[order[found.scores[order] > score_thr]]
     return found
+
+
+def decode_phrases(raw: RawPrediction, sample: PerceptionDataSample, *, max_per_phrase: int,
+                   score_thr: float, with_masks: bool) -> InstanceData:
+    """Answers to each phrase of a list by itself: its best queries, however others score.
+
+    Args:
+        raw: With ``logits`` (Q, K + 1).
+        sample: Supplies the instruction and the frames.
+        max_per_phrase: Number of queries to keep for a phrase.
+        score_thr: Pairs must score higher.
+        with_masks: Add masks.
+
+    Returns:
+        As :func:`decode_instances`, n at most K times ``max_per_phrase``.
+    """
+    scores = word_probabilities(raw, sample)[:, :-1]
+    top, queries = scores.topk(min(max_per_phrase, len(scores)), dim=0)
+    labels = torch.arange(scores.shape[1], device=scores.device).expand_as(queries)
+    kept = top > score_thr
+    top, queries, labels = top[kept], queries[kept], labels[kept]
+    order = top.argsort(descending=True, stable=True)
+    return gather_answers(raw, sample, queries[order], top[order], labels[order], with_masks)

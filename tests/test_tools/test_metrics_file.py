@@ -1,0 +1,39 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Metrics of one model do not replace those of another."""
+import json
+
+import pytest
+
+from mvp_mm.engine.config_check import ConfigError
+from tests.test_datasets.miniature import load_tool
+
+TOOL = load_tool('test')
+SOURCE = dict(config='all.py', checkpoint='a.pth')
+
+
+@pytest.fixture
+def target(tmp_path):
+    """Metrics of ``SOURCE``."""
+    path = tmp_path / 'metrics.json'
+    path.write_text('{}')
+    TOOL.source_file(path).write_text(json.dumps(SOURCE))
+    return path
+
+
+@pytest.mark.parametrize('other', [
+    dict(SOURCE, checkpoint='b.pth'), dict(SOURCE, config='refcoco.py')])
+def test_metrics_of_another_model_are_kept_unless_asked(target, other):
+    with pytest.raises(ConfigError, match='metrics.json holds the metrics of a.pth with all.py'):
+        TOOL.check_free(target, other, overwrite=False)
+    TOOL.check_free(target, other, overwrite=True)
+
+
+def test_metrics_of_an_unknown_model_are_kept(target):
+    TOOL.source_file(target).unlink()
+    with pytest.raises(ConfigError, match='an unknown model'):
+        TOOL.check_free(target, SOURCE, overwrite=False)
+
+
+def test_the_same_model_may_be_tested_again(target, tmp_path):
+    TOOL.check_free(target, SOURCE, overwrite=False)
+    TOOL.check_free(tmp_path / 'new.json', SOURCE, overwrite=False)
