@@ -2,16 +2,16 @@
 """The tools that ask a trained model in several ways, on a tiny model and miniature data."""
 import importlib
 import json
+import re
 import sys
 
 import cv2
-import numpy as np
 import pytest
 import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
-from mvp_mm.structures import PerceptionDataSample, RawPrediction
+from mvp_mm.structures import RawPrediction
 from tests.benchmark_root import ALL, enter
 from tests.helpers import ROOT, build_model, make_batch, make_samples, save_tokenizer
 
@@ -211,52 +211,6 @@ def test_failure_sheets_show_the_worst_first(run, place):
     assert cv2.imread(str(place / 'out_failure_sheets/refcoco_val.png')).std() > 1
 
 
-def truth_as_prediction(kind):
-    """A sample whose answer is the truth, and its truth."""
-    segment_map = np.zeros((4, 6), dtype=np.int32)
-    segment_map[:2], segment_map[3:] = 1, 2
-    segments = [dict(id=1, label=0, isthing=True), dict(id=2, label=1, isthing=False)]
-    sample = PerceptionDataSample(metainfo=dict(ori_shape=(4, 6)))
-    sample.instruction = make_samples('PanopticTask', kind, training=False)[0].instruction
-    sample.gt_eval = dict(panoptic=segment_map, segments_info=segments)
-    sample.pred_panoptic_seg = dict(panoptic=torch.from_numpy(segment_map), segments_info=segments)
-    return sample
-
-
-def test_the_quality_of_an_answer(place, model):
-    quality = importlib.import_module('failure_sheets').quality
-    sample = truth_as_prediction(model.tokenizer.path)
-    assert quality(sample, 0.3) == ('PQ', 100.0)
-    # Void on one segment, half of whose truth is left: one match of 1, one miss.
-    sample.pred_panoptic_seg = dict(
-        panoptic=np.where(sample.gt_eval['panoptic'] == 1, 1, 0),
-        segments_info=sample.gt_eval['segments_info'][:1])
-    assert quality(sample, 0.3) == ('PQ', 50.0)
-
-
-@pytest.mark.parametrize('kind', ['panoptic', 'semantic'])
-def test_an_answer_to_void_pixels_does_not_count(place, model, kind):
-    tool = importlib.import_module('answering')
-    sample = truth_as_prediction(model.tokenizer.path)
-    void = sample.gt_eval['panoptic'] == 0
-    assert void.any()
-    filled = np.where(void, 1, sample.gt_eval['panoptic'])
-    if kind == 'panoptic':
-        sample.pred_panoptic_seg['panoptic'] = torch.from_numpy(filled)
-    else:
-        sample.pop('pred_panoptic_seg')
-        sample.pred_sem_seg = torch.from_numpy(filled - 1)
-    assert tool.overlap(tool.truth_regions(sample), tool.answer_regions(sample, 0.)) == 1
-
-
-def test_overlap_counts_a_region_that_one_side_lacks(place):
-    tool = importlib.import_module('answering')
-    left, right = np.array([[1, 1, 0, 0]], bool), np.array([[0, 1, 1, 0]], bool)
-    assert tool.overlap({0: left}, {0: right}) == pytest.approx(1 / 3)
-    assert tool.overlap({0: left}, {0: left, 1: right}) == pytest.approx(1 / 2)
-    assert tool.overlap({}, {}) == 1
-
-
 @pytest.mark.parametrize('args, message', [
     (['nothing'], r"test_dataloader has no nothing; it has \['"),
     (['refcoco_val', '--images', '0'], '--images must be positive'),
@@ -302,3 +256,32 @@ def test_a_missing_prediction_ends_in_one_error(run, monkeypatch):
     monkeypatch.setattr(tool.Answering, 'answer', without)
     with pytest.raises(SystemExit, match='robustness: error: ReferringMetric: .* has no pred_inst'):
         run('robustness', 'robustness', 'refcoco_val', '--rules', 'request')
+
+
+def test_what_evaluation_adds_to_inference_is_told_for_every_data_set(place, monkeypatch, capsys):
+    tool = importlib.import_module('benchmark_metrics')
+    monkeypatch.setattr(sys, 'argv', [
+        'x', '--config', str(ALL), '--checkpoint', 'model.pth', '--images', '1', '--datasets',
+        'coco_panoptic', 'refcoco_val'])
+    level, threads = MMLogger.get_current_instance().level, torch.get_num_threads()
+    try:
+        tool.main()
+    finally:
+        MMLogger.get_current_instance().setLevel(level)
+        torch.set_num_threads(threads)
+    lines = capsys.readouterr().out.splitlines()
+    found = [re.match(r'(\w+), 1 images, (\d+) instructions: test_step ([\d.]+) s, process of the '
+                      r'metrics ([\d.]+) s: ([\d.]+) %; evaluate', line) for line in lines]
+    names = [match[1] for match in found if match]
+    assert names == ['coco_panoptic', 'refcoco_val']
+    for match in filter(None, found):
+        # Times are printed to 0.01 s.
+        step, process, share = map(float, match.groups()[2:])
+        assert step > 0 and abs(share * step / 100 - process) < 0.005 * (1 + share / 100) + 0.002
+
+
+def test_a_config_without_a_checkpoint_is_not_timed(place, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['x', '--config', str(ALL)])
+    with pytest.raises(SystemExit):
+        importlib.import_module('benchmark_metrics').main()
+    assert '--config and --checkpoint need each other' in capsys.readouterr().err
