@@ -98,8 +98,9 @@ class PerceptionDataset(TolerantDataset):
         for key in self.required_prefixes:
             if key not in self.data_prefix:
                 raise ValueError(f"{type(self).__name__} needs data_prefix['{key}']")
-            if not Path(self.data_prefix[key]).is_dir():
-                raise FileNotFoundError(f'Folder {self.data_prefix[key]} does not exist')
+        for key, folder in self.data_prefix.items():
+            if not Path(folder).is_dir():
+                raise FileNotFoundError(f"Folder {folder}, data_prefix['{key}'], does not exist")
 
     def load_items(self) -> list[dict[str, Any]]:
         """Read the annotation file into compact items and set ``classes``/``thing_flags``."""

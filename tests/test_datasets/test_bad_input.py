@@ -175,6 +175,33 @@ def test_pickles_of_the_wrong_kind_are_named(tmp_path):
         DATASETS.build(cfg)
 
 
+@pytest.mark.parametrize('turns', [['hello'], 'hello', dict(value='x'), None])
+def test_conversations_of_another_type_are_named(tmp_path, turns):
+    cfg = config(tmp_path, 'CaptionDataset')
+    write_json(tmp_path / 'chat.json', [dict(id='7', image='a.jpg', conversations=turns)])
+    with pytest.raises(ValueError, match='chat.json: record 7 must have a list of objects as conv'):
+        DATASETS.build(cfg)
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(sentences=5), 'reference 1 must have a list of sentences'),
+    (dict(sentences=[5]), 'reference 1, sentence must be an object, got int'),
+    (dict(image_id=[1]), 'reference 1 must have .* a whole number as image_id')])
+def test_references_of_another_type_are_named(tmp_path, change, message):
+    cfg = config(tmp_path, 'RefCocoDataset')
+    refs = pickle.loads((tmp_path / 'refs(unc).p').read_bytes())
+    refs[0].update(change)
+    (tmp_path / 'refs(unc).p').write_bytes(pickle.dumps(refs))
+    with pytest.raises(ValueError, match=rf'refs\(unc\).p: {message}'):
+        DATASETS.build(cfg)
+
+
+def test_every_given_prefix_must_exist(tmp_path):
+    cfg = config(tmp_path, 'GroundingDataset', data_prefix=dict(img='img', coco='gone'))
+    with pytest.raises(FileNotFoundError, match="gone, data_prefix\\['coco'\\], does not exist"):
+        DATASETS.build(cfg)
+
+
 class Items(TolerantDataset):
     """Hundred items; those of ``bad`` cannot be read, those of ``unasked`` give nothing."""
 

@@ -271,6 +271,17 @@ def test_generalised_references_hold_images_out_too(monkeypatch, coco, capsys):
     assert 'panoptic_train2017.json: 1 of 2 images leave, 1 stay' in text
 
 
+@pytest.mark.parametrize('content, message', [
+    (dict(annotations=[]), 'the file lacks images'), (dict(images=5), 'must have a list of images'),
+    (dict(images=[dict(file_name='a')]), 'image lacks id')])
+def test_a_file_without_images_is_named_by_the_list(monkeypatch, coco, content, message):
+    write_json(coco / 'other.json', content)
+    monkeypatch.setattr(sys, 'argv', ['x', str(coco / 'refer/refcoco/refs(unc).p'), '--coco',
+                                      str(coco / 'other.json')])
+    with pytest.raises(SystemExit, match=f'error: .*other.json: .*{message}'):
+        load_tool('data/list_held_out_images').main()
+
+
 def test_tars_are_indexed_by_the_command(monkeypatch, tmp_path, capsys):
     write_tars(tmp_path)
     monkeypatch.setattr(sys, 'argv', ['x', str(tmp_path)])

@@ -65,6 +65,25 @@ def test_captions_in_json_serve_where_no_text_lies_beside(tmp_path):
     assert sample['image'][0] == 'x/7.jpg' and sample['image'][2] == 5
 
 
+def test_json_of_another_type_in_a_tar_is_named(tmp_path):
+    with tarfile.open(tmp_path / 'a.tar', 'w') as tar:
+        add_member(tar, 'x/7.json', b'["caption"]')
+    with pytest.raises(ValueError, match='a.tar .*x/7.json must hold an object, holds list'):
+        list(tar_samples(tmp_path / 'a.tar'))
+
+
+@pytest.mark.parametrize('line, message', [
+    ('5', 'must be an object, got int'), ('["tar"]', 'must be an object, got list'),
+    ('{"image": ["a.jpg", 5], "caption": "a"}', r"has image \['a.jpg', 5\], expected"),
+    ('{"image": ["a.jpg", "5", 3], "caption": "a"}', r"has image \['a.jpg', '5', 3\]")])
+def test_a_broken_line_of_a_tar_index_is_named(tars, line, message):
+    index(tars)
+    path = tars / 'index.jsonl'
+    path.write_text(path.read_text() + line + '\n')
+    with pytest.raises(ValueError, match=f'index.jsonl: line 8 {message}'):
+        DATASETS.build(moved(ENTRIES['_cc3m_tars'], tars.parent))
+
+
 def test_a_tar_that_changed_is_refused(tars):
     index(tars)
     with tarfile.open(tars / '00001.tar', 'a') as tar:

@@ -178,7 +178,8 @@ def test_the_tool_names_missing_predictions(pipeline, tmp_path, eval_metric):
     dataset = coco(pipeline, indices=2)
     score_dataset(dataset, [PredictionWriter(
         'saved/coco', dataset['data_root'] + '/' + dataset['ann_file'])])
-    with pytest.raises(KeyError, match=r'saved/coco/panoptic/images.json has no prediction for im'):
+    with pytest.raises(SystemExit, match='eval_metric: error: saved/coco/panoptic/images.json has '
+                                         'no prediction for image'):
         eval_metric('config.py', 'saved')
 
 

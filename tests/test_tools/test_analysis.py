@@ -2,16 +2,16 @@
 """The tools that ask a trained model in several ways, on a tiny model and miniature data."""
 import importlib
 import json
+import re
 import sys
 
 import cv2
-import numpy as np
 import pytest
 import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
-from mvp_mm.structures import PerceptionDataSample
+from mvp_mm.structures import RawPrediction
 from tests.benchmark_root import ALL, enter
 from tests.helpers import ROOT, build_model, make_batch, make_samples, save_tokenizer
 
@@ -107,8 +107,37 @@ def test_watched_points_are_the_last_layers(place, model):
     points = attention.num_heads * attention.num_levels * attention.num_points
     assert watch.locations.shape == (8, points, 2) and watch.weights.shape == (8, points)
     torch.testing.assert_close(watch.weights.sum(1), torch.ones(8))
-    assert watch.answering(sample) == [int(watch.raw.logits.argmax())]
-    assert len(answered.pred_instances) == 1
+    assert len(watch.answering(answered)) == len(answered.pred_instances) == 1
+
+
+def answering_of(model, task, **raw):
+    """The queries that a task's decoding chooses, as the tool finds them, and the sample."""
+    tool = importlib.import_module('query_contribution')
+    sample = make_samples(task, model.tokenizer.path, training=False)[0]
+    sample.set_metainfo(dict(ori_shape=(64, 64), img_shape=(64, 64), batch_input_shape=(64, 64)))
+    watch = tool.Watch(model, sample.task_object)
+    watch.handle.remove()
+    size = len(raw['logits'])
+    watch.decode(RawPrediction(mask_logits=torch.zeros(size, 16, 16), num_dynamic=size, **raw),
+                 sample)
+    return watch.answering(sample), sample
+
+
+def test_the_query_that_answers_a_sentence_is_the_one_that_decoding_chose(place, model):
+    # The best single query stands alone; two others lie on one object and weigh more together.
+    boxes = torch.tensor([[.2, .2, .2, .2], [.7, .7, .3, .3], [.7, .71, .3, .3]])
+    queries, sample = answering_of(model, 'ReferringSegmentationTask', boxes=boxes,
+                                   logits=torch.tensor([2., 1.8, 1.9]))
+    assert queries == [2]
+    assert sample.pred_instances.bboxes[0].tolist() == pytest.approx([35.2, 35.84, 54.4, 55.04])
+
+
+@pytest.mark.parametrize('logits, expected', [([1., -3., 2.], [2, 0]), ([-1., -3., -2.], [])])
+def test_any_number_of_queries_may_answer_a_sentence(place, model, logits, expected):
+    boxes = torch.tensor([[.2, .2, .2, .2]]).repeat(3, 1)
+    queries, _ = answering_of(model, 'GeneralizedReferringTask', boxes=boxes,
+                              logits=torch.tensor(logits))
+    assert queries == expected
 
 
 def test_contribution_of_the_queries_parts(run, place):
@@ -149,28 +178,6 @@ def test_a_length_that_means_nothing_is_refused(place, model, length):
         importlib.import_module('caption_ablation').apply_length(model, length, 6)
 
 
-@pytest.mark.parametrize('rule, before, after', [
-    ('side_last', 'the left man', 'the man on the left'), ('side_last', 'left of the car', None),
-    ('side_last', 'back row', 'row in the back'), ('side_first', 'Man on left.', 'left man'),
-    ('side_first', 'the dog on the right', 'the right dog'), ('side_first', 'man on a bike', None),
-    ('most_last', 'the leftmost star', 'the star furthest left'), ('most_last', 'the star', None),
-    ('relation_first', 'the star above the car', 'above the car, the star'),
-    ('relation_first', 'the cup and the jar left of the car', None),
-    ('synonym', 'big man beside the couch', 'large guy next to the sofa'),
-    ('synonym', 'the mantel', None), ('without_articles', 'the man in a hat', 'man in hat'),
-    ('without_articles', 'theatre', None), ('with_article', 'man in red', 'the man in red'),
-    ('with_article', 'his hat', None), ('passive', 'dog', 'dog that can be seen in the image'),
-    ('request', 'dog', 'please find dog')])
-def test_paraphrases(place, rule, before, after):
-    assert importlib.import_module('paraphrases').paraphrase(before, rule) == after
-
-
-def test_every_rule_has_a_tested_example(place):
-    marks = test_paraphrases.pytestmark[0].args[1]
-    assert {rule for rule, _, after in marks if after} == set(
-        importlib.import_module('paraphrases').RULES)
-
-
 def test_robustness_compares_the_same_sentences(run):
     figures, out = run('robustness', 'robustness', 'refcoco_val', '--rules', 'request', 'synonym',
                        'with_article')
@@ -204,39 +211,8 @@ def test_failure_sheets_show_the_worst_first(run, place):
     assert cv2.imread(str(place / 'out_failure_sheets/refcoco_val.png')).std() > 1
 
 
-def truth_as_prediction(kind):
-    """A sample whose answer is the truth, and its truth."""
-    segment_map = np.zeros((4, 6), dtype=np.int32)
-    segment_map[:2], segment_map[3:] = 1, 2
-    segments = [dict(id=1, label=0, isthing=True), dict(id=2, label=1, isthing=False)]
-    sample = PerceptionDataSample(metainfo=dict(ori_shape=(4, 6)))
-    sample.instruction = make_samples('PanopticTask', kind, training=False)[0].instruction
-    sample.gt_eval = dict(panoptic=segment_map, segments_info=segments)
-    sample.pred_panoptic_seg = dict(panoptic=torch.from_numpy(segment_map), segments_info=segments)
-    return sample
-
-
-def test_the_quality_of_an_answer(place, model):
-    quality = importlib.import_module('failure_sheets').quality
-    sample = truth_as_prediction(model.tokenizer.path)
-    assert quality(sample, 0.3) == ('PQ', 100.0)
-    # Void on one segment, half of whose truth is left: one match of 1, one miss.
-    sample.pred_panoptic_seg = dict(
-        panoptic=np.where(sample.gt_eval['panoptic'] == 1, 1, 0),
-        segments_info=sample.gt_eval['segments_info'][:1])
-    assert quality(sample, 0.3) == ('PQ', 50.0)
-
-
-def test_overlap_counts_a_region_that_one_side_lacks(place):
-    tool = importlib.import_module('answering')
-    left, right = np.array([[1, 1, 0, 0]], bool), np.array([[0, 1, 1, 0]], bool)
-    assert tool.overlap({0: left}, {0: right}) == pytest.approx(1 / 3)
-    assert tool.overlap({0: left}, {0: left, 1: right}) == pytest.approx(1 / 2)
-    assert tool.overlap({}, {}) == 1
-
-
 @pytest.mark.parametrize('args, message', [
-    (['nothing'], "no test data set 'nothing', it has coco_panoptic"),
+    (['nothing'], r"test_dataloader has no nothing; it has \['"),
     (['refcoco_val', '--images', '0'], '--images must be positive'),
     (['refcoco_val', '--cfg-options', 'test_dataloader.refcoco_val.dataset.data_root=gone'],
      'no such file or folder')])
@@ -245,3 +221,67 @@ def test_bad_input_ends_in_one_error(run, args, message):
         run('failure_sheets', 'failures', *args)
 
 
+TEST_PARTS = dict(
+    none=('', 'test_dataloader and test_evaluator are needed'),
+    unnamed=('test_dataloader = dict(dataset=dict())\ntest_evaluator = dict(type="X")\n',
+             'tests one data set, which has no name'),
+    unmeasured=('test_dataloader = dict(a=dict(), b=dict())\ntest_evaluator = dict(a=[dict()])\n',
+                'test_evaluator has no b'))
+
+
+@pytest.mark.parametrize('part', TEST_PARTS)
+def test_a_config_without_named_tests_ends_in_one_error(place, monkeypatch, part):
+    text, message = TEST_PARTS[part]
+    (place / 'other.py').write_text(text)
+    tool = importlib.import_module('failure_sheets')
+    monkeypatch.setattr(sys, 'argv', ['x', 'other.py', 'model.pth', '--out', 'out'])
+    level = MMLogger.get_current_instance().level
+    try:
+        with pytest.raises(SystemExit, match=f'failure_sheets: error: other.py: {message}'):
+            tool.main()
+    finally:
+        MMLogger.get_current_instance().setLevel(level)
+
+
+def test_a_missing_prediction_ends_in_one_error(run, monkeypatch):
+    tool = importlib.import_module('answering')
+    answer = tool.Answering.answer
+
+    def without(self, batch):
+        samples = answer(self, batch)
+        for sample in samples:
+            del sample.pred_instances.masks
+        return samples
+
+    monkeypatch.setattr(tool.Answering, 'answer', without)
+    with pytest.raises(SystemExit, match='robustness: error: ReferringMetric: .* has no pred_inst'):
+        run('robustness', 'robustness', 'refcoco_val', '--rules', 'request')
+
+
+def test_what_evaluation_adds_to_inference_is_told_for_every_data_set(place, monkeypatch, capsys):
+    tool = importlib.import_module('benchmark_metrics')
+    monkeypatch.setattr(sys, 'argv', [
+        'x', '--config', str(ALL), '--checkpoint', 'model.pth', '--images', '1', '--datasets',
+        'coco_panoptic', 'refcoco_val'])
+    level, threads = MMLogger.get_current_instance().level, torch.get_num_threads()
+    try:
+        tool.main()
+    finally:
+        MMLogger.get_current_instance().setLevel(level)
+        torch.set_num_threads(threads)
+    lines = capsys.readouterr().out.splitlines()
+    found = [re.match(r'(\w+), 1 images, (\d+) instructions: test_step ([\d.]+) s, process of the '
+                      r'metrics ([\d.]+) s: ([\d.]+) %; evaluate', line) for line in lines]
+    names = [match[1] for match in found if match]
+    assert names == ['coco_panoptic', 'refcoco_val']
+    for match in filter(None, found):
+        # Times are printed to 0.01 s.
+        step, process, share = map(float, match.groups()[2:])
+        assert step > 0 and abs(share * step / 100 - process) < 0.005 * (1 + share / 100) + 0.002
+
+
+def test_a_config_without_a_checkpoint_is_not_timed(place, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['x', '--config', str(ALL)])
+    with pytest.raises(SystemExit):
+        importlib.import_module('benchmark_metrics').main()
+    assert '--config and --checkpoint need each other' in capsys.readouterr().err

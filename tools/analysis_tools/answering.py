@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from eval_metric import choose
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
@@ -63,13 +64,12 @@ class Answering:
         # Tables of every single run would drown the tool's own.
         MMLogger.get_current_instance().setLevel('WARNING')
         init_default_scope(self.cfg.get('default_scope', 'mvp_mm'))
-        offered = self.cfg.test_dataloader
-        unknown = sorted(set(args.datasets or ()) - set(offered))
-        if unknown:
-            raise ValueError(f'{args.config} has no test data set {unknown[0]!r}, it has '
-                             f'{", ".join(offered)}')
+        chosen = choose(self.cfg, args.datasets)
+        if '' in chosen:
+            raise ConfigError(f'{args.config}: tests one data set, which has no name; this tool '
+                              'needs a name for each')
         for part in (self.cfg.test_dataloader, self.cfg.test_evaluator):
-            for name in set(part) - set(args.datasets or part):
+            for name in part.keys() - chosen.keys():
                 part.pop(name)
         check_config(self.cfg, modes=('test', ))
         self.loaders = {}
@@ -119,9 +119,16 @@ class Answering:
 
 def process(metrics: list[PerceptionMetric], batch: dict[str, list] | None,
             answers: list[PerceptionDataSample]) -> None:
-    """Show some answers to the metrics."""
+    """Show some answers to the metrics.
+
+    Raises:
+        ValueError: If the answers lack what a metric measures.
+    """
     for metric in metrics:
-        metric.process(batch, [sample.to_dict() for sample in answers])
+        try:
+            metric.process(batch, [sample.to_dict() for sample in answers])
+        except KeyError as error:
+            raise ValueError(f'{type(metric).__name__}: {error.args[0]}') from error
 
 
 def summary(metrics: list[PerceptionMetric]) -> dict[str, float]:
@@ -146,16 +153,19 @@ def truth_regions(sample: PerceptionDataSample) -> dict[int, np.ndarray]:
 def answer_regions(sample: PerceptionDataSample, score_thr: float) -> dict[int, np.ndarray]:
     """What was answered to a sample's phrases, as one (h, w) bool mask a phrase.
 
+    Maps are cut to the pixels that are annotated, as their metrics ignore the others.
+
     Args:
-        sample: With predictions.
+        sample: With predictions, and the truth where they are maps.
         score_thr: Instances of word lists with lower scores are left out.
     """
     if 'pred_panoptic_seg' in sample:
         found = sample.pred_panoptic_seg
-        return _segment_regions(to_numpy(found['panoptic']), found['segments_info'])
+        regions = _segment_regions(to_numpy(found['panoptic']), found['segments_info'])
+        return _annotated(regions, sample)
     if 'pred_sem_seg' in sample:
         labels = to_numpy(sample.pred_sem_seg)
-        return {int(k): labels == k for k in np.unique(labels)}
+        return _annotated({int(k): labels == k for k in np.unique(labels)}, sample)
     found = sample.pred_instances
     if sample.instruction.kind == 'word':
         found = found[found.scores >= score_thr]
@@ -174,6 +184,14 @@ def overlap(one: dict[int, np.ndarray], other: dict[int, np.ndarray]) -> float:
         else:
             shares.append(0.0)
     return float(np.mean(shares)) if shares else 1.0
+
+
+def _annotated(regions: dict[int, np.ndarray],
+               sample: PerceptionDataSample) -> dict[int, np.ndarray]:
+    """Regions without pixels that belong to no segment of the truth."""
+    truth = sample.gt_eval
+    valid = np.isin(to_numpy(truth['panoptic']), [s['id'] for s in truth['segments_info']])
+    return _unite(list(regions), [mask & valid for mask in regions.values()])
 
 
 def _segment_regions(segment_map: np.ndarray, segments: list[dict]) -> dict[int, np.ndarray]:

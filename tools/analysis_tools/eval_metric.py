@@ -43,7 +43,7 @@ def choose(cfg: Config, only: list[str] | None) -> dict[str, tuple[dict, dict | 
     """Data loader and metrics of each data set to score; '' names the only one.
 
     Raises:
-        ConfigError: If the config has no such data set, or tests nothing.
+        ConfigError: If the config has no such data set, no metric for one, or tests nothing.
     """
     loaders, metrics = cfg.get('test_dataloader'), cfg.get('test_evaluator')
     if not loaders or not metrics:
@@ -56,6 +56,9 @@ def choose(cfg: Config, only: list[str] | None) -> dict[str, tuple[dict, dict | 
     if unknown:
         raise ConfigError(f'{cfg.filename}: test_dataloader has no {unknown[0]}; it has '
                           f'{sorted(loaders)}')
+    lacking = sorted({*(only or loaders)} - metrics.keys())
+    if lacking:
+        raise ConfigError(f'{cfg.filename}: test_evaluator has no {lacking[0]}')
     return {name: (loaders[name], metrics[name]) for name in only or loaders}
 
 
@@ -111,7 +114,11 @@ def main() -> None:
     init_default_scope(cfg.get('default_scope', 'mvp_mm'))
     metrics: dict[str, float] = {}
     for name, (loader, evaluator) in chosen.items():
-        found = score(loader, evaluator, args.predictions / name)
+        try:
+            found = score(loader, evaluator, args.predictions / name)
+        except (KeyError, ValueError, FileNotFoundError) as error:
+            # A KeyError's text is in quotation marks.
+            sys.exit(f'eval_metric: error: {error.args[0] if len(error.args) == 1 else error}')
         metrics.update({f'{name}/{key}' if name else key: value for key, value in found.items()})
     target = args.metrics_file or args.predictions / 'metrics.json'
     mmengine.dump(metrics, str(target), indent=2, sort_keys=True)

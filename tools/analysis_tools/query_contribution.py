@@ -134,11 +134,27 @@ class Watch:
         self.task.decode(raw, sample)
 
     def answering(self, sample: PerceptionDataSample, number: int = 4) -> list[int]:
-        """The queries that answer: the best one of a sentence, the best few of a word list."""
+        """The queries that answer: those that a sentence chose, the best few of a word list.
+
+        Args:
+            sample: With predictions.
+            number: At most so many.
+        """
         if sample.instruction.kind == 'sentence':
-            return [int(self.raw.logits.argmax())]
+            return self._chosen(sample)[:number]
         likely = word_probabilities(self.raw, sample)[:self.raw.num_dynamic, :-1].amax(1)
         return likely.topk(min(number, len(likely))).indices.tolist()
+
+    def _chosen(self, sample: PerceptionDataSample) -> list[int]:
+        """The query of each answer to a sentence, found by its box and score."""
+        found = sample.pred_instances
+        boxes = rescale_boxes(self.raw.boxes, sample.metainfo)
+        scores = self.raw.logits.float().sigmoid()
+        gaps = (found.bboxes[:, None] - boxes).abs().amax(-1) + (
+            found.scores[:, None] - scores).abs()
+        if gaps.numel() and gaps.amin(1).max() > 1e-3:
+            raise ValueError(f'{type(self.task).__name__} answers by no query of its own')
+        return gaps.argmin(1).tolist()
 
 
 def measure(run: Answering, name: str, score_thr: float) -> dict[str, dict[str, float]]:

@@ -16,6 +16,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from mvp_mm.datasets.faults.collecting import Faults
 from mvp_mm.datasets.files import load_json
 from mvp_mm.datasets.readers.references import held_out_images, split_images
 
@@ -30,6 +31,15 @@ def parse_args() -> argparse.Namespace:
                         help='COCO JSON files: how many of their images are meant')
     parser.add_argument('--out', type=Path, help='text file for the image ids, one a line')
     return parser.parse_args()
+
+
+def _image_ids(path: Path) -> set[int]:
+    """Image ids of a COCO JSON file."""
+    content, faults = load_json(path), Faults(path)
+    faults.complete(content, ('images',), 'the file')
+    if not isinstance(content['images'], list):
+        faults('broken record', 'the file', 'must have a list of images')
+    return {image['id'] for image in content['images'] if faults.complete(image, ('id',), 'image')}
 
 
 def main() -> None:
@@ -48,7 +58,7 @@ def main() -> None:
             held_out |= inside
         print(f'held out: {len(held_out)} images')
         for path in args.coco:
-            known = {image['id'] for image in load_json(path)['images']}
+            known = _image_ids(path)
             left = len(known - held_out)
             print(f'{path.name}: {len(known & held_out)} of {len(known)} images leave, '
                   f'{left} stay')

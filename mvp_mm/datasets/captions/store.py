@@ -2,8 +2,6 @@
 """Captions of images, kept beside any dataset."""
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from mvp_mm.datasets.captions.index import INDEX_FORMAT, CaptionIndex, IndexWrit
 from mvp_mm.datasets.captions.refine import CaptionRefiner
 from mvp_mm.datasets.captions.sources import manifest_path, open_source
 from mvp_mm.datasets.files import load_json
-from mvp_mm.datasets.indexing.store import open_index
+from mvp_mm.datasets.indexing.store import open_index, options_digest
 
 
 class CaptionStore:
@@ -51,9 +49,9 @@ class CaptionStore:
             raise FileNotFoundError(f'Captions {path} do not exist')
         chosen = _chosen(source, refiner)
         settings = chosen.settings if chosen else None
-        digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
         self._folder, facts = open_index(
-            source, f'captions-{digest}', dict(refiner=settings, format=INDEX_FORMAT),
+            source, f'captions-{options_digest(settings)}',
+            dict(refiner=settings, format=INDEX_FORMAT),
             lambda folder: _build(source, chosen, folder), index_dir, lambda: _files(source))
         self._index = CaptionIndex(self._folder)
         self.captioners: list[str] = facts['captioners']

@@ -58,8 +58,12 @@ class Collector:
         self.image_spans: dict[int | str, tuple[int, int]] = {}
 
     def category(self, record: dict) -> None:
-        if self.faults.complete(record, self.layout.category_keys, 'category'):
-            self.categories.append(record)
+        if not self.faults.complete(record, self.layout.category_keys, 'category'):
+            return
+        if not isinstance(record['id'], (int, str)):
+            return self.faults('broken record', f'category id {record["id"]!r}',
+                               'must be a number or a string')
+        self.categories.append(record)
 
     def image(self, record: dict, begin: int, end: int) -> None:
         if not self.faults.complete(record, self.layout.image_keys, 'image'):
@@ -102,7 +106,7 @@ class Collector:
             if self.faults.complete(segment, ('id', 'category_id', 'bbox'), what):
                 ids.append(segment['id'])
                 self._object(segment, image_id, what, begin, end)
-        if len(set(ids)) != len(ids) or any(type(i) is not int or i <= 0 for i in ids):
+        if any(type(i) is not int or i <= 0 for i in ids) or len(set(ids)) != len(ids):
             self.faults('duplicate id', f'image {image_id}:',
                         f'segment ids must be positive and different, got {ids}')
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mvp_mm.datasets.faults.box_faults import BAD_BOX, BadBoxes
 from mvp_mm.datasets.faults.collecting import Faults
-from mvp_mm.datasets.indexing.store import FileRows, open_index
+from mvp_mm.datasets.indexing.store import FileRows, open_index, options_digest
 
 # Of the tables; changes whenever they do.
 _FORMAT = 1
@@ -48,8 +48,9 @@ class LineIndex:
 
     Args:
         path: The file.
-        name: Tells indices of one file apart.
-        options: What the content depends on besides the file.
+        name: Tells indices of one file apart, together with ``options``.
+        version: Of what a reader notes; an index of another version is made anew.
+        options: What the content depends on besides the file; each choice has its own index.
         note: Called with a line's name, its content and the faults, once, when the index is made;
             returns None for a line that is left out.
         summarize: Called after the last line; returns facts that are kept, as JSON can hold them.
@@ -64,7 +65,7 @@ class LineIndex:
         ValueError: If a line is no JSON object; names file and line.
     """
 
-    def __init__(self, path: str, name: str, options: dict[str, Any],
+    def __init__(self, path: str, name: str, version: int, options: dict[str, Any],
                  note: Callable[[str, dict, Faults], LineNotes | None],
                  summarize: Callable[[], dict[str, Any]], index_dir: str | None = None,
                  faults: Faults | None = None, keep_in_memory: int | None = None) -> None:
@@ -79,7 +80,8 @@ class LineIndex:
         self._source = FileRows(path, np.uint8)
         try:
             folder, self.facts = open_index(
-                path, name, dict(format=_FORMAT, options=options), self._write, index_dir)
+                path, f'{name}-{options_digest(options)}',
+                dict(format=_FORMAT, version=version, options=options), self._write, index_dir)
             self._tables = {table: FileRows(folder / f'{table}.bin', dtype)
                             for table, dtype in _TABLES.items()}
         except ValueError:

@@ -83,6 +83,11 @@ def index_folder(source: str | Path, name: str, index_dir: str | Path | None = N
     return Path(chosen) / f'{source.name}.{place}.{name}.index'
 
 
+def options_digest(options: Any) -> str:
+    """Eight characters that tell options apart in the name of an index, from JSON's types."""
+    return hashlib.sha256(json.dumps(options).encode()).hexdigest()[:8]
+
+
 def open_index(source: str | Path, name: str, options: dict[str, Any],
                build: Callable[[Path], dict[str, Any]],
                index_dir: str | Path | None = None,
@@ -138,7 +143,12 @@ def _make(folder: Path, source: str | Path, signature: Callable[[], dict[str, An
           build: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     """Build under another name, then take the index' place; called by one process at a time."""
     print_log(f'Indexing {source} once, into {folder}', logger='current')
-    temporary = Path(tempfile.mkdtemp(prefix=f'{folder.name}.', dir=folder.parent))
+    prefix = f'{folder.name}.part-'
+    for left in folder.parent.iterdir():
+        # A process that was killed while it built here: whoever builds now holds the lock.
+        if left.name.startswith(prefix):
+            shutil.rmtree(left)
+    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     before = signature()
     try:
         facts = build(temporary)

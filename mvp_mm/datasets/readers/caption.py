@@ -31,8 +31,12 @@ class CaptionDataset(PerceptionDataset):
     def _item(self, record: dict[str, Any], faults: Faults) -> dict[str, Any] | None:
         if not faults.complete(record, ('id', 'image', 'conversations'), 'record'):
             return None
-        answers = [turn.get('value') for turn in record['conversations']
-                   if turn.get('from') == 'gpt']
+        turns = record['conversations']
+        if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+            faults('broken record', f'record {record["id"]}',
+                   'must have a list of objects as conversations')
+            return None
+        answers = [turn.get('value') for turn in turns if turn.get('from') == 'gpt']
         if len(answers) != 1 or not isinstance(answers[0], str) or not answers[0].strip():
             faults('empty sentence', f'record {record["id"]}',
                    f'must have one answer with text, got {answers}')

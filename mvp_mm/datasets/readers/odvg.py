@@ -84,8 +84,10 @@ class OdvgDataset(PerceptionDataset):
                    for k in np.flatnonzero(~usable)]
             return LineNotes(content['filename'], bad, len(usable))
 
-        options = dict(version=_VERSION, labels=list(names), vocabulary=self.vocabulary_size)
-        index = LineIndex(self.ann_file, self.kind, options, note,
+        # Of each kind, only what its content depends on.
+        options = (dict(labels=list(names)) if self.kind == 'detection'
+                   else dict(vocabulary=self.vocabulary_size))
+        index = LineIndex(self.ann_file, self.kind, _VERSION, options, note,
                           lambda: dict(phrases=counter.most_frequent()), self.index_dir,
                           self.faults_of(self.ann_file))
         vocabulary = ([self.write_name(name) for name in names.values()] if names
@@ -111,9 +113,14 @@ class OdvgDataset(PerceptionDataset):
             return None
         if self.kind == 'grounding' and not faults.complete(part, ('caption', 'regions'), where):
             return None
+        records = part.get(self.list, [])
+        if not isinstance(records, list):
+            faults('broken record', where,
+                   f'must have a list of {self.list}, has {type(records).__name__}')
+            return None
         boxes: list[list[float]] = []
         names: list[str] = []
-        for record in part.get(self.list, []):
+        for record in records:
             for box, name in self._named(record, where, faults):
                 boxes.append(box)
                 names.append(name)

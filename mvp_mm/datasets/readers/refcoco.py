@@ -75,10 +75,10 @@ class RefCocoDataset(PerceptionDataset):
     def _references(self, faults: Faults) -> dict[int, list[Record]]:
         """The split's sound references by image."""
         refs = load_references(self.ann_file)
-        refs = [ref for ref in refs if faults.complete(ref, _REF_KEYS, 'reference')]
+        refs = [ref for ref in refs if self._sound(ref, faults)]
         faults.repeated([ref['ref_id'] for ref in refs], 'reference')
         faults.repeated([s['sent_id'] for ref in refs for s in ref['sentences']
-                         if 'sent_id' in s], 'sentence')
+                         if isinstance(s, dict) and 'sent_id' in s], 'sentence')
         by_image: dict[int, list[Record]] = {}
         for ref in refs:
             if ref['split'] == self.split:
@@ -88,6 +88,17 @@ class RefCocoDataset(PerceptionDataset):
             raise ValueError(f'{self.ann_file}: no reference of split {self.split!r}, splits are '
                              f'{found}')
         return by_image
+
+    def _sound(self, ref: Any, faults: Faults) -> bool:
+        """Whether a reference can be looked at further; its sentences are not."""
+        if not faults.complete(ref, _REF_KEYS, 'reference'):
+            return False
+        if isinstance(ref['sentences'], list) and isinstance(ref['image_id'], int):
+            return True
+        faults('broken record', f'reference {ref["ref_id"]}',
+               'must have a list of sentences and a whole number as image_id, has '
+               f'{type(ref["sentences"]).__name__} and {ref["image_id"]!r}')
+        return False
 
     def _bad_targets(self, index: CocoIndex, by_image: dict[int, list[Record]]) -> dict[int, str]:
         """What is wrong with the boxes that references mean, by annotation id."""

@@ -50,6 +50,9 @@ def tar_samples(path: Path) -> Iterator[dict[str, Any]]:
                     sample['caption'] = tar.extractfile(member).read().decode()
                 elif name.suffix == '.json':
                     content = json.loads(tar.extractfile(member).read())
+                    if not isinstance(content, dict):
+                        raise ValueError(f'{member.name} must hold an object, holds '
+                                         f'{type(content).__name__}')
                     if isinstance(content.get('caption'), str):
                         sample.setdefault('caption', content['caption'])
     except (tarfile.TarError, EOFError, ValueError) as error:
@@ -122,9 +125,13 @@ class TarCaptionDataset(PerceptionDataset):
                 except ValueError as error:
                     faults('broken line', where, f'is not valid JSON: {error}')
                     continue
-                if 'tar' in content:
+                if isinstance(content, dict) and 'tar' in content:
                     tar = self._tar(content, where, faults)
                 elif tar is not None and faults.complete(content, ('image', 'caption'), where):
+                    if not _is_place(content['image']):
+                        faults('broken line', where, f'has image {content["image"]!r}, expected '
+                               '[name, offset, size]')
+                        continue
                     name, offset, size = content['image']
                     items.append(dict(
                         img_path=f'{tar}/{name}', img_id=f'{Path(tar).stem}/{name}',
@@ -150,6 +157,11 @@ class TarCaptionDataset(PerceptionDataset):
                    'when it was indexed: index it again')
             return None
         return str(path)
+
+
+def _is_place(image: Any) -> bool:
+    return (isinstance(image, list) and len(image) == 3 and isinstance(image[0], str)
+            and all(type(number) is int and number >= 0 for number in image[1:]))
 
 
 def read_tar_bytes(item: dict[str, Any]) -> bytes:
