@@ -20,7 +20,7 @@ namespace {
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "marks are read as words, lowest first");
 
 constexpr int64_t kBlock = 1024;
-constexpr int64_t kWord = sizeof(uint64_t);
+constexpr uint64_t kTop = uint64_t{1} << 63;
 
 template <typename T>
 using Array = py::array_t<T, py::array::c_style>;
@@ -43,16 +43,24 @@ class IdTable {
   bool distinct() const { return distinct_; }
 
   // The cell of an id; -1 where it is not listed.
-  int64_t find(int64_t id) const { return slots_[place(id)].cell; }
+  int64_t find(int64_t id) const {
+    // A free slot holds id 0, which is found before it gets there.
+    const Slot& slot = slots_[home(id)];
+    return __builtin_expect(slot.id == id, 1) ? slot.cell : slots_[place(id)].cell;
+  }
 
  private:
   struct Slot {
     int64_t id, cell;
   };
 
+  size_t home(int64_t id) const {
+    return (static_cast<uint64_t>(id) * 0x9E3779B97F4A7C15u) >> shift_;
+  }
+
   // The slot that holds the id, or the free one where it belongs.
   size_t place(int64_t id) const {
-    size_t at = (static_cast<uint64_t>(id) * 0x9E3779B97F4A7C15u) >> shift_;
+    size_t at = home(id);
     while (slots_[at].cell >= 0 && slots_[at].id != id) at = (at + 1) & (slots_.size() - 1);
     return at;
   }
@@ -69,33 +77,55 @@ class IdTable {
   bool distinct_;
 };
 
-// Adds up runs of equal pairs; false at the first id that is not listed.
+// Writes where in a block runs end: the pixels of which the next one differs. Returns their number.
+template <typename A, typename B>
+int64_t find_ends(const A* first, const B* second, int64_t length, int32_t* ends) {
+  uint8_t marks[kBlock] = {};
+  for (int64_t i = 0; i < length; ++i) {
+    marks[i] = (first[i] != first[i + 1]) | (second[i] != second[i + 1]);
+  }
+  int64_t found = 0;
+  for (int64_t base = 0; base < length; base += 64) {
+    uint64_t bits = 0;
+    for (int k = 0; k < 8; ++k) {
+      uint64_t word;
+      std::memcpy(&word, marks + base + 8 * k, sizeof(word));
+      bits |= (word * 0x0102040810204080u >> 56) << (8 * k);  // the lowest bit of each byte
+    }
+    // Four at a time and some in vain: a loop that ended at the last bit would be guessed wrong.
+    const int64_t here = __builtin_popcountll(bits);
+    for (int64_t written = 0; written < here; written += 4) {
+      for (int k = 0; k < 4; ++k) {
+        ends[found + written + k] = static_cast<int32_t>(base + __builtin_ctzll(bits | kTop));
+        bits &= bits - 1;
+      }
+    }
+    found += here;
+  }
+  return found;
+}
+
+// Adds up runs of equal pairs; false where an id is not listed.
 template <typename A, typename B>
 bool count_runs(const A* first, const B* second, int64_t size, const IdTable& rows,
                 const IdTable& columns, int64_t* counts) {
+  int32_t ends[kBlock + 4];
   int64_t start = 0;
-  const auto close = [&](int64_t end) {  // the run from start up to and without end
-    const int64_t row = rows.find(first[end - 1]), column = columns.find(second[end - 1]);
-    if ((row | column) < 0) return false;
-    counts[row + column] += end - start;
-    start = end;
-    return true;
-  };
-  for (int64_t base = 0; base < size - 1; base += kBlock) {
-    const int64_t length = std::min(kBlock, size - 1 - base);
-    const A* a = first + base;
-    const B* b = second + base;
-    uint8_t last[kBlock + kWord] = {};  // 1 where a pixel is the last of its run
-    for (int64_t i = 0; i < length; ++i) last[i] = (a[i] != a[i + 1]) | (b[i] != b[i + 1]);
-    for (int64_t i = 0; i < length; i += kWord) {
-      uint64_t word;
-      std::memcpy(&word, last + i, sizeof(word));
-      for (; word; word &= word - 1) {
-        if (!close(base + i + __builtin_ctzll(word) / 8 + 1)) return false;
-      }
+  for (int64_t base = 0; base < size; base += kBlock) {
+    const bool final = base + kBlock >= size;
+    int64_t found = find_ends(first + base, second + base, final ? size - 1 - base : kBlock, ends);
+    if (final) ends[found++] = static_cast<int32_t>(size - 1 - base);
+    int64_t unlisted = 0;
+    for (int64_t k = 0; k < found; ++k) {
+      const int64_t end = base + ends[k];
+      const int64_t row = rows.find(first[end]), column = columns.find(second[end]);
+      unlisted |= row | column;
+      counts[(row | column) < 0 ? 0 : row + column] += end + 1 - start;
+      start = end + 1;
     }
+    if (unlisted < 0) return false;
   }
-  return size == 0 || close(size);
+  return true;
 }
 
 // (n + 1, m + 1) pixels, void first; None where an id is not listed, listed twice or 0.
