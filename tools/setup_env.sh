@@ -140,14 +140,14 @@ install_mmcv() {
     fi
 }
 
-build_kernel() { # the fast CPU path of deformable attention
+build_kernel() { # the fast CPU paths of deformable attention and panoptic quality
     command -v "${CXX:-c++}" >/dev/null || {
-        say "no C++ compiler: deformable attention on the CPU stays on the slower torch version"
+        say "no C++ compiler: deformable attention on the CPU and panoptic quality stay on slower versions"
         return
     }
-    say "building the CPU kernel of deformable attention"
+    say "building the CPU kernels"
     (cd "$ROOT" && PATH="$VENV/bin:$PATH" "$PY" -m mvp_mm.ops.cpu_kernel >/dev/null 2>&1) ||
-        die "the CPU kernel does not build; see: $PY -m mvp_mm.ops.cpu_kernel"
+        die "the CPU kernels do not build; see: $PY -m mvp_mm.ops.cpu_kernel"
 }
 
 check_cv2() {

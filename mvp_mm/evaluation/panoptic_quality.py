@@ -48,34 +48,38 @@ def match_segments(gt_map: np.ndarray, gt_segments: Sequence[Mapping[str, Any]],
     crowd = np.array([bool(segment.get('iscrowd', 0)) for segment in gt_segments], dtype=bool)
 
     gt_area, pred_area = shared.sum(1)[1:], shared.sum(0)[1:]
-    if (pred_area == 0).any():
+    if not pred_area.all():
         raise ValueError('segments_info lists predicted segments that own no pixel')
     void, shared = shared[0, 1:], shared[1:, 1:]
-    union = gt_area[:, None] + pred_area[None, :] - shared - void[None, :]
-    iou = shared / np.maximum(union, 1)
-    matched = (iou > 0.5) & (gt_label[:, None] == pred_label[None, :]) & ~crowd[:, None]
+    i, j = ((gt_label[:, None] == pred_label) & ~crowd[:, None]).nonzero()
+    both = shared[i, j]
+    iou = both / np.maximum(gt_area[i] + pred_area[j] - both - void[j], 1)
+    matched = iou > 0.5
+    i, j, iou = i[matched], j[matched], iou[matched]
 
-    # One crowd region a class is spared, the last one listed, as panopticapi does.
-    crowd_row = np.full(num_classes, -1)
-    crowd_row[gt_label[crowd]] = np.flatnonzero(crowd)
-    spared = void.copy()
-    row = crowd_row[pred_label]
-    spared[row >= 0] += shared[row[row >= 0], np.flatnonzero(row >= 0)]
-    wrong = ~matched.any(0) & (spared <= 0.5 * pred_area)
-    missed = ~matched.any(1) & ~crowd
+    spared = void
+    if crowd.any():
+        # One crowd region a class is spared, the last one listed, as panopticapi does.
+        crowd_row = np.full(num_classes, -1)
+        crowd_row[gt_label[crowd]] = crowd.nonzero()[0]
+        row = crowd_row[pred_label]
+        spared = void + np.where(row >= 0, shared[row, np.arange(len(row))], 0)
+    wrong = spared <= 0.5 * pred_area
+    wrong[j] = False
+    missed = ~crowd
+    missed[i] = False
 
-    hits = gt_label[matched.nonzero()[0]]
-    return np.stack((
-        np.bincount(hits, weights=iou[matched], minlength=num_classes),
-        np.bincount(hits, minlength=num_classes),
-        np.bincount(pred_label[wrong], minlength=num_classes),
-        np.bincount(gt_label[missed], minlength=num_classes),
-    ), axis=1).astype(np.float64)
+    hits = gt_label[i]
+    column = (hits, hits, pred_label[wrong], gt_label[missed])
+    cell = np.concatenate([4 * labels + k for k, labels in enumerate(column)])
+    weight = np.ones(len(cell))
+    weight[:len(iou)] = iou
+    return np.bincount(cell, weight, 4 * num_classes).reshape(num_classes, 4)
 
 
 def _labels(segments: Sequence[Mapping[str, Any]], num_classes: int) -> np.ndarray:
     labels = np.array([segment['label'] for segment in segments], dtype=np.int64)
-    if ((labels < 0) | (labels >= num_classes)).any():
+    if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
         raise ValueError(f'segment labels must lie in [0, {num_classes}), got '
                          f'{np.unique(labels).tolist()}')
     return labels

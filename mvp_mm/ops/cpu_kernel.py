@@ -1,11 +1,12 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""The compiled CPU kernel of deformable attention.
+"""The compiled CPU kernels: deformable attention and the counting of segment pairs.
 
 Built once by ``python -m mvp_mm.ops.cpu_kernel`` (part of the set-up script) into the folder
-``_build`` beside this file.
+``_build`` beside this file, one library for all.
 """
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import shutil
 from functools import cache
@@ -18,16 +19,21 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _FOLDER = Path(__file__).parent
-_NAME = 'mvp_mm_deform_attn_cpu'
+_SOURCES = sorted((_FOLDER / 'csrc').glob('*.cpp'))
+_HEADERS = sorted((_FOLDER / 'csrc').glob('*.h'))
+_NAME = 'mvp_mm_cpu_kernels'
 
 
 def _build_folder() -> Path:
-    # A kernel built against another torch may crash; each version has its own.
-    return _FOLDER / '_build' / f'torch-{torch.__version__}'
+    # A library built against another torch may crash, one of other sources lacks functions or
+    # computes something else: each has its own folder.
+    text = b''.join(path.read_bytes() for path in _SOURCES + _HEADERS)
+    digest = hashlib.sha256(text).hexdigest()[:12]
+    return _FOLDER / '_build' / f'torch-{torch.__version__}-{digest}'
 
 
 def build() -> Path:
-    """Compile the kernel.
+    """Compile the kernels.
 
     Returns:
         The compiled library.
@@ -37,10 +43,10 @@ def build() -> Path:
     """
     from torch.utils.cpp_extension import load
     if shutil.which('c++') is None and shutil.which('g++') is None:
-        raise RuntimeError('No C++ compiler (g++) found: cannot build the CPU attention kernel')
+        raise RuntimeError('No C++ compiler (g++) found: cannot build the CPU kernels')
     folder = _build_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    load(_NAME, [str(_FOLDER / 'csrc' / 'deform_attn_cpu.cpp')], build_directory=str(folder),
+    load(_NAME, [str(path) for path in _SOURCES], build_directory=str(folder),
          extra_cflags=['-O3', '-march=native', '-ffast-math', '-fno-finite-math-only'],
          with_cuda=False)
     return folder / f'{_NAME}.so'
@@ -52,8 +58,8 @@ def load_kernel() -> ModuleType | None:
     library = _build_folder() / f'{_NAME}.so'
     if not library.is_file():
         MMLogger.get_current_instance().warning(
-            'The CPU kernel of deformable attention is not built; using the slower torch version. '
-            'Build it with: python -m mvp_mm.ops.cpu_kernel')
+            'The CPU kernels are not built from their present sources; using the slower torch and '
+            'numpy versions. Build them with: python -m mvp_mm.ops.cpu_kernel')
         return None
     spec = importlib.util.spec_from_file_location(_NAME, library)
     module = importlib.util.module_from_spec(spec)
@@ -62,19 +68,19 @@ def load_kernel() -> ModuleType | None:
 
 
 class DeformableAttentionCPU(torch.autograd.Function):
-    """Differentiable call of the kernel; float32 only."""
+    """Differentiable call of the attention kernel; float32 only."""
 
     @staticmethod
     def forward(ctx, value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor,
                 weights: Tensor) -> Tensor:
         inputs = [x.contiguous() for x in (value, shapes, starts, locations, weights)]
         ctx.save_for_backward(*inputs)
-        return load_kernel().forward(*inputs)
+        return load_kernel().deform_attn_forward(*inputs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        value, locations, weights = load_kernel().backward(
+        value, locations, weights = load_kernel().deform_attn_backward(
             grad.contiguous(), *ctx.saved_tensors)
         return value, None, None, locations, weights
 

@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
     if not Path(args.config).is_file():
         sys.exit(f'benchmark_deform_attention: error: config not found: {args.config}')
     if args.device == 'cpu' and load_kernel() is None:
-        sys.exit('benchmark_deform_attention: error: the CPU kernel is not built; see '
+        sys.exit('benchmark_deform_attention: error: the CPU kernels are not built; see '
                  'python -m mvp_mm.ops.cpu_kernel')
     return args
 

@@ -10,6 +10,8 @@
 #include <cmath>
 #include <vector>
 
+#include "cpu_kernels.h"
+
 namespace {
 
 struct Sizes {
@@ -48,8 +50,6 @@ inline Corners corners_of(float x, float y, int64_t width, int64_t height) {
 inline bool reachable(float x, float y) {
   return x > -1.0f && x < 2.0f && y > -1.0f && y < 2.0f;
 }
-
-}  // namespace
 
 at::Tensor forward(const at::Tensor& value, const at::Tensor& shapes, const at::Tensor& starts,
                    const at::Tensor& locations, const at::Tensor& weights) {
@@ -148,7 +148,9 @@ std::vector<at::Tensor> backward(const at::Tensor& grad, const at::Tensor& value
   return {grad_value, grad_locations, grad_weights};
 }
 
-PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
-  m.def("forward", &forward);
-  m.def("backward", &backward);
+}  // namespace
+
+void define_deform_attn(pybind11::module_& m) {
+  m.def("deform_attn_forward", &forward);
+  m.def("deform_attn_backward", &backward);
 }
