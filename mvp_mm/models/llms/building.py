@@ -46,8 +46,10 @@ def build_lm(config: dict | None, pretrained: str | None,
     raw, _ = PretrainedConfig.get_config_dict(pretrained)
     _check_family(raw.get('model_type'))
     _check_decoder_only(AutoConfig.from_pretrained(pretrained, local_files_only=True))
+    # Not in the folder's precision: Phi-1.5's is float16, in which AdamW's steps are lost.
     lm = AutoModelForCausalLM.from_pretrained(
-        pretrained, local_files_only=True, attn_implementation=attn_implementation)
+        pretrained, local_files_only=True, attn_implementation=attn_implementation,
+        dtype=torch.float32)
     _check_finite(lm, pretrained)
     return lm
 
