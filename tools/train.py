@@ -1,13 +1,12 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Train a model from a config."""
 import argparse
-import os
 import sys
 
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
-from mvp_mm.engine.batching import count_processes, spread_batch
+from mvp_mm.engine.batching import count_processes, is_first_process, spread_batch
 from mvp_mm.engine.config_check import ConfigError, check_config
 from mvp_mm.engine.launch import add_common_arguments, load_config, prepare_processes
 from mvp_mm.registry import RUNNERS
@@ -66,7 +65,7 @@ def main() -> None:
         check_config(cfg, modes=('train', 'val'))
     except ConfigError as error:
         sys.exit(f'train: error: {error}')
-    if cfg.get('total_batch_size') is not None and os.environ.get('RANK', '0') == '0':
+    if cfg.get('total_batch_size') is not None and is_first_process(args.launcher):
         print(f'total_batch_size={cfg.total_batch_size}: {processes} processes with '
               f'{cfg.train_dataloader.batch_size} images each, {passes} forward passes a step of '
               f'the optimizer; steps are counted in passes')

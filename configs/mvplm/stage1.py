@@ -5,8 +5,10 @@ _base_ = [
     '../_base_/schedules/stage1.py', '../_base_/default_runtime.py'
 ]
 model = dict(trainable=['connector'])
-# Checkpoints hold the connector; loading one takes the rest from where this run took it.
-default_hooks = dict(handover=dict(trained_only=True))
+# Checkpoints hold the connector and name where the rest was taken from. Captions need neither the
+# pixel decoder nor the perception head: these do not run. Encoder and LLM must be given.
+default_hooks = dict(
+    handover=dict(trained_only=True, random_frozen=['pixel_decoder', 'perception']))
 
 _canvas = (1024, 1024)
 _pipeline = [

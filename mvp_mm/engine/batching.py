@@ -7,11 +7,24 @@ from mmengine.config import Config
 from mvp_mm.engine.config_check import ConfigError
 
 _SIZE_VARIABLES = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
+_RANK_VARIABLES = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
+
+# Keys of mmengine's schedulers: numbers of steps, and what is the same at any pace.
+_STEPS = ('begin', 'end', 'T_max', 'milestones', 'step_size')
+_NO_STEPS = ('type', '_scope_', 'by_epoch', 'verbose', 'param_name', 'factor', 'start_factor',
+             'end_factor', 'eta_min', 'eta_min_ratio', 'power')
+# Hooks that do something in every forward pass, at a pace that the config sets.
+_COUNTING_HOOKS = ('EMAHook', 'mmengine.EMAHook')
 
 
 def count_processes(launcher: str) -> int:
     """How many processes a launcher has started, before they have met."""
     return 1 if launcher == 'none' else int(os.environ[_SIZE_VARIABLES[launcher]])
+
+
+def is_first_process(launcher: str) -> bool:
+    """Whether this is the process that speaks for all, before they have met."""
+    return launcher == 'none' or os.environ[_RANK_VARIABLES[launcher]] == '0'
 
 
 def spread_batch(cfg: Config, processes: int) -> int:
@@ -30,7 +43,8 @@ def spread_batch(cfg: Config, processes: int) -> int:
         int: Forward passes for each step of the optimizer.
 
     Raises:
-        ConfigError: If the total cannot be made of equal shares.
+        ConfigError: If the total cannot be made of equal shares, or if the schedule cannot be
+            counted in forward passes.
     """
     total = cfg.get('total_batch_size')
     if total is None:
@@ -51,14 +65,52 @@ def spread_batch(cfg: Config, processes: int) -> int:
 
 
 def _stretch(cfg: Config, factor: int) -> None:
-    """Multiply every number of steps."""
+    """Multiply every number of steps; what is counted in epochs or validations stays.
+
+    Raises:
+        ConfigError: If a setting depends on the number of steps in a way that is not known here.
+    """
+    loop = cfg.train_cfg
+    if loop.get('max_epochs') is None:
+        _scale(loop, ('max_iters', 'val_begin', 'val_interval', 'dynamic_intervals'), factor)
     schedulers = cfg.get('param_scheduler') or []
-    hooks = cfg.get('default_hooks') or {}
-    places = [(cfg.train_cfg, ('max_iters', 'val_interval')),
-              *((scheduler, ('begin', 'end', 'T_max')) for scheduler in schedulers
-                if not scheduler.get('by_epoch', True)),
-              (hooks.get('checkpoint') or {}, ('interval', ))]
-    for place, keys in places:
-        for key in keys:
-            if place.get(key) is not None:
-                place[key] = place[key] * factor
+    schedulers = [schedulers] if isinstance(schedulers, dict) else schedulers
+    for position, scheduler in enumerate(schedulers):
+        if not scheduler.get('by_epoch', True):
+            _check_schedule(scheduler, f'param_scheduler[{position}]')
+            _scale(scheduler, _STEPS, factor)
+    hooks = dict(cfg.get('default_hooks') or {})
+    checkpoint = hooks.pop('checkpoint', None) or {}
+    if not checkpoint.get('by_epoch', True):
+        _scale(checkpoint, ('interval', 'save_begin'), factor)
+    for hook in (*hooks.values(), *(cfg.get('custom_hooks') or [])):
+        if isinstance(hook, dict) and hook.get('type') in _COUNTING_HOOKS:
+            raise ConfigError(
+                f"{hook['type']} counts forward passes, {factor} of which make a step here: use "
+                'total_batch_size=None, or as many processes as make it in one pass')
+
+
+def _check_schedule(scheduler: dict, path: str) -> None:
+    """Refuse keys of which it is not known whether they speak of steps."""
+    known = {*_STEPS, *_NO_STEPS}
+    if 'milestones' in scheduler or 'step_size' in scheduler:
+        known.add('gamma')  # of each of these, not of every step
+    unknown = sorted(set(scheduler) - known)
+    if unknown:
+        raise ConfigError(
+            f"{path}.{unknown[0]}: {scheduler['type']} cannot be counted in forward passes, which "
+            'this number of processes needs: use total_batch_size=None, or as many processes as '
+            'make it in one pass')
+
+
+def _scale(place: dict, keys: tuple[str, ...], factor: int) -> None:
+    for key in keys:
+        if place.get(key) is not None:
+            place[key] = _times(place[key], factor)
+
+
+def _times(value: float | list | tuple, factor: int) -> float | list | tuple:
+    """Multiply a number, or all numbers of nested lists."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_times(item, factor) for item in value)
+    return value * factor

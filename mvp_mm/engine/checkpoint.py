@@ -1,7 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Handing weights from one stage to the next, with a report of what was taken over."""
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -128,12 +128,18 @@ def load_stage_checkpoint(model: nn.Module, path: str | Path) -> HandoverReport:
 
     Returns:
         HandoverReport: What was taken over, stays fresh and was not used.
+
+    Raises:
+        FileNotFoundError: If the file, or one that it names for the rest, is not there.
+        ValueError: If it does not fit the model, or leaves out a part that the model has not
+            read from anywhere else.
     """
     checkpoint = complete(read_weights(path), path)
     try:
         report = compare_with_model(model, checkpoint)
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from None
+    check_left_out(model, checkpoint, report.fresh, path)
     given = _named_as_in([*report.loaded, *report.fresh], _state_dict_of(checkpoint))
     model.load_state_dict(given, strict=False)
     return report
@@ -163,6 +169,40 @@ def complete(checkpoint: dict, path: str | Path) -> dict:
             'state_dict': {**_state_dict_of(below), **_state_dict_of(checkpoint)}}
 
 
+def _pretrained_parts(model: nn.Module) -> dict[str, str]:
+    """Name the modules that have read a file or folder of weights, and which."""
+    return {name: part.pretrained for name, part in model.named_modules()
+            if getattr(part, 'pretrained', None)}
+
+
+def _prefixes(names: Collection[str]) -> tuple[str, ...]:
+    return tuple(f'{name}.' for name in names)
+
+
+def check_left_out(model: nn.Module, checkpoint: dict, fresh: Collection[str],
+                   path: str | Path) -> None:
+    """Refuse a checkpoint without weights that stand elsewhere and that the model has not.
+
+    Args:
+        model (nn.Module): The model to be loaded.
+        checkpoint (dict): With ``meta.pretrained_from`` where it has left out pretrained parts.
+        fresh (Collection[str]): Keys of the model that the checkpoint does not give.
+        path (str | Path): Where it was read, for messages.
+
+    Raises:
+        ValueError: Naming the part and where its weights were.
+    """
+    left = (checkpoint.get('meta') or {}).get('pretrained_from') or {}
+    own = _prefixes(_pretrained_parts(model))
+    for part, source in left.items():
+        lacking = [key for key in fresh if key.startswith(f'{part}.') and not key.startswith(own)]
+        if lacking:
+            raise ValueError(
+                f'{path} does not hold {part}, which its run had from {source} and kept frozen; '
+                f'this model would have random weights there. Give the same: '
+                f'model.{part}.pretrained={source}, with model.{part}.config=None')
+
+
 @HOOKS.register_module()
 class StageHandoverHook(Hook):
     """Report what ``load_from`` gives to the model, and refuse a checkpoint that does not fit.
@@ -170,18 +210,38 @@ class StageHandoverHook(Hook):
     mmengine loads with ``strict=False``: a tensor of the wrong shape is skipped with a warning.
     This hook runs before that. On resuming, a trainable parameter missing in the checkpoint is
     an error too, and so is another number of images in a forward pass, in which mmengine counts:
-    the run would then not continue what it was.
+    the run would then not continue what it was. A frozen part at random values stops the
+    run before its first step.
 
     Args:
         trained_only (bool): Write checkpoints without the frozen parameters that can be had
-            again: from the file that the run started from, which the checkpoint then names, or
-            from the ``pretrained`` folder of a part. Defaults to False.
+            again: from the file that the run started from, or from the ``pretrained`` folder of
+            a part. The checkpoint names both. Defaults to False.
+        random_frozen (Sequence[str]): Top-level parts of the model that may be frozen at random
+            values, since they do not run or are not meant to learn. Defaults to ().
     """
 
-    def __init__(self, trained_only: bool = False) -> None:
+    def __init__(self, trained_only: bool = False, random_frozen: Sequence[str] = ()) -> None:
         self.trained_only = trained_only
+        self.random_frozen = tuple(random_frozen)
         self._source: str | None = None
         self._from_source: set[str] = set()
+        self._given: set[str] = set()
+
+    def before_train(self, runner: Runner) -> None:
+        model = unwrap(runner.model)
+        initialised = [name for name, part in model.named_modules()
+                       if _reads_weights(getattr(part, 'init_cfg', None))]
+        known = _prefixes([*_pretrained_parts(model), *initialised, *self.random_frozen])
+        lost = [name for name, p in model.named_parameters() if not p.requires_grad
+                and name not in self._given and not name.startswith(known)]
+        if lost:
+            part = lost[0].split('.')[0]
+            raise ValueError(
+                f'model.{part} is frozen at random values: {len(lost)} parameters of the model '
+                f'({_summary(lost)}) neither train nor come from pretrained weights or load_from, '
+                f'the first is {lost[0]}. Give {part} its weights (docs/weights.md), or name it in '
+                'default_hooks.handover.random_frozen')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         model = unwrap(runner.model)
@@ -191,6 +251,8 @@ class StageHandoverHook(Hook):
             self._check_pace(runner, checkpoint)
         checkpoint.update(complete(checkpoint, path))
         report = compare_with_model(model, checkpoint)
+        check_left_out(model, checkpoint, report.fresh, path)
+        self._given = set(report.loaded)
         state = _named_as_in([*report.loaded, *report.fresh], _state_dict_of(checkpoint))
         if 'state_dict' not in checkpoint:
             checkpoint.clear()
@@ -213,15 +275,18 @@ class StageHandoverHook(Hook):
             return
         model = unwrap(runner.model)
         state = checkpoint['state_dict']
-        pretrained = tuple(f'{name}.' for name, part in model.named_modules()
-                           if getattr(part, 'pretrained', None))
-        frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
-        elsewhere = [name for name in frozen if name in self._from_source]
+        frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+        elsewhere = frozen & self._from_source
+        left_in = {part: str(Path(source).resolve())
+                   for part, source in _pretrained_parts(model).items()
+                   if any(name.startswith(f'{part}.') for name in frozen - elsewhere)}
         for name in frozen:
-            if name in self._from_source or name.startswith(pretrained):
+            if name in elsewhere or name.startswith(_prefixes(left_in)):
                 del state[name]
         if elsewhere:
             checkpoint['meta']['frozen_from'] = str(Path(self._source).resolve())
+        if left_in:
+            checkpoint['meta']['pretrained_from'] = left_in
 
     @staticmethod
     def _check_pace(runner: Runner, checkpoint: dict) -> None:
@@ -233,6 +298,12 @@ class StageHandoverHook(Hook):
                 f'run began and would take {now}, so its steps cannot be counted on. Resume with '
                 'as many processes times train_dataloader.batch_size as before, or start a new '
                 'run from the weights with --load-from')
+
+
+def _reads_weights(init_cfg: dict | list | None) -> bool:
+    """Whether mmengine's initialisation reads a file."""
+    steps = init_cfg if isinstance(init_cfg, list) else [init_cfg or {}]
+    return any(step.get('type') == 'Pretrained' for step in steps)
 
 
 def _images_a_pass(runner: Runner) -> int | None:

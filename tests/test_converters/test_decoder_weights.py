@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import PhiConfig
 
 import mvp_mm.models  # noqa: F401  registers the components
 from mvp_mm.converters import convert_layout
@@ -161,3 +162,17 @@ def test_expressions_are_pooled_and_projected_as_recorded(projectors):
     with torch.no_grad():
         found = projectors(found, torch.zeros(2, dtype=torch.bool))
     torch.testing.assert_close(found, recorded['out']['SEG_embedding'], rtol=0, atol=1e-5)
+
+
+def test_command_takes_a_config_with_a_pretrained_llm(tmp_path):
+    state = {'stuff_query.weight': torch.zeros(6, 96), 'predictor.enc_output.weight':
+             torch.zeros(96, 96), 'predictor.CLASS_proj.layers.1.bias': torch.zeros(96)}
+    torch.save(state, tmp_path / 'a.pth')
+    # The layout alone is read: the folder holds no weights.
+    PhiConfig(vocab_size=64, hidden_size=128, intermediate_size=32, num_hidden_layers=2,
+              num_attention_heads=4).save_pretrained(tmp_path / 'phi')
+    done = run('configs/mvplm/released/tiny.py', tmp_path / 'a.pth', '--out',
+               tmp_path / 'out.pth', '--cfg-options', 'model.llm.config=None',
+               f'model.llm.pretrained={tmp_path}/phi')
+    assert done.returncode == 0, done.stderr
+    assert 'mapped: 3\n' in done.stdout and (tmp_path / 'out.pth').exists()

@@ -138,7 +138,7 @@ def test_weights_that_are_not_finite_are_refused(toy_config, make_runner, tmp_pa
 
 def trained_only(cfg, tmp_path, name, load_from):
     cfg = copy.deepcopy(cfg)
-    cfg.custom_hooks = [dict(type='StageHandoverHook', trained_only=True)]
+    cfg.custom_hooks[0].trained_only = True
     cfg.load_from, cfg.work_dir = load_from, str(tmp_path / name)
     cfg.experiment_name += name
     return cfg
@@ -186,6 +186,73 @@ def test_frozen_weights_that_are_nowhere_else_are_kept(toy_config, make_runner, 
     written = read_weights(f'{runner.work_dir}/iter_4.pth')
     assert set(written['state_dict']) == set(ToyModel().state_dict())
     assert 'frozen_from' not in written['meta']
+
+
+@pytest.fixture
+def without_encoder(toy_config, make_runner, tmp_path):
+    """A checkpoint of a run whose frozen encoder was pretrained, and where from."""
+    source = str(tmp_path / 'phi')
+    cfg = trained_only(toy_config, tmp_path, 'first', None)
+    cfg.model.pretrained = source
+    make_runner(cfg).train()
+    return f'{cfg.work_dir}/iter_2.pth', source
+
+
+def test_a_checkpoint_names_the_pretrained_parts_that_it_leaves_out(without_encoder):
+    path, source = without_encoder
+    written = read_weights(path)
+    assert list(written['state_dict']) == ['head.weight', 'head.bias']
+    assert written['meta']['pretrained_from'] == {'encoder': source}
+
+
+@pytest.mark.parametrize('start', ['load', 'resume', 'test', 'by hand'])
+def test_a_part_left_out_must_be_given_again(
+        toy_config, make_runner, tmp_path, without_encoder, start):
+    path, source = without_encoder
+    message = f'does not hold encoder, which its run had from {source}.*encoder.pretrained='
+    if start == 'by hand':
+        with pytest.raises(ValueError, match=message):
+            load_stage_checkpoint(ToyModel(), path)
+        assert load_stage_checkpoint(ToyModel(pretrained=source), path).fresh
+        return
+    cfg = trained_only(toy_config, tmp_path, 'second', path)
+    cfg.resume = start == 'resume'
+    with pytest.raises(ValueError, match=message):
+        getattr(make_runner(cfg), 'test' if start == 'test' else 'train')()
+    cfg.model.pretrained, cfg.experiment_name = source, cfg.experiment_name + 'again'
+    runner = make_runner(cfg)
+    getattr(runner, 'test' if start == 'test' else 'train')()
+    assert (runner.model.encoder.weight == 3).all()
+
+
+def test_a_part_left_out_may_come_from_the_file_named_for_the_rest(tmp_path, without_encoder):
+    path, source = without_encoder
+    base = save(tmp_path / 'base.pth', ToyModel(pretrained=source).state_dict())
+    state = read_weights(path)['state_dict']
+    both = save(tmp_path / 'both.pth', state, meta=dict(
+        frozen_from=base, pretrained_from={'encoder': source}))
+    assert load_stage_checkpoint(ToyModel(), both).fresh == []
+
+
+@pytest.mark.parametrize('given', [
+    'nothing', 'pretrained', 'init_cfg', 'load_from', 'another part', 'allowed'])
+def test_a_frozen_part_needs_weights_from_somewhere(toy_config, make_runner, tmp_path, given):
+    toy_config.custom_hooks[0].random_frozen = ['encoder'] if given == 'allowed' else []
+    if given == 'pretrained':
+        toy_config.model.pretrained = 'phi'
+    elif given in ('load_from', 'another part'):
+        part = 'encoder' if given == 'load_from' else 'head'
+        state = {k: v for k, v in ToyModel().state_dict().items() if k.startswith(part)}
+        toy_config.load_from = save(tmp_path / 'one.pth', state)
+    runner = make_runner(toy_config)
+    if given == 'init_cfg':
+        runner.model.encoder.init_cfg = dict(type='Pretrained', checkpoint='swin.pth')
+    if given not in ('nothing', 'another part'):
+        runner.train()
+        return
+    with pytest.raises(ValueError, match=r'model\.encoder is frozen at random values: 2 param'):
+        runner.train()
+    assert runner.iter == 0
 
 
 @pytest.mark.parametrize('batch, fits', [(2, True), (4, False)])

@@ -11,11 +11,18 @@ from mvp_mm.registry import DATASETS, METRICS, MODELS
 
 @MODELS.register_module()
 class ToyModel(BaseModel):
-    """Answers every image with as many outputs as the image has instructions."""
+    """Answers every image with as many outputs as the image has instructions.
 
-    def __init__(self, width: int = 2, frozen: bool = False) -> None:
+    With ``pretrained`` the encoder holds 3, as if read from there.
+    """
+
+    def __init__(self, width: int = 2, frozen: bool = False,
+                 pretrained: str | None = None) -> None:
         super().__init__()
         self.encoder = nn.Linear(1, width).requires_grad_(False)
+        self.encoder.pretrained = pretrained
+        if pretrained is not None:
+            self.encoder.weight.fill_(3.0)
         self.head = nn.Linear(width, 1).requires_grad_(not frozen)
         self.broken_at: int | None = None
         self.steps = 0

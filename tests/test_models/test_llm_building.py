@@ -43,6 +43,15 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
         CausalLM(pretrained=str(tmp_path))
 
 
+def test_weights_stored_in_half_precision_train_in_float32(tmp_path):
+    saved = small_llm()
+    saved.lm.half().save_pretrained(tmp_path)
+    llm = CausalLM(pretrained=str(tmp_path))
+    for name, value in llm.lm.named_parameters():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, saved.lm.get_parameter(name).float())
+
+
 @pytest.mark.parametrize('cuda, message', [(False, 'needs a GPU; use sdpa'),
                                            (True, 'needs the package flash-attn')])
 def test_flash_attention_is_refused_where_it_cannot_run(monkeypatch, cuda, message):

@@ -30,6 +30,7 @@ from torch import nn
 import mvp_mm.models  # noqa: F401  registers the components
 from mvp_mm.converters import Conversion, Layout, convert_layout, read_weights
 from mvp_mm.engine.checkpoint import compare_with_model
+from mvp_mm.models.llms.building import sizes_of
 from mvp_mm.models.position import DetrPosition
 from mvp_mm.models.released import DINODecoder
 from mvp_mm.registry import MODELS
@@ -57,8 +58,11 @@ def build_parts(cfg: Config) -> nn.Module:
     channels = parts.encoder.out_channels
     parts.pixel_decoder = MODELS.build(dict(
         in_channels=channels, embed_dims=cfg.model.embed_dims, **cfg.model.pixel_decoder))
+    llm = dict(cfg.model.llm)
+    if llm.get('pretrained'):
+        llm.update(config=sizes_of(llm['pretrained']), pretrained=None)
     with torch.device('meta'):
-        parts.llm = MODELS.build(cfg.model.llm)
+        parts.llm = MODELS.build(llm)
         parts.connector = MODELS.build(dict(
             in_channels=channels[-1], out_channels=parts.llm.hidden_size, **cfg.model.connector))
         parts.perception = MODELS.build(dict(

@@ -80,6 +80,7 @@ class TimmBackbone(nn.Module):
                  out_indices: tuple[int, ...] | None = None,
                  model_args: dict | None = None) -> None:
         super().__init__()
+        self.pretrained = pretrained_path
         stages = out_indices or self._last_four(model_name, model_args or {})
         # As pretrained weights, timm fits a classifier's checkpoint to the feature extractor.
         weights = dict(pretrained=True, pretrained_cfg_overlay=dict(file=pretrained_path))

@@ -41,15 +41,30 @@ def build_lm(config: dict | None, pretrained: str | None,
         _check_decoder_only(hf_config)
         return AutoModelForCausalLM.from_config(
             hf_config, attn_implementation=attn_implementation)
+    _check_decoder_only(_config_of(pretrained))
+    # Not in the folder's precision: Phi-1.5's is float16, in which AdamW's steps are lost.
+    lm = AutoModelForCausalLM.from_pretrained(
+        pretrained, local_files_only=True, attn_implementation=attn_implementation,
+        dtype=torch.float32)
+    _check_finite(lm, pretrained)
+    return lm
+
+
+def sizes_of(pretrained: str) -> dict:
+    """The ``config`` with which a model has the layout of a local folder of weights.
+
+    Raises:
+        FileNotFoundError: If the folder is none of a model.
+    """
+    return _config_of(pretrained).to_dict()
+
+
+def _config_of(pretrained: str) -> PretrainedConfig:
     if not (Path(pretrained) / 'config.json').is_file():
         raise FileNotFoundError(f'llm.pretrained: {pretrained} is no folder with a config.json')
     raw, _ = PretrainedConfig.get_config_dict(pretrained)
     _check_family(raw.get('model_type'))
-    _check_decoder_only(AutoConfig.from_pretrained(pretrained, local_files_only=True))
-    lm = AutoModelForCausalLM.from_pretrained(
-        pretrained, local_files_only=True, attn_implementation=attn_implementation)
-    _check_finite(lm, pretrained)
-    return lm
+    return AutoConfig.from_pretrained(pretrained, local_files_only=True)
 
 
 def _check_family(family: str | None) -> None:
