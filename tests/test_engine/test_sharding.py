@@ -19,6 +19,11 @@ from tests.test_engine.perception_runs import PASSES, STEPS, run, run_config
 MIDDLE, END = 6, STEPS * PASSES
 EVERY = {'default_hooks.checkpoint.interval': MIDDLE}
 SHARDED = dict(runner_type='ShardedRunner', model_wrapper_cfg=None)
+# Precision and LLM as stage2.py and stage2_sharded.py ship them; a step of two passes is enough.
+IN_BFLOAT16 = {'optim_wrapper.type': 'AutocastOptimWrapper', 'optim_wrapper.dtype': 'bfloat16',
+               'train_cfg.max_iters': PASSES, 'default_hooks.checkpoint.interval': END}
+SHIPPED = {'model.llm.split_by_length': True, 'model.llm.gradient_checkpointing': False,
+           **IN_BFLOAT16}
 
 
 def shares(model):
@@ -44,8 +49,11 @@ def run_process(rank, folder, tokenizer):
     cases = dict(parallel={}, sharded_resumed={
         **SHARDED, 'resume': True, 'load_from': f'{folder}/one/iter_{MIDDLE}.pth'},
         sharded=SHARDED)
+    # The last one is looked at below.
+    cases = dict(parallel_shipped=SHIPPED, sharded_shipped={**SHARDED, **IN_BFLOAT16}, **cases)
     for name, changes in cases.items():
-        cfg = run_config(Path(folder), tokenizer, name, 1, launcher='pytorch', **EVERY, **changes)
+        cfg = run_config(Path(folder), tokenizer, name, 1, launcher='pytorch',
+                         **{**EVERY, **changes})
         runner, *found[name] = run(cfg)
         DefaultScope._instance_dict.clear()
     found['shares'] = shares(runner.model)
@@ -73,7 +81,9 @@ def runs(tmp_path_factory):
     results = dict(folder=folder, tokenizer=tokenizer, model=model, one=run(cfg)[1:])
     multiprocessing.spawn(run_process, (str(folder), tokenizer), nprocs=2)
     found = [torch.load(folder / f'found{rank}.pth') for rank in range(2)]
-    for name in ('parallel', 'sharded'):
+    results['one_shipped'] = run(run_config(
+        folder, tokenizer, 'one_shipped', 2, **{**EVERY, **SHIPPED}))[1:]
+    for name in ('parallel', 'sharded', 'parallel_shipped', 'sharded_shipped'):
         pairs = zip(found[0][name][0], found[1][name][0], strict=True)
         results[name] = ([{k: (a[k] + b[k]) / 2 for k in a} for a, b in pairs],
                          found[0][name][1])
@@ -125,6 +135,20 @@ def test_losses_are_those_of_one_process(runs, name):
         for key in a.keys() - {'text_cosine'}:
             assert a[key] == pytest.approx(b[key], rel=1e-5, abs=1e-6), key
     assert norms == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize('name', ['parallel_shipped', 'sharded_shipped'])
+def test_losses_as_shipped_are_those_of_one_process_within_bfloat16(runs, name):
+    (found, norms), (expected, wanted) = runs[name], runs['one_shipped']
+    assert len(found) == len(expected) == PASSES
+    exact = runs['one'][0]
+    for a, b, c in zip(found, expected, exact[:PASSES], strict=True):
+        assert a.keys() == b.keys() == c.keys()
+        assert a['loss'] == pytest.approx(b['loss'], rel=0.03)
+        assert a['loss_llm'] == pytest.approx(b['loss_llm'], rel=0.01)
+        # bfloat16 is really on.
+        assert a['loss_llm'] != pytest.approx(c['loss_llm'], rel=1e-6)
+    assert norms == pytest.approx(wanted, rel=0.1)
 
 
 def test_a_sharded_run_saves_what_a_plain_one_does(runs):
