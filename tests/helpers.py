@@ -60,7 +60,7 @@ def tiny_model_config(tokenizer_path: str, **overrides) -> dict:
         embed_dims=32,
         encoder=dict(frozen=False, backbone=dict(
             embed_dims=16, depths=(1, 1, 1, 1), num_heads=(1, 2, 2, 4), window_size=4)),
-        llm=dict(config=dict(
+        llm=dict(pretrained=None, config=dict(
             vocab_size=512, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
             num_attention_heads=2, max_position_embeddings=256)),
         connector=dict(merge=2),

@@ -200,7 +200,7 @@ def check_left_out(model: nn.Module, checkpoint: dict, fresh: Collection[str],
             raise ValueError(
                 f'{path} does not hold {part}, which its run had from {source} and kept frozen; '
                 f'this model would have random weights there. Give the same: '
-                f'model.{part}.pretrained={source}, with model.{part}.config=None')
+                f'model.{part}.pretrained={source}')
 
 
 @HOOKS.register_module()

@@ -28,7 +28,7 @@ TINY_MODEL_KEYS = {
     'llm.config.intermediate_size', 'llm.config.max_position_embeddings',
     'llm.config.num_attention_heads', 'llm.config.num_hidden_layers', 'llm.config.vocab_size',
     # Phrases of an LLM that starts from random weights read their input embeddings too.
-    'llm.kept_layers', 'llm.gradient_checkpointing',
+    'llm.kept_layers', 'llm.gradient_checkpointing', 'llm.pretrained',
     'max_response_tokens', 'perception.criterion.num_points', 'perception.decoder.feedforward',
     'perception.decoder.num_heads', 'perception.decoder.num_layers',
     'perception.denoising.num_queries', 'perception.matcher.num_points',
@@ -92,6 +92,7 @@ def test_every_config_parses(path):
 def test_keys_and_types_of_a_leaf_are_known(path, tmp_path):
     cfg = Config.fromfile(path)
     cfg.load_from, cfg.model.tokenizer.path = None, str(tmp_path)
+    cfg.model.llm.pretrained = None
     check_config(cfg, modes=())
 
 
@@ -240,7 +241,8 @@ class LinspaceOnCpu(TorchFunctionMode):
 @pytest.fixture(scope='module')
 def full_size_model(full):
     with torch.device('meta'), LinspaceOnCpu():
-        return MODELS.build(full['stage2'].model)
+        return MODELS.build({**full['stage2'].model, 'llm': {
+            **full['stage2'].model.llm, 'pretrained': None}})
 
 
 @pytest.mark.parametrize('part, millions', [('encoder', 86.9), ('llm', 1418.3)])

@@ -20,7 +20,7 @@ FULL = ('stage1', 'stage2', *sorted((f'ablations/{name}' for name in ABLATIONS),
 # Few layers, few tokens, few points; every width stays.
 SHALLOW = dict(
     encoder=dict(backbone=dict(depths=(1, 1, 1, 1))),
-    llm=dict(config=dict(num_hidden_layers=1, vocab_size=512)),
+    llm=dict(pretrained=None, config=dict(num_hidden_layers=1, vocab_size=512)),
     pixel_decoder=dict(num_layers=1),
     perception=dict(decoder=dict(num_layers=1), matcher=dict(num_points=256),
                     criterion=dict(num_points=256)),

@@ -21,9 +21,9 @@ def run(tool, *args):
 
 
 def table(out):
-    """Parameters (M) and operations (G) by part."""
-    rows = re.findall(r'^  (\w+) +([\de.+-]+) +([\de.+-]+)$', out, re.MULTILINE)
-    return {part: (float(held), float(done)) for part, held, done in rows}
+    """Parameters (M), operations (G) and seconds by part."""
+    rows = re.findall(r'^  (\w+)' + r' +([\de.+-]+)' * 3 + '$', out, re.MULTILINE)
+    return {part: tuple(map(float, values)) for part, *values in rows}
 
 
 def test_parameters_and_operations_of_the_parts_add_up():
@@ -34,9 +34,9 @@ def test_parameters_and_operations_of_the_parts_add_up():
     model = MODELS.build(Config.fromfile(ROOT / TINY).model)
     held = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     assert whole[0] == pytest.approx(held, rel=1e-3)
-    for column in (0, 1):
+    for column, slack in ((0, 0), (1, 0), (2, 0.05)):
         total = sum(row[column] for row in parts.values())
-        assert total == pytest.approx(whole[column], rel=2e-3)
+        assert total == pytest.approx(whole[column], rel=2e-3, abs=slack)
     # A plain count of one part: two linear layers for each of 16 visual tokens.
     connector = model.connector.mlp
     products = 2 * 16 * sum(layer.weight.numel() for layer in connector

@@ -136,6 +136,7 @@ class Bench:
         """Build a config's model and make up a batch for it."""
         init_default_scope(cfg.get('default_scope', 'mvp_mm'))
         torch.manual_seed(0)
+        cfg.model.llm.pretrained = None
         model = MODELS.build(cfg.model).to(device).train()
         # In place of the tokenizer's, so that no tokenizer is needed.
         model.per_id = model.llm.vocab_size - 1

@@ -90,6 +90,7 @@ def main() -> None:
     cfg.merge_from_dict(args.cfg_options or {})
     init_default_scope(cfg.get('default_scope', 'mvp_mm'))
     torch.manual_seed(0)
+    cfg.model.llm.pretrained = None
     model = MODELS.build(cfg.model).to(args.device).eval()
     # In place of the tokenizer's, so that no tokenizer is needed.
     model.per_id = model.llm.vocab_size - 1

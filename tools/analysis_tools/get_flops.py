@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Count the parameters and operations of a config's model, part by part.
+"""Count the parameters, operations and seconds of a config's model, part by part.
 
 One image with one word list goes through the model once, with made-up tokens; no data, weights or
 tokenizer are read. An addition and a multiplication are two operations. Matrix products,
@@ -16,7 +16,9 @@ import resource
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from made_up import canvas_side, make_samples
@@ -25,7 +27,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-import mvp_mm.models  # noqa: F401  registers the components
+from mvp_mm.models import MVPLM
 from mvp_mm.registry import MODELS
 
 
@@ -73,6 +75,25 @@ def operations(flops: FlopCounterMode, model: nn.Module) -> Counter[str]:
     return counts
 
 
+def watch(model: MVPLM) -> Counter[str]:
+    """Seconds by part, counted from now on."""
+    seconds: Counter[str] = Counter()
+
+    def timed(function: Callable, part: str) -> Callable:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*args, **kwargs)
+            seconds[part] += time.perf_counter() - start
+            return result
+
+        return call
+
+    for name, part in model.named_children():
+        part.forward = timed(part.forward, name)
+    model.perception.predict = timed(model.perception.predict, 'perception')
+    return seconds
+
+
 def main() -> None:
     """Count."""
     args = parse_args()
@@ -80,12 +101,14 @@ def main() -> None:
     cfg.merge_from_dict(args.cfg_options or {})
     init_default_scope(cfg.get('default_scope', 'mvp_mm'))
     torch.manual_seed(0)
+    cfg.model.llm.pretrained = None
     model = MODELS.build(cfg.model).eval()
     # In place of the tokenizer's, so that no tokenizer is needed.
     model.per_id = model.llm.vocab_size - 1
     side = canvas_side(cfg)
     samples = make_samples(1, 0, side, cfg.model.tokenizer.num_visual_tokens,
                            model.llm.vocab_size, args.words)
+    spent = watch(model)
     start = time.perf_counter()
     with torch.no_grad(), FlopCounterMode(display=False) as flops:
         model(torch.randn(1, 3, side, side), samples, mode='tensor')
@@ -93,10 +116,13 @@ def main() -> None:
     held, done = parameters(model), operations(flops, model)
     print(f'{args.config}: {side} x {side}, {args.words} names, '
           f'{len(samples[0].instruction.input_ids)} tokens')
-    print(f'  {"part":<16}{"parameters, M":>15}{"operations, G":>15}')
+    spent['elsewhere'] = seconds - sum(spent.values())
+    print(f'  {"part":<16}{"parameters, M":>15}{"operations, G":>15}{"seconds":>10}')
     for part in sorted(held | done, key=lambda name: -done[name]):
-        print(f'  {part:<16}{held[part] / 1e6:>15.4g}{done[part] / 1e9:>15.4g}')
-    print(f'  {"all":<16}{sum(held.values()) / 1e6:>15.4g}{sum(done.values()) / 1e9:>15.4g}')
+        print(f'  {part:<16}{held[part] / 1e6:>15.4g}{done[part] / 1e9:>15.4g}'
+              f'{spent[part]:>10.2f}')
+    print(f'  {"all":<16}{sum(held.values()) / 1e6:>15.4g}{sum(done.values()) / 1e9:>15.4g}'
+          f'{seconds:>10.2f}')
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f'  one forward pass in float32 took {seconds:.1f} s on {torch.get_num_threads()} '
           f'threads; the process held {peak:.1f} GiB at most')

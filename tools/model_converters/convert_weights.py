@@ -60,7 +60,8 @@ def build_parts(cfg: Config) -> nn.Module:
         in_channels=channels, embed_dims=cfg.model.embed_dims, **cfg.model.pixel_decoder))
     llm = dict(cfg.model.llm)
     if llm.get('pretrained'):
-        llm.update(config=sizes_of(llm['pretrained']), pretrained=None)
+        sizes = llm.get('config') or sizes_of(llm['pretrained'])
+        llm.update(config=sizes, pretrained=None)
     with torch.device('meta'):
         parts.llm = MODELS.build(llm)
         parts.connector = MODELS.build(dict(

@@ -23,6 +23,8 @@ model = dict(
     llm=dict(
         type='CausalLM',
         kept_layers=(-1, ),
+        pretrained='checkpoints/phi-1_5',
+        # Sizes of random weights, where pretrained=None.
         config=dict(
             model_type='phi',
             # The same function as Phi's gelu_new, in one fused operation.

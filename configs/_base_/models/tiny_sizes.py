@@ -14,6 +14,7 @@ _tiny_sizes = dict(
             window_size=4)),
     connector=dict(merge=1),
     llm=dict(
+        pretrained=None,
         gradient_checkpointing=False,
         kept_layers=(0, -1),
         config=dict(

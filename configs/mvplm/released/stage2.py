@@ -6,7 +6,7 @@ load_from = None
 _parts = _base_._released
 _parts.pixel_decoder.feedforward = 2048
 # The mean of all hidden states; Phi's 50 295 tokens, [PAD] and [SEG].
-_parts.llm = dict(kept_layers=tuple(range(25)), config=dict(vocab_size=50297))
+_parts.llm = dict(pretrained=None, kept_layers=tuple(range(25)), config=dict(vocab_size=50297))
 model = _parts
 
 optim_wrapper = dict(

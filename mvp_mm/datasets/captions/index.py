@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from array import array
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -89,7 +90,9 @@ class CaptionIndex:
         # As plain arrays: slicing a memmap costs ten times as much.
         self._columns = {
             name: np.asarray(np.load(folder / f'{name}.npy', mmap_mode='r')) for name in _NUMBERS}
-        self._columns.update({name: _map_bytes(folder / f'{name}.bin') for name in _BYTES})
+        self._columns['keys'] = _map_bytes(folder / 'keys.bin')
+        # Read, not mapped: of a mapped file every page around a caption counts as the process's.
+        self._texts = open(folder / 'texts.bin', 'rb', buffering=0)  # noqa: SIM115
 
     def __len__(self) -> int:
         return len(self._columns['rows']) - 1
@@ -107,8 +110,10 @@ class CaptionIndex:
         """Captions of an image."""
         first, last = self._columns['rows'][number:number + 2]
         ends = self._columns['text_ends'][first:last + 1].tolist()
-        return [bytes(self._columns['texts'][start:end]).decode('utf-8', 'surrogatepass')
-                for start, end in zip(ends, ends[1:])]  # noqa: B905
+        start = ends[0]
+        data = os.pread(self._texts.fileno(), ends[-1] - start, start)
+        return [data[one - start:other - start].decode('utf-8', 'surrogatepass')
+                for one, other in zip(ends, ends[1:])]  # noqa: B905
 
     def find(self, file_name: str) -> int | None:
         """Number of an image, None where it is not known.

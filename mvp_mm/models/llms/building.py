@@ -21,16 +21,16 @@ def build_lm(config: dict | None, pretrained: str | None,
 
     Args:
         config: ``model_type`` of transformers and its sizes, for random weights.
-        pretrained: Local folder of weights; exactly one of the two is given.
+        pretrained: Local folder of weights and their config; ``config`` is then not read.
         attn_implementation: Attention of transformers.
 
     Raises:
         FileNotFoundError: If the folder is none of a model.
-        ValueError: If both or none of the sources are given, the family is unknown or not
+        ValueError: If none of the sources is given, the family is unknown or not
             decoder-only, flash attention cannot run here, or a weight is not finite.
     """
-    if (config is None) == (pretrained is None):
-        raise ValueError('CausalLM needs exactly one of config and pretrained')
+    if config is None and pretrained is None:
+        raise ValueError('CausalLM needs config or pretrained')
     if attn_implementation.startswith('flash_attention'):
         _check_flash_attention(attn_implementation)
     if pretrained is None:

@@ -58,8 +58,8 @@ class CausalLM(BaseModule):
     Any decoder-only family of transformers with a fixed context: Phi, Llama, Qwen2, Qwen3, …
 
     Args:
-        config: ``model_type`` of transformers and its sizes; None when ``pretrained`` is given.
-        pretrained: Local folder of weights, or None for random ones.
+        config: ``model_type`` of transformers and its sizes, for random weights.
+        pretrained: Local folder of weights, whose sizes count, or None for random ones.
         frozen: Keep the LLM as it is, in eval mode; gradients still pass through it.
         lora: Freeze the LLM and train adapters beside its layers: ``r``, ``alpha``, ``dropout``,
             ``target_modules`` (see :func:`~mvp_mm.models.llms.building.add_lora`; needs peft).
