@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -55,17 +54,3 @@ def load_plain_pickle(path: str | Path) -> Any:
         return _PlainUnpickler(io.BytesIO(content), encoding='latin1').load()
     except Exception as error:  # A malformed pickle raises nearly any type.
         raise ValueError(f'{path} is not a pickle of plain data: {error}') from error
-
-
-def require(record: Any, keys: Sequence[str], path: str, what: str) -> None:
-    """Refuse a record that lacks keys.
-
-    Raises:
-        ValueError: Naming the file, the record (``what`` and its id) and the missing keys.
-    """
-    if not isinstance(record, dict):
-        raise ValueError(f'{path}: {what} must be an object, got {type(record).__name__}')
-    missing = [key for key in keys if key not in record]
-    if missing:
-        identity = record.get('id', record.get('ref_id', record.get('image_id', '?')))
-        raise ValueError(f'{path}: {what} {identity} lacks {", ".join(missing)}')

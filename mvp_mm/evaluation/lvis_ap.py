@@ -11,8 +11,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
+from mvp_mm.datasets.faults.collecting import Faults
 from mvp_mm.datasets.files import load_json
-from mvp_mm.datasets.files import require as require_keys
 from mvp_mm.datasets.wording.vocabularies import spaced
 from mvp_mm.evaluation.base import PerceptionMetric, require
 from mvp_mm.evaluation.coco_ap import found_things
@@ -170,18 +170,18 @@ class _Truth:
             if not isinstance(content.get(key), list):
                 raise ValueError(f'{path}: no list of {key}')
         for category in content['categories']:
-            require_keys(category, ('id', 'name', 'frequency'), path, 'category')
+            Faults(path).complete(category, ('id', 'name', 'frequency'), 'category')
         self.categories = sorted(content['categories'], key=lambda category: category['id'])
         self.images: dict[Any, dict[str, Any]] = {}
         self._images_of = defaultdict(dict)
         self._annotations_of = defaultdict(list)
         for image in content['images']:
-            require_keys(image, _IMAGE_KEYS, path, 'image')
+            Faults(path).complete(image, _IMAGE_KEYS, 'image')
             self.images[image['id']] = image
             for category in image['neg_category_ids']:
                 self._images_of[category][image['id']] = image
         for annotation in content['annotations']:
-            require_keys(annotation, _ANNOTATION_KEYS, path, 'annotation')
+            Faults(path).complete(annotation, _ANNOTATION_KEYS, 'annotation')
             category, image = annotation['category_id'], annotation['image_id']
             if image not in self.images:
                 raise ValueError(f'{path}: annotation {annotation["id"]} names unknown image '

@@ -13,8 +13,8 @@ import torch
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
+from mvp_mm.datasets.faults.collecting import Faults
 from mvp_mm.datasets.files import load_json
-from mvp_mm.datasets.files import require as require_keys
 from mvp_mm.datasets.transforms.masks import read_segment_map
 from mvp_mm.evaluation.base import sample_name
 from mvp_mm.evaluation.prediction_writer import plain
@@ -200,7 +200,7 @@ class _TaskFiles:
             found: dict[tuple, Record] = {}
             for record in self._load(name):
                 named = keys or self._KEYS['sentences' if 'expression' in record else 'captions']
-                require_keys(record, named, path, 'prediction')
+                Faults(path).complete(record, named, 'prediction')
                 key = tuple(record[k] for k in named)
                 if key in found:
                     raise ValueError(f'{path}: {dict(zip(named, key, strict=True))} is there twice')
@@ -234,8 +234,8 @@ class _TaskFiles:
             of = 'category_id' if name == 'instances' else 'phrase'
             self._many[name] = defaultdict(list)
             for number, record in enumerate(self._load(name)):
-                require_keys(record, ('image_id', of, 'bbox', 'score'), path,
-                             f'prediction {number}')
+                Faults(path).complete(record, ('image_id', of, 'bbox', 'score'),
+                                      f'prediction {number}')
                 self._many[name][record['image_id']].append(record)
         mine, rest = [], []
         for record in self._many[name].get(image, ()):

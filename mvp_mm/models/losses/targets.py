@@ -111,6 +111,14 @@ class Matches:
     def __len__(self) -> int:
         return len(self.sets)
 
+    @classmethod
+    def known(cls, valid: Tensor, target: Tensor, num_sets: int) -> Matches:
+        """Queries where (R, Q) bool is True take their (R, Q) targets, in every set alike."""
+        row, query = valid.nonzero(as_tuple=True)
+        sets = torch.arange(num_sets, device=row.device).repeat_interleave(len(row))
+        return cls(sets, row.repeat(num_sets), query.repeat(num_sets),
+                   target[row, query].repeat(num_sets))
+
     def where(self, keep: Tensor) -> Matches:
         """The matches where (n,) bool is True."""
         return self.take(keep.nonzero()[:, 0])

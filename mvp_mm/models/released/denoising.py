@@ -50,10 +50,7 @@ class DenoisingQueries:
 
     def matches(self, num_sets: int) -> Matches:
         """The known assignment, in every one of ``num_sets`` sets."""
-        row, query = self.valid.nonzero(as_tuple=True)
-        sets = torch.arange(num_sets, device=row.device).repeat_interleave(len(row))
-        return Matches(sets, row.repeat(num_sets), query.repeat(num_sets),
-                       self.target[row, query].repeat(num_sets))
+        return Matches.known(self.valid, self.target, num_sets)
 
 
 @MODELS.register_module()
