@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 from mmengine.config import Config
 from pycocotools import mask as coco_mask
 
-from mvp_mm.apis.checkpoint_config import config_of, read_checkpoint
 from mvp_mm.apis.inferencer import PerceptionInferencer, build_task, read_image
+from mvp_mm.apis.stored_config import config_of, read_checkpoint
 
 
 class _Parser(argparse.ArgumentParser):

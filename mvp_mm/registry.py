@@ -18,7 +18,7 @@ def _child(parent: Registry, *packages: str) -> Registry:
 
 MODELS = _child(root.MODELS, 'models', 'ops')
 MODEL_WRAPPERS = _child(root.MODEL_WRAPPERS, 'engine')
-TASK_UTILS = _child(root.TASK_UTILS, 'models')
+TASK_UTILS = _child(root.TASK_UTILS, 'models', 'datasets')
 DATASETS = _child(root.DATASETS, 'datasets')
 TRANSFORMS = _child(root.TRANSFORMS, 'datasets')
 SAMPLERS = _child(root.DATA_SAMPLERS, 'datasets')
@@ -38,4 +38,4 @@ FUNCTIONS = _child(root.FUNCTIONS, 'datasets')
 WEIGHT_INITIALIZERS = _child(root.WEIGHT_INITIALIZERS, 'models')
 
 TASKS = Registry('task', scope=_SCOPE, locations=['mvp_mm.tasks'])
-TOKENIZERS = Registry('tokenizer', scope=_SCOPE, locations=['mvp_mm.datasets'])
+TOKENIZERS = Registry('tokenizer', scope=_SCOPE, locations=['mvp_mm.tokenization'])

@@ -15,7 +15,7 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=2000, by_epoch=False, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     start_check=dict(type='StartCheckHook'),
-    handover=dict(type='StageHandoverHook'),
+    handover=dict(type='StageCheckpointHook'),
     trainable_report=dict(type='TrainableReportHook'),
     finite_loss=dict(type='CheckFiniteLossHook'))
 

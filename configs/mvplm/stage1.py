@@ -8,7 +8,7 @@ model = dict(trainable=['connector'])
 # Checkpoints hold the connector and name where the rest was taken from. Captions need neither the
 # pixel decoder nor the perception head: these do not run. Encoder and LLM must be given.
 default_hooks = dict(
-    handover=dict(trained_only=True, random_frozen=['pixel_decoder', 'perception']))
+    handover=dict(trained_only=True, allow_frozen_random_init=['pixel_decoder', 'perception']))
 
 _canvas = (1024, 1024)
 _pipeline = [

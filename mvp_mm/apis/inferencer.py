@@ -17,11 +17,12 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mvp_mm.apis.checkpoint_config import config_of, read_checkpoint
-from mvp_mm.evaluation.overlaps import encode_masks, to_numpy
+from mvp_mm.apis.stored_config import config_of, read_checkpoint
 from mvp_mm.registry import MODELS, TASKS, TRANSFORMS
 from mvp_mm.structures import ImageAnnotation, PerceptionDataSample, Request
 from mvp_mm.tasks.base import BaseTask
+from mvp_mm.utils.arrays import to_numpy
+from mvp_mm.utils.masks import encode_masks
 from mvp_mm.visualization import PerceptionVisualizer
 
 # Lists of words are answered by many weak guesses, a sentence by what is meant.

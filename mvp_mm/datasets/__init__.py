@@ -10,8 +10,8 @@ from mvp_mm.datasets.readers.coco_instance import CocoInstanceDataset
 from mvp_mm.datasets.readers.coco_panoptic import CocoPanopticDataset
 from mvp_mm.datasets.readers.grefcoco import GRefCocoDataset
 from mvp_mm.datasets.readers.grounding import GroundingDataset
-from mvp_mm.datasets.readers.joined import JoinedDataset
 from mvp_mm.datasets.readers.lvis import LvisDataset
+from mvp_mm.datasets.readers.multi_source import MultiSourceDataset
 from mvp_mm.datasets.readers.objects365 import Objects365Dataset
 from mvp_mm.datasets.readers.odvg import OdvgDataset
 from mvp_mm.datasets.readers.refcoco import RefCocoDataset
@@ -19,13 +19,12 @@ from mvp_mm.datasets.readers.semantic_map import LoadSemanticMap, SemanticMapDat
 from mvp_mm.datasets.readers.tar_images import LoadImageFromTar, TarCaptionDataset
 from mvp_mm.datasets.samplers import *  # noqa: F401, F403
 from mvp_mm.datasets.transforms import *  # noqa: F401, F403
-from mvp_mm.datasets.wording.instruction_tokenizer import InstructionTokenizer
 
 __all__ = [
     'BoxDetectionDataset', 'CaptionDataset', 'CaptionRefiner', 'CaptionStore',
     'CityscapesPanopticDataset', 'CocoCaptionDataset', 'CocoInstanceDataset',
-    'CocoPanopticDataset', 'GRefCocoDataset', 'GroundingDataset', 'InstructionTokenizer',
-    'JoinedDataset', 'LoadImageFromTar', 'LoadSemanticMap', 'LvisDataset', 'Objects365Dataset',
+    'CocoPanopticDataset', 'GRefCocoDataset', 'GroundingDataset',
+    'MultiSourceDataset', 'LoadImageFromTar', 'LoadSemanticMap', 'LvisDataset', 'Objects365Dataset',
     'OdvgDataset', 'PerceptionDataset', 'RefCocoDataset', 'SemanticMapDataset',
     'TarCaptionDataset', 'perception_collate'
 ]

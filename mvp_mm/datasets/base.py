@@ -11,15 +11,15 @@ from mmengine.dataset import force_full_init
 from mmengine.logging import print_log
 
 from mvp_mm.datasets.captions import CaptionStore
-from mvp_mm.datasets.faults.bad_samples import TolerantDataset
-from mvp_mm.datasets.faults.box_faults import BadBoxes, report_bad_boxes
-from mvp_mm.datasets.faults.collecting import Faults
+from mvp_mm.datasets.captions.missing import count_without_caption
+from mvp_mm.datasets.indexing.box_faults import BadBoxes, report_bad_boxes
 from mvp_mm.datasets.indexing.coco import CocoIndex
 from mvp_mm.datasets.indexing.lines import LineIndex
-from mvp_mm.datasets.readers.caption_need import count_without_caption
-from mvp_mm.datasets.readers.references import all_held_out
+from mvp_mm.datasets.refer_files import all_held_out
+from mvp_mm.datasets.tolerant import TolerantDataset
 from mvp_mm.registry import TASKS, TRANSFORMS
 from mvp_mm.structures import ImageAnnotation, Referral
+from mvp_mm.utils.faults import Faults
 
 Index = CocoIndex | LineIndex
 
@@ -52,7 +52,7 @@ class PerceptionDataset(TolerantDataset):
         index_dir: Folder for indices of large annotation files; see
             :func:`~mvp_mm.datasets.indexing.store.index_folder` for the default.
         faults: Makes what takes the faults of an annotation file; see :class:`Faults`.
-        **kwargs: See :class:`~mvp_mm.datasets.faults.bad_samples.TolerantDataset`.
+        **kwargs: See :class:`~mvp_mm.datasets.tolerant.TolerantDataset`.
 
     Raises:
         FileNotFoundError: If a path does not exist.

@@ -1,15 +1,15 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-from mvp_mm.engine.checkpoint import StageHandoverHook, load_stage_checkpoint
+from mvp_mm.engine.checkpoint import StageCheckpointHook, load_stage_checkpoint
 from mvp_mm.engine.config_check import ConfigError, check_config
 from mvp_mm.engine.hooks import CheckFiniteLossHook, StartCheckHook, TrainableReportHook
 from mvp_mm.engine.loops import MultiTestLoop, MultiValLoop
-from mvp_mm.engine.optimizer import AutocastOptimWrapper, MatrixDecayConstructor
+from mvp_mm.engine.optimizer import AutocastOptimWrapper, NoNormBiasDecayConstructor
 from mvp_mm.engine.sharding import ShardedRunner
 from mvp_mm.engine.wrappers import MVPDistributedDataParallel
 
 __all__ = [
     'AutocastOptimWrapper', 'CheckFiniteLossHook', 'ConfigError', 'MVPDistributedDataParallel',
-    'MatrixDecayConstructor', 'MultiTestLoop', 'MultiValLoop', 'ShardedRunner',
-    'StageHandoverHook', 'StartCheckHook', 'TrainableReportHook', 'check_config',
+    'NoNormBiasDecayConstructor', 'MultiTestLoop', 'MultiValLoop', 'ShardedRunner',
+    'StageCheckpointHook', 'StartCheckHook', 'TrainableReportHook', 'check_config',
     'load_stage_checkpoint'
 ]

@@ -204,7 +204,7 @@ def check_left_out(model: nn.Module, checkpoint: dict, fresh: Collection[str],
 
 
 @HOOKS.register_module()
-class StageHandoverHook(Hook):
+class StageCheckpointHook(Hook):
     """Report what ``load_from`` gives to the model, and refuse a checkpoint that does not fit.
 
     mmengine loads with ``strict=False``: a tensor of the wrong shape is skipped with a warning.
@@ -217,13 +217,14 @@ class StageHandoverHook(Hook):
         trained_only (bool): Write checkpoints without the frozen parameters that can be had
             again: from the file that the run started from, or from the ``pretrained`` folder of
             a part. The checkpoint names both. Defaults to False.
-        random_frozen (Sequence[str]): Top-level parts of the model that may be frozen at random
-            values, since they do not run or are not meant to learn. Defaults to ().
+        allow_frozen_random_init (Sequence[str]): Top-level parts of the model that may be frozen
+            at random values, since they do not run or are not meant to learn. Defaults to ().
     """
 
-    def __init__(self, trained_only: bool = False, random_frozen: Sequence[str] = ()) -> None:
+    def __init__(self, trained_only: bool = False,
+                 allow_frozen_random_init: Sequence[str] = ()) -> None:
         self.trained_only = trained_only
-        self.random_frozen = tuple(random_frozen)
+        self.allow_frozen_random_init = tuple(allow_frozen_random_init)
         self._source: str | None = None
         self._from_source: set[str] = set()
         self._given: set[str] = set()
@@ -232,7 +233,7 @@ class StageHandoverHook(Hook):
         model = unwrap(runner.model)
         initialised = [name for name, part in model.named_modules()
                        if _reads_weights(getattr(part, 'init_cfg', None))]
-        known = _prefixes([*_pretrained_parts(model), *initialised, *self.random_frozen])
+        known = _prefixes([*_pretrained_parts(model), *initialised, *self.allow_frozen_random_init])
         lost = [name for name, p in model.named_parameters() if not p.requires_grad
                 and name not in self._given and not name.startswith(known)]
         if lost:
@@ -241,7 +242,7 @@ class StageHandoverHook(Hook):
                 f'model.{part} is frozen at random values: {len(lost)} parameters of the model '
                 f'({_summary(lost)}) neither train nor come from pretrained weights or load_from, '
                 f'the first is {lost[0]}. Give {part} its weights (docs/weights.md), or name it in '
-                'default_hooks.handover.random_frozen')
+                'default_hooks.handover.allow_frozen_random_init')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         model = unwrap(runner.model)

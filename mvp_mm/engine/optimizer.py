@@ -25,7 +25,7 @@ def decays(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
-class MatrixDecayConstructor(DefaultOptimWrapperConstructor):
+class NoNormBiasDecayConstructor(DefaultOptimWrapperConstructor):
     """Builds an optimizer of two groups, with and without weight decay.
 
     mmengine's default constructor decays everything, which is the paper's plain setting
@@ -36,7 +36,7 @@ class MatrixDecayConstructor(DefaultOptimWrapperConstructor):
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the wrapper for the parameters that train."""
         if self.paramwise_cfg:
-            raise ValueError('MatrixDecayConstructor has no paramwise_cfg; use '
+            raise ValueError('NoNormBiasDecayConstructor has no paramwise_cfg; use '
                              'DefaultOptimWrapperConstructor')
         module = getattr(model, 'module', model)
         groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}

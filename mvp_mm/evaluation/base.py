@@ -14,7 +14,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from terminaltables import AsciiTable
 
-from mvp_mm.evaluation.overlaps import to_numpy
+from mvp_mm.utils.arrays import to_numpy
 
 
 def sample_name(sample: Mapping[str, Any]) -> str:

@@ -17,8 +17,9 @@ from mvp_mm.evaluation.base import (
     require,
 )
 from mvp_mm.evaluation.coco_eval import AREAS, BACKENDS, load_backend, precision_of
-from mvp_mm.evaluation.overlaps import encode_masks, to_numpy
 from mvp_mm.registry import METRICS
+from mvp_mm.utils.arrays import to_numpy
+from mvp_mm.utils.masks import encode_masks
 
 
 @METRICS.register_module()

@@ -17,8 +17,9 @@ from mvp_mm.evaluation.base import (
     checked_scores,
     require,
 )
-from mvp_mm.evaluation.overlaps import mask_overlaps, to_numpy, union_of_rles
+from mvp_mm.evaluation.overlaps import mask_overlaps, union_of_rles
 from mvp_mm.registry import METRICS
+from mvp_mm.utils.arrays import to_numpy
 
 
 @dataclass

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from mvp_mm.evaluation.base import PerceptionMetric, checked_boxes, checked_scores, require
-from mvp_mm.evaluation.overlaps import box_iou, to_numpy
+from mvp_mm.evaluation.overlaps import box_iou
 from mvp_mm.registry import METRICS
+from mvp_mm.utils.arrays import to_numpy
 
 
 @METRICS.register_module()

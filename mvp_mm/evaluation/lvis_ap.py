@@ -11,13 +11,13 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
-from mvp_mm.datasets.faults.collecting import Faults
-from mvp_mm.datasets.files import load_json
-from mvp_mm.datasets.wording.vocabularies import spaced
+from mvp_mm.datasets.vocabulary.class_lists import spaced
 from mvp_mm.evaluation.base import PerceptionMetric, require
 from mvp_mm.evaluation.coco_ap import found_things
 from mvp_mm.evaluation.coco_eval import precision_of
 from mvp_mm.registry import METRICS
+from mvp_mm.utils.faults import Faults
+from mvp_mm.utils.files import load_json
 
 _NO_LIMIT = 10**9
 _FREQUENCIES = ('r', 'c', 'f')

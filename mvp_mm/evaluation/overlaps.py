@@ -12,13 +12,9 @@ from pycocotools import mask as coco_mask
 from torchvision.ops import box_iou as _box_iou
 
 from mvp_mm.ops.cpu_kernel import load_kernel
+from mvp_mm.utils.arrays import to_numpy
 
 _KERNEL_TYPES = (np.dtype(np.int32), np.dtype(np.int64))
-
-
-def to_numpy(array: Any) -> np.ndarray:
-    """A tensor on any device, or anything array-like, as an array."""
-    return array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
 
 
 def box_iou(boxes: Any, targets: Any) -> np.ndarray:
@@ -56,18 +52,6 @@ def union_of_rles(rles: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> t
         raise ValueError(f'ground-truth masks have size {merged.shape}, the image {tuple(size)}')
     # RLEs run down the columns; comparing with rows is far slower than turning the mask once.
     return torch.from_numpy(cv2.transpose(merged.T)).bool()
-
-
-def encode_masks(masks: Any) -> list[dict[str, Any]]:
-    """(n, h, w) bool masks as n COCO RLE dicts."""
-    rows = np.ascontiguousarray(to_numpy(masks), dtype=bool).view(np.uint8)
-    if not len(rows):
-        return []
-    # RLEs run down the columns: OpenCV turns masks faster than numpy copies them transposed.
-    columns = np.empty((len(rows), *rows.shape[:0:-1]), dtype=np.uint8)
-    for row, column in zip(rows, columns, strict=True):
-        cv2.transpose(row, column)
-    return coco_mask.encode(columns.transpose(2, 1, 0))
 
 
 def mask_overlaps(masks: torch.Tensor, target: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from mvp_mm.evaluation.base import PerceptionMetric, require, sample_name
-from mvp_mm.evaluation.overlaps import count_pairs, to_numpy
+from mvp_mm.evaluation.overlaps import count_pairs
 from mvp_mm.registry import METRICS
+from mvp_mm.utils.arrays import to_numpy
 
 # Of each class in an image: sum of IoUs, true positives, false positives, false negatives.
 Counts = dict[str, tuple[bool, float, int, int, int]]

@@ -13,13 +13,13 @@ import torch
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
-from mvp_mm.datasets.faults.collecting import Faults
-from mvp_mm.datasets.files import load_json
-from mvp_mm.datasets.transforms.masks import read_segment_map
 from mvp_mm.evaluation.base import sample_name
 from mvp_mm.evaluation.prediction_writer import plain
 from mvp_mm.evaluation.saved_vocabulary import SavedVocabulary
 from mvp_mm.structures import PerceptionDataSample
+from mvp_mm.utils.faults import Faults
+from mvp_mm.utils.files import load_json
+from mvp_mm.utils.masks import read_segment_map
 
 Record = dict[str, Any]
 _PANOPTIC_LISTS = ('images', 'annotations', 'categories')

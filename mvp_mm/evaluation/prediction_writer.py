@@ -20,10 +20,11 @@ from mvp_mm.evaluation.base import (
     require,
     sample_name,
 )
-from mvp_mm.evaluation.overlaps import encode_masks, to_numpy
 from mvp_mm.evaluation.prediction_files import PartFiles, merge_parts
 from mvp_mm.evaluation.saved_vocabulary import SavedVocabulary
 from mvp_mm.registry import METRICS
+from mvp_mm.utils.arrays import to_numpy
+from mvp_mm.utils.masks import encode_masks
 
 # Predictions with a format of their own; any other ``pred_…`` goes to other.json as it is.
 _KNOWN = ('pred_instances', 'pred_candidates', 'pred_panoptic_seg', 'pred_sem_seg', 'pred_caption')

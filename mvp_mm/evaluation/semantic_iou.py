@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from mvp_mm.evaluation.base import PerceptionMetric, require
-from mvp_mm.evaluation.overlaps import index_ids, joint_histogram, to_numpy
+from mvp_mm.evaluation.overlaps import index_ids, joint_histogram
 from mvp_mm.registry import METRICS
+from mvp_mm.utils.arrays import to_numpy
 
 # (ground truth phrase, predicted phrase) to pixels.
 Confusion = dict[tuple[str, str], int]

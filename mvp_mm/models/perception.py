@@ -58,7 +58,7 @@ def text_mlp(llm_dims: int, embed_dims: int) -> nn.Sequential:
 
 
 @torch.no_grad()
-def phrase_likeness(text: Tensor, phrase_mask: Tensor) -> Tensor:
+def mean_phrase_cosine(text: Tensor, phrase_mask: Tensor) -> Tensor:
     """Mean cosine between the embeddings of different phrases of one list; logged, not trained.
 
     Near 1 means that the LLM does not tell the names apart, whatever the decoder does.
@@ -118,7 +118,7 @@ class PerceptionHead(BaseModule):
              targets: Targets) -> dict[str, Mean]:
         """Perception losses of R instructions, named ``enc.``, ``d0.`` … and ``denoise.``.
 
-        ``text_cosine`` (see :func:`phrase_likeness`) is logged beside them.
+        ``text_cosine`` (see :func:`mean_phrase_cosine`) is logged beside them.
 
         Args:
             state: B images.
@@ -148,7 +148,7 @@ class PerceptionHead(BaseModule):
         idle = (self.stuff.content.sum() + self.stuff.boxes.sum()) * 0
         first = next(iter(losses))
         losses[first] = Mean(losses[first].total + idle, losses[first].count)
-        likeness = phrase_likeness(text.content, text.mask)
+        likeness = mean_phrase_cosine(text.content, text.mask)
         losses['text_cosine'] = Mean(likeness, torch.ones_like(likeness))
         return losses
 

@@ -7,6 +7,12 @@ from mvp_mm.tasks.grounding import PhraseGroundingTask
 from mvp_mm.tasks.instance import InstanceTask
 from mvp_mm.tasks.panoptic import PanopticTask
 from mvp_mm.tasks.referring import ReferringComprehensionTask, ReferringSegmentationTask
+from mvp_mm.tasks.released import (
+    ReleasedGeneralizedReferringTask,
+    ReleasedPanopticTask,
+    ReleasedReferringTask,
+    ReleasedSemanticTask,
+)
 from mvp_mm.tasks.semantic import SemanticTask
 from mvp_mm.tasks.sentence import SentenceTask
 from mvp_mm.tasks.word import WordTask
@@ -14,5 +20,6 @@ from mvp_mm.tasks.word import WordTask
 __all__ = [
     'BaseTask', 'CaptionTask', 'DetectionTask', 'GeneralizedReferringTask', 'InstanceTask',
     'PanopticTask', 'PhraseGroundingTask', 'ReferringComprehensionTask',
-    'ReferringSegmentationTask', 'SemanticTask', 'SentenceTask', 'WordTask'
+    'ReferringSegmentationTask', 'ReleasedGeneralizedReferringTask', 'ReleasedPanopticTask',
+    'ReleasedReferringTask', 'ReleasedSemanticTask', 'SemanticTask', 'SentenceTask', 'WordTask'
 ]

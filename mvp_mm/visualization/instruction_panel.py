@@ -7,8 +7,8 @@ from itertools import groupby
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mvp_mm.datasets.wording.instruction_tokenizer import InstructionTokenizer
 from mvp_mm.structures import Instruction
+from mvp_mm.tokenization.instruction_tokenizer import InstructionTokenizer
 from mvp_mm.visualization.drawing import Color, color_of, font
 
 _GAP = 8

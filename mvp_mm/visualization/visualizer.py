@@ -11,9 +11,9 @@ from mmengine.visualization import Visualizer
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from mvp_mm.evaluation.overlaps import to_numpy
 from mvp_mm.registry import VISUALIZERS
 from mvp_mm.structures import Instruction, PerceptionDataSample
+from mvp_mm.utils.arrays import to_numpy
 from mvp_mm.visualization.drawing import (
     Tags,
     anchor_of,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mvp_mm.apis.checkpoint_config import config_of, read_checkpoint
 from mvp_mm.apis.inferencer import _load
+from mvp_mm.apis.stored_config import config_of, read_checkpoint
 from mvp_mm.registry import TASKS
 
 DEMO = Path(__file__).parents[2] / 'demo' / 'image_demo.py'

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from mvp_mm.datasets.faults import box_faults as box_rule
-from mvp_mm.datasets.faults.box_faults import box_faults
+from mvp_mm.datasets.indexing import box_faults as box_rule
+from mvp_mm.datasets.indexing.box_faults import box_faults
 from mvp_mm.registry import DATASETS
 from tests.test_datasets.small_data import (
     HEIGHT,

@@ -9,10 +9,10 @@ from mmengine.dataset import BaseDataset
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mvp_mm.datasets.faults import bad_samples
-from mvp_mm.datasets.faults.bad_samples import TolerantDataset, TooManyBadSamples
+from mvp_mm.datasets import tolerant as bad_samples
 from mvp_mm.datasets.indexing.coco import CocoIndex
 from mvp_mm.datasets.indexing.layout import MaskLayout
+from mvp_mm.datasets.tolerant import TolerantDataset, TooManyBadSamples
 from mvp_mm.datasets.transforms.loading import decode_image
 from mvp_mm.registry import DATASETS
 from tests.test_datasets.small_data import (

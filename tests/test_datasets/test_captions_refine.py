@@ -5,13 +5,13 @@ from random import Random
 import numpy as np
 import pytest
 
+from mvp_mm.captioning.report import write_refined
 from mvp_mm.datasets.captions import CaptionRefiner, hedges
 from mvp_mm.datasets.captions.refine import split_sentences
-from mvp_mm.datasets.captions.report import write_refined
 from mvp_mm.datasets.captions.sources import open_source
 from mvp_mm.datasets.captions.store import CaptionStore
-from mvp_mm.datasets.synthetic.captions import caption_store_entry
-from mvp_mm.datasets.synthetic.scene import sample_scene
+from mvp_mm.synthetic.captions import caption_store_entry
+from mvp_mm.synthetic.scene import sample_scene
 from tests.test_datasets.small_data import SAMPLE, needs_sample, write_json
 
 

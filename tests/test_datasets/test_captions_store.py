@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from mvp_mm.captioning.merge import StoreCheck
 from mvp_mm.datasets.captions import CaptionRefiner, CaptionStore
 from mvp_mm.datasets.captions.keys import caption_key
 from mvp_mm.datasets.captions.layout import Manifest, Shard, ShardFiles, list_digest
-from mvp_mm.datasets.captions.merge import StoreCheck
 from mvp_mm.registry import DATASETS
 from tests.test_datasets.small_data import config, write_json
-from tests.test_datasets.test_synthetic_world import load_tool
+from tests.test_synthetic.test_world import load_tool
 
 NAMES = ['patch0/a.jpg', 'patch1/a.jpg', 'patch1/b.jpg']
 

@@ -196,8 +196,8 @@ def test_workers_find_the_same(coco):
 
 
 def test_an_unknown_type_is_refused():
-    with pytest.raises(ValueError, match='type JoinedDataset cannot be checked'):
-        check_dataset(dict(type='JoinedDataset'))
+    with pytest.raises(ValueError, match='type MultiSourceDataset cannot be checked'):
+        check_dataset(dict(type='MultiSourceDataset'))
 
 
 def run(monkeypatch, tool: str, *args) -> int:

@@ -6,7 +6,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from mvp_mm.datasets.readers.semantic_map import read_label_map
-from mvp_mm.datasets.wording.vocabularies import (
+from mvp_mm.datasets.vocabulary.class_lists import (
     first_synonym,
     get_name_style,
     load_vocabulary,

@@ -8,8 +8,8 @@ import torch
 from pycocotools import mask as coco_mask
 
 from mvp_mm.datasets import perception_collate
-from mvp_mm.datasets.transforms.masks import number_segments, read_segment_map
 from mvp_mm.registry import DATASETS, TRANSFORMS
+from mvp_mm.utils.masks import number_segments, read_segment_map
 from tests.test_datasets.small_data import (
     BOXES,
     CATEGORIES,

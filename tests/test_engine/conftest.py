@@ -27,7 +27,7 @@ def toy_config(tmp_path):
         default_hooks=dict(
             logger=dict(type='LoggerHook', interval=1),
             checkpoint=dict(type='CheckpointHook', interval=2, by_epoch=False)),
-        custom_hooks=[dict(type='StageHandoverHook', random_frozen=['encoder'])],
+        custom_hooks=[dict(type='StageCheckpointHook', allow_frozen_random_init=['encoder'])],
         log_processor=dict(by_epoch=False),
         randomness=dict(seed=0),
         experiment_name=uuid.uuid4().hex))

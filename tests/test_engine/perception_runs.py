@@ -79,14 +79,14 @@ def run_config(folder: Path, tokenizer: str, name: str, images: int, **changes) 
             collate_fn=dict(type='perception_collate')),
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=STEPS * PASSES, val_interval=1000),
         optim_wrapper=dict(
-            type='OptimWrapper', constructor='MatrixDecayConstructor',
+            type='OptimWrapper', constructor='NoNormBiasDecayConstructor',
             accumulative_counts=PASSES, clip_grad=dict(max_norm=1.0),
             optimizer=dict(type='AdamW', lr=4e-5, weight_decay=0.05, fused=True)),
         param_scheduler=[dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=4)],
         default_hooks=dict(
             logger=dict(type='LoggerHook', interval=1000),
             checkpoint=dict(type='CheckpointHook', interval=STEPS * PASSES, by_epoch=False)),
-        custom_hooks=[dict(type='StageHandoverHook'), dict(type='KeepLosses')],
+        custom_hooks=[dict(type='StageCheckpointHook'), dict(type='KeepLosses')],
         model_wrapper_cfg=dict(
             type='mvp_mm.MVPDistributedDataParallel', broadcast_buffers=False),
         load_from=str(folder / 'start.pth'), log_level='ERROR',

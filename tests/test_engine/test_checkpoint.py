@@ -237,7 +237,7 @@ def test_a_part_left_out_may_come_from_the_file_named_for_the_rest(tmp_path, wit
 @pytest.mark.parametrize('given', [
     'nothing', 'pretrained', 'init_cfg', 'load_from', 'another part', 'allowed'])
 def test_a_frozen_part_needs_weights_from_somewhere(toy_config, make_runner, tmp_path, given):
-    toy_config.custom_hooks[0].random_frozen = ['encoder'] if given == 'allowed' else []
+    toy_config.custom_hooks[0].allow_frozen_random_init = ['encoder'] if given == 'allowed' else []
     if given == 'pretrained':
         toy_config.model.pretrained = 'phi'
     elif given in ('load_from', 'another part'):

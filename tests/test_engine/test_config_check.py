@@ -27,8 +27,8 @@ def test_the_default_runtime_passes(name):
      r"model\.type: 'ToyModle' is in no registry; did you mean 'ToyModel'"),
     ({'model.type': 'mmdet.SwinTransfomer'}, "did you mean 'mmdet.SwinTransformer'"),
     ({'model.widht': 3}, r"model\.widht: ToyModel takes no 'widht'; did you mean 'width'"),
-    ({'custom_hooks': [dict(type='StageHandoverHook', prioriti=3)]},
-     r"custom_hooks\[0\]\.prioriti: StageHandoverHook takes no 'prioriti'"),
+    ({'custom_hooks': [dict(type='StageCheckpointHook', prioriti=3)]},
+     r"custom_hooks\[0\]\.prioriti: StageCheckpointHook takes no 'prioriti'"),
     ({'optim_wrapper.optimizer.weigth_decay': 1},
      r"optimizer\.weigth_decay: SGD takes no 'weigth_decay'; did you mean 'weight_decay'"),
     ({'train_dataloader.batchsize': 1},
@@ -62,7 +62,7 @@ def test_keywords_passed_on_to_a_base_class_are_checked(toy_config):
 
 
 def test_keys_that_mmengine_consumes_are_known(toy_config):
-    toy_config.custom_hooks = [dict(type='StageHandoverHook', priority=10)]
+    toy_config.custom_hooks = [dict(type='StageCheckpointHook', priority=10)]
     toy_config.optim_wrapper.paramwise_cfg = dict(norm_decay_mult=0.0)
     check_config(toy_config)
 

@@ -10,7 +10,7 @@ import mvp_mm.models  # noqa: F401  registers the components
 from mvp_mm.registry import MODELS
 from tests.helpers import ROOT
 
-WRAPPER = dict(constructor='mvp_mm.MatrixDecayConstructor',
+WRAPPER = dict(constructor='mvp_mm.NoNormBiasDecayConstructor',
                optimizer=dict(type='AdamW', lr=0.1, weight_decay=0.5))
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from mvp_mm.datasets.wording.vocabulary_parts import tokenize_in_parts
 from mvp_mm.models.state import InstructionBatch
 from mvp_mm.structures import VocabularyPart
 from mvp_mm.tasks.decoding import word_probabilities
+from mvp_mm.tokenization.vocabulary_parts import tokenize_in_parts
 from tests.helpers import build_model, make_batch, make_samples
 
 

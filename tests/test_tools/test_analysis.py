@@ -244,8 +244,8 @@ def test_a_config_without_named_tests_ends_in_one_error(place, monkeypatch, part
 
 
 def test_a_missing_prediction_ends_in_one_error(run, monkeypatch):
-    tool = importlib.import_module('answering')
-    answer = tool.Answering.answer
+    tool = importlib.import_module('mvp_mm.analysis.evaluated_model')
+    answer = tool.EvaluatedModel.answer
 
     def without(self, batch):
         samples = answer(self, batch)
@@ -253,7 +253,7 @@ def test_a_missing_prediction_ends_in_one_error(run, monkeypatch):
             del sample.pred_instances.masks
         return samples
 
-    monkeypatch.setattr(tool.Answering, 'answer', without)
+    monkeypatch.setattr(tool.EvaluatedModel, 'answer', without)
     with pytest.raises(SystemExit, match='robustness: error: ReferringMetric: .* has no pred_inst'):
         run('robustness', 'robustness', 'refcoco_val', '--rules', 'request')
 

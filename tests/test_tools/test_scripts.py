@@ -28,7 +28,8 @@ train_dataloader = dict(
     sampler=dict(type='InfiniteSampler'))
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=4, val_interval=100)
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01))
-default_hooks = dict(checkpoint=dict(interval=2), handover=dict(random_frozen=['encoder']))
+default_hooks = dict(
+    checkpoint=dict(interval=2), handover=dict(allow_frozen_random_init=['encoder']))
 test_dataloader = dict(panoptic=_loader, refcoco=_loader)
 test_evaluator = dict(panoptic=[dict(type='ToyMetric')], refcoco=[dict(type='ToyMetric')])
 test_cfg = dict(type='MultiTestLoop')

@@ -2,9 +2,9 @@
 import numpy as np
 import pytest
 
-from mvp_mm.datasets.wording.vocabulary_parts import tokenize_in_parts
 from mvp_mm.registry import TASKS, TOKENIZERS
 from mvp_mm.structures import ImageAnnotation
+from mvp_mm.tokenization.vocabulary_parts import tokenize_in_parts
 from mvp_mm.visualization.instruction_panel import instruction_panel, instruction_runs
 from tests.test_datasets.small_data import tokenizer_config
 

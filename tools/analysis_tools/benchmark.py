@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from made_up import canvas_side, make_samples
 from mmengine.config import Config, DictAction
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from mvp_mm.analysis.synthetic_batch import canvas_side, make_samples
 from mvp_mm.models import MVPLM
 from mvp_mm.models.language import language_loss
 from mvp_mm.models.losses import Targets, over_processes

@@ -18,11 +18,11 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
-from made_up import canvas_side
 from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 from mmengine.config import Config
 from torch import Tensor
 
+from mvp_mm.analysis.synthetic_batch import canvas_side
 from mvp_mm.ops.cpu_kernel import load_kernel
 from mvp_mm.ops.deformable_attention import sample_and_sum
 

@@ -21,11 +21,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from made_up import canvas_side, make_samples
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from torch import Tensor
 
+from mvp_mm.analysis.synthetic_batch import canvas_side, make_samples
 from mvp_mm.models import MVPLM
 from mvp_mm.models.state import InstructionBatch
 from mvp_mm.registry import MODELS

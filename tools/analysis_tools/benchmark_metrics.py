@@ -20,18 +20,18 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from answering import Answering, process, summary
 from mmdet.models.seg_heads.panoptic_fusion_heads import MaskFormerFusionHead
 from mmengine.config import ConfigDict, DictAction
 from mmengine.structures import InstanceData
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from mvp_mm.datasets.transforms.masks import read_segment_map
+from mvp_mm.analysis.evaluated_model import EvaluatedModel, process, summary
 from mvp_mm.evaluation import ReferringMetric
 from mvp_mm.evaluation.panoptic_quality import match_segments
 from mvp_mm.structures import Instruction, PerceptionDataSample, RawPrediction, Segment, SegmentKind
 from mvp_mm.tasks.decoding import decode_panoptic
+from mvp_mm.utils.masks import read_segment_map
 
 HEIGHT, WIDTH = SIZE = 480, 640
 CLASSES, THINGS = 133, 80
@@ -239,7 +239,7 @@ def time_evaluation(args: argparse.Namespace) -> None:
     The answers are ``model.test_step``, decoding included, without the loading of images. The
     first batch is answered once before, untimed.
     """
-    run = Answering(args)
+    run = EvaluatedModel(args)
     on_device = next(run.model.parameters()).is_cuda
     # A device works while the processor waits.
     clock = time.perf_counter if on_device else time.process_time

@@ -10,8 +10,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from answering import Answering, add_arguments, markdown, process, summary, write_figures
-
+from mvp_mm.analysis.evaluated_model import (
+    EvaluatedModel,
+    add_arguments,
+    markdown,
+    process,
+    summary,
+    write_figures,
+)
 from mvp_mm.models import MVPLM
 
 
@@ -46,7 +52,7 @@ def main() -> None:
     args = parse_args()
     figures: dict[str, dict[str, dict[str, float]]] = {}
     try:
-        run = Answering(args)
+        run = EvaluatedModel(args)
         full = run.model.max_response_tokens
         for name in run.loaders:
             figures[name] = {}

@@ -13,12 +13,12 @@ import sys
 from pathlib import Path
 
 import mmengine
-from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from tqdm import tqdm
 
+from mvp_mm.analysis.evaluation_sets import choose_test_sets
 from mvp_mm.engine.config_check import ConfigError, check_config
 from mvp_mm.engine.launch import add_common_arguments, load_config
 from mvp_mm.evaluation import PredictionReader
@@ -37,29 +37,6 @@ def parse_args() -> argparse.Namespace:
         help='where to write the metrics; default <predictions>/metrics.json')
     add_common_arguments(parser)
     return parser.parse_args()
-
-
-def choose(cfg: Config, only: list[str] | None) -> dict[str, tuple[dict, dict | list]]:
-    """Data loader and metrics of each data set to score; '' names the only one.
-
-    Raises:
-        ConfigError: If the config has no such data set, no metric for one, or tests nothing.
-    """
-    loaders, metrics = cfg.get('test_dataloader'), cfg.get('test_evaluator')
-    if not loaders or not metrics:
-        raise ConfigError(f'{cfg.filename}: test_dataloader and test_evaluator are needed')
-    if 'dataset' in loaders:
-        if only:
-            raise ConfigError('--only: the config tests one data set, which has no name')
-        return {'': (loaders, metrics)}
-    unknown = sorted({*(only or ()), *metrics} - loaders.keys())
-    if unknown:
-        raise ConfigError(f'{cfg.filename}: test_dataloader has no {unknown[0]}; it has '
-                          f'{sorted(loaders)}')
-    lacking = sorted({*(only or loaders)} - metrics.keys())
-    if lacking:
-        raise ConfigError(f'{cfg.filename}: test_evaluator has no {lacking[0]}')
-    return {name: (loaders[name], metrics[name]) for name in only or loaders}
 
 
 def score(loader_cfg: dict, metrics: dict | list, folder: Path) -> dict[str, float]:
@@ -106,7 +83,7 @@ def main() -> None:
         for key in ('model', 'load_from'):
             cfg.pop(key, None)
         check_config(cfg, modes=('test',))
-        chosen = choose(cfg, args.only)
+        chosen = choose_test_sets(cfg, args.only)
         if not args.predictions.is_dir():
             raise ConfigError(f'no such folder: {args.predictions}')
     except ConfigError as error:

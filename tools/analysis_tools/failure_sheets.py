@@ -15,8 +15,9 @@ import sys
 
 import mmcv
 import numpy as np
-from answering import (
-    Answering,
+
+from mvp_mm.analysis.evaluated_model import (
+    EvaluatedModel,
     add_arguments,
     answer_regions,
     markdown,
@@ -24,10 +25,9 @@ from answering import (
     truth_regions,
     write_figures,
 )
-
-from mvp_mm.evaluation.overlaps import to_numpy
 from mvp_mm.evaluation.panoptic_quality import match_segments
 from mvp_mm.structures import PerceptionDataSample
+from mvp_mm.utils.arrays import to_numpy
 from mvp_mm.visualization import PerceptionVisualizer, contact_sheet
 from mvp_mm.visualization.drawing import text_panel
 
@@ -57,7 +57,7 @@ def quality(sample: PerceptionDataSample, score_thr: float) -> tuple[str, float]
     return 'IoU', 100 * overlap(truth_regions(sample), answer_regions(sample, score_thr))
 
 
-def worst_of(run: Answering, name: str, number: int,
+def worst_of(run: EvaluatedModel, name: str, number: int,
              score_thr: float) -> list[tuple[str, float, PerceptionDataSample]]:
     """The answers of lowest quality, the worst first; at most ``number`` are held at a time."""
     heap: list[tuple[float, int, str, PerceptionDataSample]] = []
@@ -89,7 +89,7 @@ def main() -> None:
     try:
         if args.worst < 1:
             raise ValueError(f'--worst must be positive, got {args.worst}')
-        run = Answering(args)
+        run = EvaluatedModel(args)
         visualizer = PerceptionVisualizer(name='failure_sheets')
         figures = {}
         args.out.mkdir(parents=True, exist_ok=True)

@@ -24,8 +24,10 @@ import cv2
 import mmcv
 import numpy as np
 import torch
-from answering import (
-    Answering,
+from torch import Tensor, nn
+
+from mvp_mm.analysis.evaluated_model import (
+    EvaluatedModel,
     add_arguments,
     answer_regions,
     markdown,
@@ -35,8 +37,6 @@ from answering import (
     truth_regions,
     write_figures,
 )
-from torch import Tensor, nn
-
 from mvp_mm.models import MVPLM
 from mvp_mm.models.query_generators import QuerySet
 from mvp_mm.ops import DeformableAttention
@@ -157,7 +157,7 @@ class Watch:
         return gaps.argmin(1).tolist()
 
 
-def measure(run: Answering, name: str, score_thr: float) -> dict[str, dict[str, float]]:
+def measure(run: EvaluatedModel, name: str, score_thr: float) -> dict[str, dict[str, float]]:
     """Metrics and overlaps of every variant on a data set."""
     metrics = {variant: run.metrics(name) for variant in VARIANTS}
     shares: dict[str, list[tuple[float, float]]] = {variant: [] for variant in VARIANTS}
@@ -197,7 +197,7 @@ def draw_points(image: np.ndarray, watch: Watch, sample: PerceptionDataSample) -
     return picture
 
 
-def draw(run: Answering, name: str, number: int) -> np.ndarray:
+def draw(run: EvaluatedModel, name: str, number: int) -> np.ndarray:
     """A row a question, a column a variant, (H, W, 3) uint8 RGB."""
     cells: list[np.ndarray] = []
     for batch in run.batches(name):
@@ -226,7 +226,7 @@ def main() -> None:
     args = parse_args()
     figures = {}
     try:
-        run = Answering(args)
+        run = EvaluatedModel(args)
         args.out.mkdir(parents=True, exist_ok=True)
         for name in run.loaders:
             figures[name] = measure(run, name, args.score_thr)

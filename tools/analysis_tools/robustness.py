@@ -14,8 +14,8 @@ import argparse
 import sys
 from typing import Any
 
-from answering import (
-    Answering,
+from mvp_mm.analysis.evaluated_model import (
+    EvaluatedModel,
     add_arguments,
     answer_regions,
     markdown,
@@ -24,11 +24,10 @@ from answering import (
     summary,
     write_figures,
 )
-from paraphrases import RULES, paraphrase
-
-from mvp_mm.datasets.wording.vocabulary_parts import tokenize_in_parts
+from mvp_mm.analysis.paraphrases import RULES, paraphrase
 from mvp_mm.models import MVPLM
 from mvp_mm.structures import PerceptionDataSample
+from mvp_mm.tokenization.vocabulary_parts import tokenize_in_parts
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,7 +46,7 @@ def reworded(sample: PerceptionDataSample, text: str, model: MVPLM) -> Perceptio
     return other
 
 
-def measure(run: Answering, name: str, rules: list[str]) -> dict[str, dict[str, Any]]:
+def measure(run: EvaluatedModel, name: str, rules: list[str]) -> dict[str, dict[str, Any]]:
     """Figures of every rule that applies to some expression.
 
     Returns:
@@ -100,7 +99,7 @@ def main() -> None:
     args = parse_args()
     figures = {}
     try:
-        run = Answering(args, kinds=('sentence', ))
+        run = EvaluatedModel(args, kinds=('sentence', ))
         for name in run.loaders:
             figures[name] = measure(run, name, args.rules)
             if not figures[name]:

@@ -19,10 +19,10 @@ import os
 import sys
 from pathlib import Path
 
-from mvp_mm.datasets.captions.backends import PROMPT, CaptionBackend, CaptionerError, Sampling
-from mvp_mm.datasets.captions.images import ImageSet, images_of_dataset, images_of_folder
+from mvp_mm.captioning.backends import PROMPT, CaptionBackend, CaptionerError, Sampling
+from mvp_mm.captioning.images import ImageSet, images_of_dataset, images_of_folder
 from mvp_mm.datasets.captions.layout import Shard
-from mvp_mm.datasets.captions.run import caption_shard, make_manifest, summarise
+from mvp_mm.captioning.run import caption_shard, make_manifest, summarise
 
 
 def parse_args() -> argparse.Namespace:
@@ -76,12 +76,12 @@ def parse_args() -> argparse.Namespace:
 def build_backend(args: argparse.Namespace, sampling: Sampling) -> CaptionBackend:
     """The captioner that the command line asks for."""
     if args.endpoint:
-        from mvp_mm.datasets.captions.endpoint import EndpointBackend, Retries
+        from mvp_mm.captioning.endpoint import EndpointBackend, Retries
         return EndpointBackend(
             args.endpoint, args.model, args.prompt, sampling, concurrency=args.concurrency,
             timeout=args.timeout, retries=Retries(args.attempts, args.first_wait),
             api_key=os.environ.get(args.api_key_variable))
-    from mvp_mm.datasets.captions.local import TransformersBackend
+    from mvp_mm.captioning.local import TransformersBackend
     return TransformersBackend(args.local, args.prompt, sampling, batch_size=args.batch_size,
                                device=args.device, dtype=args.dtype)
 

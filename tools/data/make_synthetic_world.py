@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 
-from mvp_mm.datasets.synthetic import WorldParameters, make_world
+from mvp_mm.synthetic import WorldParameters, make_world
 
 
 def parse_args() -> argparse.Namespace:

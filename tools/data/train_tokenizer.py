@@ -18,7 +18,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from mvp_mm.datasets.synthetic import COLOURS, SIZES, STUFF_CLASSES, TEXTURES, THING_CLASSES
+from mvp_mm.synthetic import COLOURS, SIZES, STUFF_CLASSES, TEXTURES, THING_CLASSES
 from mvp_mm.tasks import prompts
 
 TASK_TEXTS = (prompts.WORD_DESCRIPTION, prompts.SENTENCE_DESCRIPTION, prompts.CAPTION_DESCRIPTION,

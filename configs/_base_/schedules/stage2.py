@@ -5,7 +5,7 @@ optim_wrapper = dict(
     type='AutocastOptimWrapper',
     # dtype=None computes in float32.
     dtype='bfloat16',
-    constructor='MatrixDecayConstructor',
+    constructor='NoNormBiasDecayConstructor',
     optimizer=dict(type='AdamW', lr=4e-5, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=1.0))
 param_scheduler = [

@@ -46,7 +46,7 @@ train_dataloader = dict(
     dataset=dict(
         datasets=[
             dict(
-                type='JoinedDataset',
+                type='MultiSourceDataset',
                 datasets=[
                     _base_._syn_panoptic_train, _base_._syn_refcoco_train,
                     _base_._syn_grefcoco_train

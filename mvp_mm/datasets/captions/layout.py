@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mvp_mm.datasets.files import load_json
+from mvp_mm.utils.files import load_json
 
 FORMAT = 1
 IMAGE_LIST = 'images.txt'

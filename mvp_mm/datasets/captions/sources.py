@@ -21,7 +21,7 @@ from mvp_mm.datasets.captions.records import (
     parse_image_captions,
     read_lines,
 )
-from mvp_mm.datasets.files import load_json
+from mvp_mm.utils.files import load_json
 
 DuplicateHandler = Callable[[str, str, str], None]
 

@@ -11,8 +11,8 @@ from mmengine.logging import print_log
 from mvp_mm.datasets.captions.index import INDEX_FORMAT, CaptionIndex, IndexWriter
 from mvp_mm.datasets.captions.refine import CaptionRefiner
 from mvp_mm.datasets.captions.sources import manifest_path, open_source
-from mvp_mm.datasets.files import load_json
 from mvp_mm.datasets.indexing.store import open_index, options_digest
+from mvp_mm.utils.files import load_json
 
 
 class CaptionStore:

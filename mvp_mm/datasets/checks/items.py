@@ -8,8 +8,8 @@ from typing import Any
 from mvp_mm.datasets.base import PerceptionDataset
 from mvp_mm.datasets.checks.jobs import ImageJob
 from mvp_mm.datasets.checks.report import Report
-from mvp_mm.datasets.faults.collecting import Faults
 from mvp_mm.datasets.readers.semantic_map import SemanticMapDataset
+from mvp_mm.utils.faults import Faults
 
 _TAR_KEYS = ('img_path', 'tar_path', 'tar_offset', 'tar_size')
 

@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 from mvp_mm.datasets.checks.report import Fault
 from mvp_mm.datasets.readers.semantic_map import read_label_map
 from mvp_mm.datasets.readers.tar_images import read_tar_bytes
-from mvp_mm.datasets.transforms.masks import read_segment_map, to_rle
+from mvp_mm.utils.masks import read_segment_map, to_rle
 
 _ORIENTATION = 0x0112
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mvp_mm.datasets.faults.box_faults import BAD_BOX, box_faults
-from mvp_mm.datasets.faults.collecting import Faults
+from mvp_mm.datasets.indexing.box_faults import BAD_BOX, box_faults
 from mvp_mm.datasets.indexing.json_stream import JsonStream
 from mvp_mm.datasets.indexing.layout import CocoLayout
+from mvp_mm.utils.faults import Faults
 
 # `name` and `first`: where the image's file name and its objects begin in their tables; `begin`
 # and `length`: where its own record stands in the JSON file.

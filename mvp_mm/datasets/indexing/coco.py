@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mvp_mm.datasets.faults.box_faults import BAD_BOX, BadBoxes
-from mvp_mm.datasets.faults.collecting import Faults
+from mvp_mm.datasets.indexing.box_faults import BAD_BOX, BadBoxes
 from mvp_mm.datasets.indexing.build import IMAGE, object_type, read_tables
 from mvp_mm.datasets.indexing.layout import CocoLayout, Record
 from mvp_mm.datasets.indexing.store import FileRows, open_index
+from mvp_mm.utils.faults import Faults
 
 # Of the tables; changes whenever they do.
 _FORMAT = 2

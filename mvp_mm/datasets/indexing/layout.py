@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mvp_mm.datasets.faults.collecting import Faults
+from mvp_mm.utils.faults import Faults
 
 if TYPE_CHECKING:
     from mvp_mm.datasets.indexing.coco import CocoIndex

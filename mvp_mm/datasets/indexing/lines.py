@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mvp_mm.datasets.faults.box_faults import BAD_BOX, BadBoxes
-from mvp_mm.datasets.faults.collecting import Faults
+from mvp_mm.datasets.indexing.box_faults import BAD_BOX, BadBoxes
 from mvp_mm.datasets.indexing.store import FileRows, open_index, options_digest
+from mvp_mm.utils.faults import Faults
 
 # Of the tables; changes whenever they do.
 _FORMAT = 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.faults.collecting import Faults
-from mvp_mm.datasets.files import load_json
 from mvp_mm.registry import DATASETS
+from mvp_mm.utils.faults import Faults
+from mvp_mm.utils.files import load_json
 
 
 @DATASETS.register_module()

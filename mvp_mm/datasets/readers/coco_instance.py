@@ -7,7 +7,7 @@ from typing import Any
 from mvp_mm.datasets.base import PerceptionDataset
 from mvp_mm.datasets.indexing.coco import CocoIndex
 from mvp_mm.datasets.indexing.layout import MaskLayout
-from mvp_mm.datasets.wording.vocabularies import get_name_style
+from mvp_mm.datasets.vocabulary.class_lists import get_name_style
 from mvp_mm.registry import DATASETS
 
 

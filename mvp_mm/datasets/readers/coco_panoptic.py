@@ -11,7 +11,7 @@ import numpy as np
 from mvp_mm.datasets.base import PerceptionDataset
 from mvp_mm.datasets.indexing.coco import CocoIndex
 from mvp_mm.datasets.indexing.layout import CocoLayout
-from mvp_mm.datasets.wording.vocabularies import get_name_style
+from mvp_mm.datasets.vocabulary.class_lists import get_name_style
 from mvp_mm.registry import DATASETS
 
 _COCO_SUFFIXES = ('-merged', '-other', '-stuff')

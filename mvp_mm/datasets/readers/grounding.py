@@ -9,11 +9,11 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.faults.collecting import Faults
 from mvp_mm.datasets.indexing.coco import CocoIndex
 from mvp_mm.datasets.indexing.layout import CocoLayout, Record
-from mvp_mm.datasets.wording.phrases import PhraseCounter
+from mvp_mm.datasets.vocabulary.frequent_phrases import PhraseCounter
 from mvp_mm.registry import DATASETS
+from mvp_mm.utils.faults import Faults
 
 _EDGES = ' \t\n.,;:!?()[]"\''
 

@@ -10,12 +10,12 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.faults.collecting import Faults
 from mvp_mm.datasets.indexing.coco import CocoIndex
 from mvp_mm.datasets.indexing.layout import MaskLayout, Record
 from mvp_mm.datasets.readers.coco_instance import masks_of
-from mvp_mm.datasets.wording.vocabularies import spaced
+from mvp_mm.datasets.vocabulary.class_lists import spaced
 from mvp_mm.registry import DATASETS
+from mvp_mm.utils.faults import Faults
 
 
 def image_file(coco_url: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mvp_mm.datasets.readers.box_detection import BoxDetectionDataset
-from mvp_mm.datasets.wording.vocabularies import NAME_STYLES
+from mvp_mm.datasets.vocabulary.class_lists import NAME_STYLES
 from mvp_mm.registry import DATASETS
 
 # Name in the published file, without outer spaces: name, what was wrong.

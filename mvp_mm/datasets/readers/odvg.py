@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.faults.box_faults import box_faults
-from mvp_mm.datasets.faults.collecting import Faults, ToldBefore
-from mvp_mm.datasets.files import load_json
+from mvp_mm.datasets.indexing.box_faults import box_faults
 from mvp_mm.datasets.indexing.lines import LineIndex, LineNotes
-from mvp_mm.datasets.wording.phrases import PhraseCounter
-from mvp_mm.datasets.wording.vocabularies import get_name_style
+from mvp_mm.datasets.vocabulary.class_lists import get_name_style
+from mvp_mm.datasets.vocabulary.frequent_phrases import PhraseCounter
 from mvp_mm.registry import DATASETS
+from mvp_mm.utils.faults import Faults, ToldBefore
+from mvp_mm.utils.files import load_json
 
 # To be raised when what is taken from a file changes.
 _VERSION = 1

@@ -9,14 +9,14 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.faults.box_faults import BOX_FAULTS, BadBoxes
-from mvp_mm.datasets.faults.collecting import Faults
+from mvp_mm.datasets.indexing.box_faults import BOX_FAULTS, BadBoxes
 from mvp_mm.datasets.indexing.coco import CocoIndex
 from mvp_mm.datasets.indexing.layout import MaskLayout, Record
 from mvp_mm.datasets.indexing.packed import PackedList
 from mvp_mm.datasets.readers.coco_instance import masks_of
-from mvp_mm.datasets.readers.references import load_references
+from mvp_mm.datasets.refer_files import load_references
 from mvp_mm.registry import DATASETS
+from mvp_mm.utils.faults import Faults
 
 _REF_KEYS = ('ref_id', 'image_id', 'ann_id', 'split', 'sentences')
 

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from mvp_mm.datasets.base import PerceptionDataset
 from mvp_mm.datasets.transforms import LoadPerceptionAnnotations
-from mvp_mm.datasets.wording.vocabularies import load_vocabulary
+from mvp_mm.datasets.vocabulary.class_lists import load_vocabulary
 from mvp_mm.registry import DATASETS, TRANSFORMS
 
 

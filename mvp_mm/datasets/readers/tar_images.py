@@ -14,10 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.faults.collecting import Faults
 from mvp_mm.datasets.transforms import LoadImage
 from mvp_mm.datasets.transforms.loading import decode_image
 from mvp_mm.registry import DATASETS, TRANSFORMS
+from mvp_mm.utils.faults import Faults
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp')
 

@@ -8,11 +8,11 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from mvp_mm.datasets.transforms.worker_random import WorkerGenerator
-from mvp_mm.datasets.wording.instruction_tokenizer import TooLongError
-from mvp_mm.datasets.wording.phrase_budget import fit_word_list
-from mvp_mm.datasets.wording.vocabulary_parts import tokenize_in_parts
 from mvp_mm.registry import TOKENIZERS, TRANSFORMS
 from mvp_mm.structures import Request
+from mvp_mm.tokenization.fit_to_context import fit_word_list
+from mvp_mm.tokenization.instruction_tokenizer import TooLongError
+from mvp_mm.tokenization.vocabulary_parts import tokenize_in_parts
 
 
 @TRANSFORMS.register_module()

@@ -15,10 +15,10 @@ from mmdet.structures.mask import BitmapMasks
 from mmdet.structures.mask.structures import BaseInstanceMasks
 from PIL import Image
 
-from mvp_mm.datasets.faults.box_faults import BOX_FAULTS, box_faults
-from mvp_mm.datasets.transforms.masks import number_segments, read_segment_map, rle_masks, to_rle
+from mvp_mm.datasets.indexing.box_faults import BOX_FAULTS, box_faults
 from mvp_mm.datasets.transforms.segment_map import SegmentMapMasks
 from mvp_mm.registry import TRANSFORMS
+from mvp_mm.utils.masks import number_segments, read_segment_map, rle_masks, to_rle
 
 _ENDINGS = {b'\xff\xd8': b'\xff\xd9', b'\x89P': b'IEND\xaeB`\x82'}
 

@@ -12,9 +12,9 @@ from mmdet.structures.mask import BitmapMasks
 from mmdet.structures.mask.structures import BaseInstanceMasks
 from mmengine.structures import InstanceData
 
-from mvp_mm.datasets.transforms.masks import encode_masks
 from mvp_mm.registry import TRANSFORMS
 from mvp_mm.structures import PerceptionDataSample, Request
+from mvp_mm.utils.masks import encode_masks
 
 _META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
               'flip_direction')

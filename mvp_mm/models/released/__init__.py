@@ -12,18 +12,9 @@ from mvp_mm.models.released.model import ReleasedMVPLM
 from mvp_mm.models.released.perception import ReleasedPerceptionHead
 from mvp_mm.models.released.pixel_decoder import ReleasedPixelDecoder
 from mvp_mm.models.released.query_generator import ReleasedQueryGenerator
-from mvp_mm.models.released.tasks import (
-    ReleasedGeneralizedReferringTask,
-    ReleasedPanopticTask,
-    ReleasedReferringTask,
-    ReleasedSemanticTask,
-)
-from mvp_mm.models.released.tokenizer import ReleasedTokenizer
 
 __all__ = [
     'DINODecoder', 'DenoisingQueries', 'ReleasedBoxHead', 'ReleasedCriterion',
-    'ReleasedDenoising', 'ReleasedGeneralizedReferringTask', 'ReleasedMVPLM', 'ReleasedMatcher',
-    'ReleasedPanopticTask', 'ReleasedPerceptionHead', 'ReleasedPixelDecoder',
-    'ReleasedQueryGenerator', 'ReleasedReferringTask', 'ReleasedSemanticTask',
-    'ReleasedSimilarityHead', 'ReleasedTokenizer'
+    'ReleasedDenoising', 'ReleasedMVPLM', 'ReleasedMatcher', 'ReleasedPerceptionHead',
+    'ReleasedPixelDecoder', 'ReleasedQueryGenerator', 'ReleasedSimilarityHead'
 ]

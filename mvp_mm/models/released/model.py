@@ -9,11 +9,11 @@ from torch import Tensor
 
 from mvp_mm.models.language import insert_visual_tokens, pool_phrases
 from mvp_mm.models.mvp_lm import MVPLM
-from mvp_mm.models.released.tasks import ReleasedPanopticTask, ReleasedSemanticTask
-from mvp_mm.models.released.tokenizer import ReleasedTokenizer
 from mvp_mm.models.state import ImageState, InstructionBatch
 from mvp_mm.registry import MODELS
 from mvp_mm.structures import PerceptionDataSample
+from mvp_mm.tasks.released import ReleasedPanopticTask, ReleasedSemanticTask
+from mvp_mm.tokenization.released import ReleasedTokenizer
 
 
 @MODELS.register_module()
