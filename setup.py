@@ -1,43 +1,40 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Packaging of mvp_mm. `tools/setup_env.sh` makes the pinned environment it runs in."""
-import re
+"""Puts configs, tools and demo into the wheel; all metadata stands in ``pyproject.toml``."""
+import shutil
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+SHIPPED = ('configs', 'tools', 'demo')
+CHECKOUT_ONLY = {'setup_env.sh', 'run_tests.sh', 'quickstart.sh'}    # scripts about .venv
 
 
-def read_version() -> str:
-    """Read the version without importing the package, which would need torch."""
-    text = (ROOT / 'mvp_mm' / 'version.py').read_text(encoding='utf-8')
-    return re.search(r"__version__ = '([^']+)'", text).group(1)
+class BuildWithShipped(build_py):
+    """Copies the shipped folders to ``mvp_mm/.mim``, where OpenMMLab's packages keep them.
+
+    ``mvp_mm.utils.shipped`` finds them there. An editable install uses the checkout's own.
+    """
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        for source, target in self._shipped_files():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+
+    def _shipped_files(self) -> list[tuple[Path, Path]]:
+        target = Path(self.build_lib) / 'mvp_mm' / '.mim'
+        return [(file, target / file.relative_to(ROOT))
+                for folder in SHIPPED for file in sorted((ROOT / folder).rglob('*'))
+                if file.is_file() and file.name not in CHECKOUT_ONLY
+                and '__pycache__' not in file.parts]
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        outputs = super().get_outputs(include_bytecode)
+        return outputs + [str(target) for _, target in self._shipped_files()]
 
 
-def read_requirements(name: str) -> list[str]:
-    """Read ``requirements/<name>.txt`` without its comments."""
-    lines = (ROOT / 'requirements' / f'{name}.txt').read_text(encoding='utf-8').splitlines()
-    stripped = (line.split('#')[0].strip() for line in lines)
-    return [line for line in stripped if line]
-
-
-RUNTIME = sum((read_requirements(name) for name in ('torch', 'mmcv', 'runtime')), [])
-TESTS = read_requirements('tests')
-TENSORBOARD = read_requirements('tensorboard')
-
-setup(
-    name='mvp_mm',
-    version=read_version(),
-    description='Versatile perception with a visual LLM: boxes and masks from words and sentences',
-    license='Apache-2.0',
-    packages=find_packages(include=['mvp_mm', 'mvp_mm.*']),
-    include_package_data=True,
-    python_requires='>=3.10,<3.13',
-    install_requires=RUNTIME,
-    extras_require={
-        'tests': TESTS,
-        'tensorboard': TENSORBOARD,
-        'all': TESTS + TENSORBOARD,
-    },
-    zip_safe=False,
-)
+setup(cmdclass={'build_py': BuildWithShipped})

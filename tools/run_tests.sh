@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets the environment up where needed, lints, and runs the tests.
+# Sets the environment up where needed, checks style, spelling and types, builds the documentation
+# and runs the tests.
 #
 #   tools/run_tests.sh [pytest arguments]
 #
@@ -27,4 +28,7 @@ export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export PATH="$ROOT/.venv/bin:$PATH"
 
 ruff check .
+codespell
+mypy
+sphinx-build -q -W --keep-going -b html -d work_dirs/docs/doctrees docs work_dirs/docs/html
 exec python -m pytest -n 2 "$@"

@@ -24,7 +24,7 @@ die() { echo "setup_env: error: $*" >&2; exit 1; }
 say() { echo "setup_env: $*"; }
 
 pin_of() { # pin_of NAME FILE: the pinned version of a package
-    sed -n "s/^$1===*\([^ ]*\).*/\1/p" "$ROOT/requirements/$2.txt"
+    sed -n "s/^$1===*\([^ ;]*\).*/\1/p" "$ROOT/requirements/$2.txt"
 }
 
 installed() { # installed NAME: its version in .venv, empty when absent
@@ -36,7 +36,7 @@ except m.PackageNotFoundError: pass' "$1"
 pip_install() { "$PY" -m pip install --quiet "$@"; }
 
 stamp_text() {
-    { echo "$ROOT $1"; cat "$ROOT"/requirements/*.txt "$ROOT/setup.py" "$ROOT"/mvp_mm/ops/csrc/*; } | sha256sum | cut -d' ' -f1
+    { echo "$ROOT $1"; cat "$ROOT"/requirements/*.txt "$ROOT/pyproject.toml" "$ROOT/setup.py" "$ROOT"/mvp_mm/ops/csrc/*; } | sha256sum | cut -d' ' -f1
 }
 
 check_python() {
@@ -186,9 +186,9 @@ main() {
     pip_install -r "$ROOT/requirements/build.txt"
     install_torch
     install_mmcv
-    say "installing the runtime and test packages"
+    say "installing the runtime, test and documentation packages"
     pip_install -r "$ROOT/requirements/runtime.txt" -r "$ROOT/requirements/tensorboard.txt" \
-        -r "$ROOT/requirements/tests.txt"
+        -r "$ROOT/requirements/tests.txt" -r "$ROOT/requirements/docs.txt"
     pip_install --no-deps --no-build-isolation -e "$ROOT"
     build_kernel
     rm -f "$MARKER" # everything is installed; what may still fail is the machine

@@ -22,8 +22,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
         '--out', metavar='DIR',
-        help='also save all predictions, in the formats of docs/evaluation.md; with several data '
-        'sets in one subfolder each')
+        help='also save all predictions, in the formats of docs/reference/evaluation.md; several '
+        'datasets get one subfolder each')
     parser.add_argument('--show-dir', help='write pictures of the predictions to this folder')
     parser.add_argument(
         '--metrics-file', help='where to write the metrics; default <work folder>/metrics.json. '

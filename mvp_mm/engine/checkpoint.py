@@ -241,8 +241,8 @@ class StageCheckpointHook(Hook):
             raise ValueError(
                 f'model.{part} is frozen at random values: {len(lost)} parameters of the model '
                 f'({_summary(lost)}) neither train nor come from pretrained weights or load_from, '
-                f'the first is {lost[0]}. Give {part} its weights (docs/weights.md), or name it in '
-                'default_hooks.handover.allow_frozen_random_init')
+                f'the first is {lost[0]}. Give {part} its weights (docs/reference/weights.md), '
+                'or name it in default_hooks.handover.allow_frozen_random_init')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         model = unwrap(runner.model)

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Saves predictions in the field's formats while a test runs (see docs/evaluation.md)."""
+"""Saves predictions in the field's formats while a test runs (see docs/reference/evaluation.md)."""
 from __future__ import annotations
 
 from collections import Counter

@@ -1,5 +1,5 @@
 # All benchmarks. They hold data and metrics alone and stand on a model's config, by default the
-# full-size one; MVP_MM_MODEL names another that inherits stage2.py (docs/benchmarks.md).
+# full-size one; MVP_MM_MODEL names another that inherits stage2.py (docs/reference/benchmarks.md).
 _base_ = [
     '{{$MVP_MM_MODEL:../stage2.py}}', '../../_base_/datasets/coco_instance.py',
     '../../_base_/datasets/ade20k.py', '../../_base_/datasets/cityscapes.py',

@@ -73,7 +73,7 @@ def load_vocabulary(name: str) -> tuple[tuple[str, ...], tuple[bool, ...]]:
 
     Args:
         name: ``ade20k_150``, ``cityscapes_19``, ``pascal_voc_20``, ``pascal_context_59`` or
-            ``pascal_context_59_by_id`` (see ``docs/datasets.md`` for its two orders).
+            ``pascal_context_59_by_id`` (see ``docs/reference/datasets.md`` for its two orders).
 
     Returns:
         Class names, and whether each is a thing.
