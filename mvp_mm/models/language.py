@@ -2,14 +2,14 @@
 """What the model reads from and writes with the LLM."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mvp_mm.models.llms import CausalLM
-from mvp_mm.models.losses.means import Mean
+from mvp_mm.models.losses.weighted_sum import WeightedSum
 from mvp_mm.models.state import InstructionBatch
 
 
@@ -65,7 +65,7 @@ def pool_phrases(states: list[Tensor], phrase_index: Tensor, num_phrases: int) -
     return total / onehot.sum(1).clamp(min=1)[..., None]
 
 
-def language_loss(llm: CausalLM, hidden: Tensor, labels: Tensor) -> Mean:
+def language_loss(llm: CausalLM, hidden: Tensor, labels: Tensor) -> WeightedSum:
     """Next-token cross-entropy at response positions only.
 
     Args:
@@ -82,11 +82,11 @@ def language_loss(llm: CausalLM, hidden: Tensor, labels: Tensor) -> Mean:
     at = keep.nonzero()[:, 0]
     logits = llm.logits(hidden.flatten(0, 1).index_select(0, at)).float()
     loss = F.cross_entropy(logits, wanted.index_select(0, at), reduction='sum')
-    return Mean(loss, keep.sum())
+    return WeightedSum(loss, keep.sum())
 
 
 def append_tokens(batch: InstructionBatch, tokens: list[int]) -> InstructionBatch:
-    """Write the same tokens behind every right-padded row."""
+    """Write the same tokens, of which the last is ``<PER>``, behind every right-padded row."""
     rows, length = batch.ids.shape
     n, device = len(tokens), batch.ids.device
     at = batch.mask.sum(1)[:, None] + torch.arange(n, device=device)
@@ -96,4 +96,4 @@ def append_tokens(batch: InstructionBatch, tokens: list[int]) -> InstructionBatc
         grown[name] = torch.cat([value, value.new_full((rows, n), fill)], 1)
     grown['ids'].scatter_(1, at, torch.tensor(tokens, device=device).expand(rows, -1))
     grown['mask'].scatter_(1, at, True)
-    return InstructionBatch(**{**vars(batch), **grown})
+    return replace(batch, **grown, per_position=at[:, -1])

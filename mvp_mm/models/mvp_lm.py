@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""MVP-LM (arXiv 2507.16213): the model's front door."""
+"""The MVP-LM model (arXiv 2507.16213)."""
 from __future__ import annotations
 
 from functools import cached_property
@@ -16,9 +16,9 @@ from mvp_mm.models.language import (
     language_loss,
     pool_phrases,
 )
-from mvp_mm.models.losses import Targets, over_processes
+from mvp_mm.models.losses import Targets, reduce_over_ranks
 from mvp_mm.models.state import ImageState, InstructionBatch
-from mvp_mm.models.vocabulary_parts import AskedRows
+from mvp_mm.models.vocabulary_parts import LLMRows
 from mvp_mm.registry import MODELS, TOKENIZERS
 from mvp_mm.structures import PerceptionDataSample
 from mvp_mm.tasks.prompts import RESULT, caption_of
@@ -26,7 +26,7 @@ from mvp_mm.tasks.prompts import RESULT, caption_of
 
 @MODELS.register_module()
 class MVPLM(BaseModel):
-    """One visual LLM for detection, segmentation and grounding, from words or sentences.
+    """Detects, segments and grounds what words or sentences name, with one visual LLM.
 
     ::
 
@@ -37,8 +37,9 @@ class MVPLM(BaseModel):
              + most similar memory tokens, boxes ─► queries (R, Q, C) ─► decoder × L
              ─► similarity (R, Q, K + 1) · boxes (R, Q, 4) · masks (R, Q, H/4, W/4)
 
-    :meth:`encode` runs once an image; :meth:`read` and the perception head run once an
-    instruction. R instructions are about B images.
+    :meth:`encode` runs once per image; :meth:`forward_llm` (or, at test time,
+    :meth:`generate_then_read`) and the perception head run once per instruction. R instructions
+    are about B images.
 
     Args:
         encoder: Config of the image encoder.
@@ -111,7 +112,7 @@ class MVPLM(BaseModel):
                              f"LLM's context of {self.llm.max_length}")
 
     def shard_units(self) -> list[nn.Module]:
-        """Parts that a sharded model puts together one at a time; the rest as a whole."""
+        """FSDP wrap units, outermost excluded."""
         return [self.encoder, *self.llm.shard_units()]
 
     def forward(self, inputs: Tensor, data_samples: list[PerceptionDataSample],
@@ -132,15 +133,15 @@ class MVPLM(BaseModel):
         if mode == 'predict':
             return self.predict(inputs, data_samples)
         if mode == 'tensor':
-            batch = InstructionBatch.collate(data_samples, inputs.device, with_response=True)
+            batch = InstructionBatch.collate(data_samples, inputs.device, self.per_id)
             state = self.encode(inputs, data_samples)
-            _, language = self.read(state, batch)
+            _, language = self.forward_llm(state, batch)
             return self.perception.predict(state, batch, language.text, language.summary)
         raise ValueError(f'mode must be loss, predict or tensor, got {mode!r}')
 
     def encode(self, images: Tensor, data_samples: list[PerceptionDataSample],
                perceive: bool = True) -> ImageState:
-        """Everything that depends on the images alone, computed once.
+        """Compute what depends on the images alone, once per image.
 
         Args:
             images: (B, 3, H, W).
@@ -163,50 +164,51 @@ class MVPLM(BaseModel):
         return ImageState(
             visual, **self.pixel_decoder(features, torch.from_numpy(extent).to(images.device)))
 
-    def read(self, state: ImageState, batch: InstructionBatch) -> tuple[Tensor, LanguageOutput]:
-        """Run the LLM once over complete sequences.
+    def forward_llm(self, state: ImageState,
+                    batch: InstructionBatch) -> tuple[Tensor, LanguageOutput]:
+        """Run the LLM once over complete sequences (teacher forcing).
 
         Returns:
-            (R, T, D) last-layer states, and what perception needs of them.
+            (R, T, D) last-layer states, and what the perception head needs of them.
         """
-        at = (batch.ids == self.per_id).long().argmax(1)
-        states = self.llm(self._embed(state, batch), batch.mask)
-        text = self._pool(states, batch)
-        summary = states[-1][torch.arange(len(at), device=at.device), at]
+        states = self.llm(self.embed_inputs(state, batch), batch.mask)
+        text = self.pool_text(states, batch)
+        every_row = torch.arange(len(batch.ids), device=batch.ids.device)
+        summary = states[-1][every_row, batch.per_position]
         return states[-1], LanguageOutput(text, summary, [])
 
-    def _embed(self, state: ImageState, batch: InstructionBatch) -> Tensor:
-        """(R, T, D) input of the LLM."""
+    def embed_inputs(self, state: ImageState, batch: InstructionBatch) -> Tensor:
+        """Make the LLM's input (R, T, D) of token embeddings and visual tokens."""
         return insert_visual_tokens(self.llm.embed(batch.ids), state.visual_tokens, batch)
 
-    def _pool(self, states: list[Tensor], batch: InstructionBatch) -> Tensor:
-        """(R, K, D) of the phrases, from kept states (R, T, D)."""
+    def pool_text(self, states: list[Tensor], batch: InstructionBatch) -> Tensor:
+        """Average-pool the phrases (R, K, D) from kept states (R, T, D)."""
         return pool_phrases(states, batch.phrase_index, batch.phrase_mask.shape[1])
 
     @torch.no_grad()
-    def think(self, state: ImageState, batch: InstructionBatch) -> LanguageOutput:
+    def generate_then_read(self, state: ImageState, batch: InstructionBatch) -> LanguageOutput:
         """Write the responses up to ``<PER>``, then read prompt and summary states."""
-        embeds = self._embed(state, batch)
-        end = torch.where(batch.perceives, self.per_id, self.tokenizer.eos_id)
+        embeds = self.embed_inputs(state, batch)
+        end = torch.where(batch.needs_decoder, self.per_id, self.tokenizer.eos_id)
         prompts = None
         if self.llm.sampling is not None:
             prompts = [ids[:n] for ids, n in zip(
                 batch.ids.tolist(), batch.mask.sum(1).tolist(), strict=True)]
         written = self.llm.generate(embeds, batch.mask, end, self.max_response_tokens, prompts,
                                     self.tokenizer.vocab_size)
-        text = self._pool(written.prompt_states, batch)
+        text = self.pool_text(written.prompt_states, batch)
         return LanguageOutput(text, written.summary, [t[t >= 0] for t in written.tokens])
 
     def loss(self, inputs: Tensor, data_samples: list[PerceptionDataSample]) -> dict[str, Tensor]:
-        """Losses of a batch that may mix tasks; see :class:`PerceptionCriterion` for names."""
+        """Compute the losses of a mixed batch; see :class:`PerceptionCriterion` for their names."""
+        batch = InstructionBatch.collate(data_samples, inputs.device, self.per_id)
         state = self.encode(inputs, data_samples, self.perception_trains)
-        batch = InstructionBatch.collate(data_samples, inputs.device, with_response=True)
-        hidden, language = self.read(state, batch)
-        means = dict(loss_llm=language_loss(self.llm, hidden, batch.labels))
+        hidden, language = self.forward_llm(state, batch)
+        sums = dict(loss_llm=language_loss(self.llm, hidden, batch.labels))
         if not self.perception_trains:
-            return over_processes(means)
-        perceiving = [r for r, s in enumerate(data_samples) if s.instruction.perceives]
-        # A batch of captions alone still runs every module, for processes that have others.
+            return reduce_over_ranks(sums)
+        perceiving = [r for r, s in enumerate(data_samples) if s.instruction.needs_decoder]
+        # A batch of captions alone still runs every module, for ranks that have others.
         kept = perceiving or [0]
         rows = torch.tensor(kept, device=inputs.device)
         batch = batch.select(rows)
@@ -215,24 +217,24 @@ class MVPLM(BaseModel):
         perceived = self.perception.loss(
             state, batch, language.text[rows], language.summary[rows], targets)
         weight = 1.0 if perceiving else 0.0
-        means.update({name: mean.scaled(weight) for name, mean in perceived.items()})
-        return over_processes(means)
+        sums.update({name: value.scaled(weight) for name, value in perceived.items()})
+        return reduce_over_ranks(sums)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor,
                 data_samples: list[PerceptionDataSample]) -> list[PerceptionDataSample]:
         """Answer the instructions; each sample's task decodes its raw prediction.
 
-        A word list in parts has a row of the batch for each of them.
+        A word list in parts has one row of the batch per part.
         """
         state = self.encode(inputs, data_samples)
-        asked = AskedRows(data_samples)
-        batch = InstructionBatch.collate(asked.rows, inputs.device, with_response=False)
+        llm_rows = LLMRows(data_samples)
+        batch = InstructionBatch.collate(llm_rows.rows, inputs.device)
         language = self._respond(state, batch)
         found = self.perception.decode(state, batch, language.text, language.summary)
-        raws = asked.raw_predictions(
+        raws = llm_rows.raw_predictions(
             found, self.perception.similarity_head, self.perception.num_queries)
-        for sample, raw, first in zip(data_samples, raws, asked.first, strict=True):
+        for sample, raw, first in zip(data_samples, raws, llm_rows.first, strict=True):
             raw.caption = caption_of(self.tokenizer.decode(language.captions[first].tolist()))
             sample.task_object.decode(raw, sample)
         return data_samples
@@ -245,8 +247,8 @@ class MVPLM(BaseModel):
                 f'A question of {batch.ids.shape[1]} tokens and a response of up to {room} exceed '
                 f"the LLM's {self.llm.max_length} positions; give the pipeline a response_room")
         if self.thinking:
-            return self.think(state, batch)
-        _, language = self.read(state, append_tokens(batch, suffix))
+            return self.generate_then_read(state, batch)
+        _, language = self.forward_llm(state, append_tokens(batch, suffix))
         written = torch.tensor(suffix, device=batch.ids.device)
         language.captions = [written] * len(batch.ids)
         return language

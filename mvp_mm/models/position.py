@@ -70,5 +70,6 @@ class DetrPosition:
 
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-4) -> Tensor:
-    """Logit of probabilities, clamped away from 0 and 1."""
-    return torch.logit(x, eps=eps)
+    """Compute the logit of probabilities; both sides are clamped to at least ``eps``."""
+    x = x.clamp(0, 1)
+    return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""The two things that flow through the model: images once, instructions many times."""
+"""What flows through the model: state per image, instructions and queries per row."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -34,11 +34,11 @@ class ImageState:
     shapes: list[tuple[int, int]] | None = None
 
 
-class RowsByImage:
-    """Lays R instruction rows out beside their images, so image features are never copied.
+class QueriesPerImage:
+    """Packs the queries of all instructions of an image: (R, Q, …) → (B, M·Q, …).
 
-    Rows of one image go side by side along the query axis: (R, Q, …) becomes (B, M·Q, …) with M
-    the most rows that an image has; missing rows are zeros.
+    So image features are not repeated per instruction. M is the most rows that an image has;
+    missing rows are zeros.
 
     Args:
         image_index: (R,) int64, the image of each row.
@@ -67,6 +67,30 @@ class RowsByImage:
 
 
 @dataclass
+class DecoderQueries:
+    """What the decoder starts from: Q queries in each of R rows.
+
+    Attributes:
+        content: (R, Q, C).
+        boxes: (R, Q, 4) reference boxes cxcywh in [0, 1].
+        allowed: (R, Q, Q) bool self-attention: whether a query (dim 1) attends to another
+            (dim 2); every query attends to itself.
+        valid: (R, Q) bool, queries that take part in matching and losses.
+    """
+
+    content: Tensor
+    boxes: Tensor
+    allowed: Tensor
+    valid: Tensor
+
+    def with_rows(self, more: DecoderQueries) -> DecoderQueries:
+        """Append rows of the same Q."""
+        return DecoderQueries(
+            torch.cat([self.content, more.content]), torch.cat([self.boxes, more.boxes]),
+            torch.cat([self.allowed, more.allowed]), torch.cat([self.valid, more.valid]))
+
+
+@dataclass
 class InstructionBatch:
     """R tokenised instructions, padded on the right.
 
@@ -81,7 +105,9 @@ class InstructionBatch:
         is_thing: (R, K) bool.
         is_word: (R,) bool; False for sentences.
         use_stuff: (R,) bool, whether the stuff queries take part.
-        perceives: (R,) bool; False for captioning.
+        needs_decoder: (R,) bool; False for captioning.
+        per_position: (R,) int64, position of ``<PER>``; 0 where a row has none (captions, prompts
+            without their response).
     """
 
     ids: Tensor
@@ -94,20 +120,25 @@ class InstructionBatch:
     is_thing: Tensor
     is_word: Tensor
     use_stuff: Tensor
-    perceives: Tensor
+    needs_decoder: Tensor
+    per_position: Tensor
 
     @classmethod
     def collate(cls, samples: list[PerceptionDataSample], device: torch.device,
-                with_response: bool) -> InstructionBatch:
+                per_id: int | None = None) -> InstructionBatch:
         """Pad the samples' instructions into one batch.
 
         Args:
             samples: R data samples with tokenised instructions and ``image_index``.
             device: Where the tensors go.
-            with_response: Include the response (training) or stop before it (generation).
+            per_id: Include the responses (training) and find this id, the model's ``<PER>``, in
+                them; None stops before the responses (generation).
+
+        Raises:
+            ValueError: If a response that the decoder needs holds no ``<PER>``.
         """
         instructions = [s.instruction for s in samples]
-        lengths = [len(i.input_ids) if with_response else i.prompt_length for i in instructions]
+        lengths = [i.prompt_length if per_id is None else len(i.input_ids) for i in instructions]
         rows, most = len(samples), max(lengths)
         phrases = max(1, max(len(i.phrases) for i in instructions))
         # Filled in numpy, where a small copy costs a tenth of torch's.
@@ -123,12 +154,18 @@ class InstructionBatch:
             phrase_index[r, :n] = instruction.phrase_index[:n]
             labels[r, :n] = instruction.labels[:n]
             is_thing[r, :counts[r]] = instruction.is_thing
+        # On the host: a look at the device's ids would wait for the device.
+        is_per = np.zeros_like(mask) if per_id is None else ids == per_id
+        needs_decoder = np.array([i.needs_decoder for i in instructions])
+        if per_id is not None:
+            _check_per(samples, needs_decoder & ~is_per.any(1), per_id)
         column = {
             'image_start': np.array([i.image_start for i in instructions]),
             'image_index': np.array([int(s.image_index) for s in samples]),
             'is_word': np.array([i.kind == 'word' for i in instructions]),
             'use_stuff': np.array([i.use_stuff_queries for i in instructions]),
-            'perceives': np.array([i.perceives for i in instructions]),
+            'needs_decoder': needs_decoder,
+            'per_position': is_per.argmax(1),
         }
         arrays = dict(ids=ids, mask=mask, phrase_index=phrase_index, labels=labels,
                       phrase_mask=phrase_mask, is_thing=is_thing, **column)
@@ -138,3 +175,16 @@ class InstructionBatch:
     def select(self, rows: Tensor) -> InstructionBatch:
         """The instructions at the given row indices."""
         return InstructionBatch(**{k: v[rows] for k, v in vars(self).items()})
+
+
+def _check_per(samples: list[PerceptionDataSample], lacks: np.ndarray, per_id: int) -> None:
+    """Refuse rows (R,) bool without the token whose state the decoder reads."""
+    if lacks.any():
+        sample = samples[int(lacks.argmax())]
+        instruction = sample.instruction
+        where = f'Task {instruction.task}, image {sample.get("img_path") or sample.get("img_id")}: '
+        if len(instruction.input_ids) == instruction.prompt_length:
+            raise ValueError(f'{where}a sample without a response can only be predicted')
+        raise ValueError(
+            f'{where}the response holds no <PER>, which is id {per_id} for the model. The '
+            "tokenizer of the data pipeline differs from the model's: give both the same")

@@ -15,7 +15,7 @@ from mvp_mm.structures import Instruction, PerceptionDataSample, RawPrediction, 
 
 
 @dataclass
-class AskedRow:
+class LLMRow:
     """One run of the LLM: what :class:`InstructionBatch` reads of a sample.
 
     Attributes:
@@ -27,7 +27,7 @@ class AskedRow:
     image_index: int
 
 
-class AskedRows:
+class LLMRows:
     """The runs of the LLM that some samples need: one each, or one a part of a long word list.
 
     Args:
@@ -40,12 +40,12 @@ class AskedRows:
 
     def __init__(self, samples: Sequence[PerceptionDataSample]) -> None:
         self.instructions = [sample.instruction for sample in samples]
-        self.rows: list[AskedRow] = []
+        self.rows: list[LLMRow] = []
         self.first: list[int] = []
         for sample, instruction in zip(samples, self.instructions, strict=True):
             self.first.append(len(self.rows))
             parts = [part.instruction for part in instruction.parts] or [instruction]
-            self.rows += [AskedRow(part, int(sample.image_index)) for part in parts]
+            self.rows += [LLMRow(part, int(sample.image_index)) for part in parts]
 
     def raw_predictions(self, found: DecodedQueries, head: SimilarityHead,
                         num_dynamic: int) -> list[RawPrediction]:

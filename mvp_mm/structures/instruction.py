@@ -89,7 +89,7 @@ class Instruction:
             raise ValueError(f'Task {self.task}: not every phrase has a name of its own')
 
     @property
-    def perceives(self) -> bool:
+    def needs_decoder(self) -> bool:
         """Whether the decoder answers, not the LLM alone."""
         return self.kind != 'caption'
 

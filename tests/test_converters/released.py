@@ -79,7 +79,8 @@ def instructions(task, rows, phrases):
         image_start=torch.zeros(rows, dtype=torch.long), image_index=torch.arange(rows),
         phrase_mask=column >= 0, is_thing=column < (NUM_THINGS if panoptic else phrases),
         is_word=torch.full((rows, ), word), use_stuff=torch.full((rows, ), panoptic),
-        perceives=torch.ones(rows, dtype=torch.bool))
+        needs_decoder=torch.ones(rows, dtype=torch.bool),
+        per_position=torch.zeros(rows, dtype=torch.long))
 
 
 def text_of(recorded):

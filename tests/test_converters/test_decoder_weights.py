@@ -127,7 +127,7 @@ def pooled(recorded, spans):
     index = recorded['in'][spans] - 1
     batch = SimpleNamespace(
         phrase_index=index, phrase_mask=torch.ones(2, int(index.max()) + 1, dtype=torch.bool))
-    return ReleasedMVPLM._pool(None, states, batch)
+    return ReleasedMVPLM.pool_text(None, states, batch)
 
 
 @pytest.fixture(scope='module')

@@ -52,12 +52,12 @@ def test_image_state_is_the_recorded_one(model, task):
 @every_task
 def test_text_embeddings_are_the_recorded_ones(model, task):
     recorded, sample = case(task)
-    batch = InstructionBatch.collate([sample], torch.device('cpu'), with_response=False)
+    batch = InstructionBatch.collate([sample], torch.device('cpu'))
     with torch.no_grad():
         state = model.encode(recorded['in']['images'], [sample])
-        close(model._embed(state, batch), recorded['mid']['inputs_embeds'])
-        _, language = model.read(state, batch)
-        found = model.perception._text(language.text, batch).content
+        close(model.embed_inputs(state, batch), recorded['mid']['inputs_embeds'])
+        _, language = model.forward_llm(state, batch)
+        found = model.perception.embed_text(language.text, batch).content
     close(found, recorded['mid']['class_name_embedding' if task == 'panoptic'
                                  else 'SEG_embedding'])
 

@@ -7,9 +7,10 @@ import torch
 
 from mvp_mm.converters import convert_layout
 from mvp_mm.models.heads import TextEmbeddings
-from mvp_mm.models.released.heads import MemorySimilarity, inverse_sigmoid
+from mvp_mm.models.position import inverse_sigmoid
+from mvp_mm.models.released.heads import MemorySimilarity
 from mvp_mm.models.released.query_generator import ReleasedSelection
-from mvp_mm.models.state import RowsByImage
+from mvp_mm.models.state import DecoderQueries, QueriesPerImage
 from tests.test_converters.golden import load, needs_golden
 from tests.test_converters.released import (
     LOSSES,
@@ -67,7 +68,7 @@ def test_selection_scores_every_token_as_recorded(task):
     similarity = MemorySimilarity(head.similarity_head, batch.is_word)
     with torch.no_grad():
         features = head.query_generator.selection.project(state.memory)
-        found = similarity(features, text, RowsByImage(batch.image_index, 2)).transpose(1, 2)
+        found = similarity(features, text, QueriesPerImage(batch.image_index, 2)).transpose(1, 2)
     close(features[:, order], recorded['mid']['output_memory'], 5e-5)
     expected = recorded['out']['similarity_raw']
     close(found[:, order, :expected.shape[-1]], expected, 5e-5)
@@ -79,11 +80,12 @@ def test_selected_queries_and_their_boxes_are_the_recorded_ones(task):
     recorded, text, batch = load_task('B_query_selection', task)
     head, state = released_head(recorded), maps_state(recorded)
     with torch.no_grad():
-        queries = head._generate(state, batch, text, None, RowsByImage(batch.image_index, 2))
-        content, boxes, allowed, _ = head._with_stuff(queries, batch)
-    close(content, recorded['out']['seg_query'], 5e-5)
-    close(inverse_sigmoid(boxes), recorded['out']['refpoint_embed_undetach'], 5e-5)
-    assert allowed.all()
+        queries = head.generate_queries(
+            state, batch, text, None, QueriesPerImage(batch.image_index, 2))
+        found = head.add_stuff_queries(queries, batch)
+    close(found.content, recorded['out']['seg_query'], 5e-5)
+    close(inverse_sigmoid(found.boxes, 1e-5), recorded['out']['refpoint_embed_undetach'], 5e-5)
+    assert found.allowed.all()
 
 
 @needs_golden
@@ -92,7 +94,7 @@ def test_anchors_are_the_recorded_proposals():
     state = maps_state(recorded)
     anchors = ReleasedSelection(64, 12).anchors(state)
     order = token_order(recorded['mid']['spatial_shapes'])
-    close(inverse_sigmoid(anchors[order]), recorded['mid']['output_proposals'][0], 1e-5)
+    close(inverse_sigmoid(anchors[order], 1e-5), recorded['mid']['output_proposals'][0], 1e-5)
 
 
 def test_anchors_near_the_border_are_never_selected():
@@ -107,7 +109,7 @@ def test_anchors_near_the_border_are_never_selected():
 
     queries = selection(
         state, torch.zeros(1, 1, 32), torch.ones(1, 1, dtype=torch.bool),
-        RowsByImage(torch.zeros(1, dtype=torch.long), 1), by_column, lambda q, anchors: anchors)
+        QueriesPerImage(torch.zeros(1, dtype=torch.long), 1), by_column, lambda q, anchors: anchors)
     columns = queries.boxes[0, :, 0]
     assert columns.min() > 0.01 and columns.max() < 0.99
 
@@ -126,10 +128,10 @@ def test_the_decoder_predicts_after_every_layer_what_was_recorded(task):
     queries = given['seg_query'].shape[1]
     valid = torch.ones(2, queries, dtype=torch.bool)
     with torch.no_grad():
-        found, denoised = head._decode(
+        found, denoised = head.predict_layers(
             state, batch, TextEmbeddings(text, None, batch.phrase_mask, batch.is_word),
-            given['seg_query'], given['refpoint_embed'].sigmoid(),
-            valid[:, None].expand(-1, queries, -1), valid, None)
+            DecoderQueries(given['seg_query'], given['refpoint_embed'].sigmoid(),
+                           valid[:, None].expand(-1, queries, -1), valid), None)
     assert denoised is None
     for layer in range(3):
         # The norm runs on the initial queries, then twice a layer.
@@ -145,7 +147,7 @@ def noise(recorded, task, monkeypatch, rand, text):
     targets = targets_of(recorded, batch)
     head = released_head(dict(sd={'predictor.enc_output.weight': torch.zeros(64, 64)}))
     replay(monkeypatch, 'rand_like', rand)
-    return head.denoising(targets, batch, text, num_slots=12), batch, targets
+    return head.denoising(targets, batch, text), batch, targets
 
 
 @needs_golden
@@ -158,7 +160,9 @@ def test_denoising_queries_are_the_recorded_ones(name, monkeypatch):
     close(found.box_logits, recorded['out']['input_query_bbox'], 1e-6)
     queries = len(recorded['out']['attn_mask']) - found.content.shape[1]
     valid = torch.ones(2, queries, dtype=torch.bool)
-    allowed = found.extend(valid[:, None].expand(-1, queries, -1), valid)
+    behind = DecoderQueries(text.new_zeros(2, queries, 64), text.new_zeros(2, queries, 4),
+                            valid[:, None].expand(-1, queries, -1), valid)
+    allowed = found.in_front_of(behind).allowed
     assert torch.equal(~allowed, recorded['out']['attn_mask'].expand(2, -1, -1))
 
 
@@ -187,12 +191,12 @@ def test_too_many_targets_or_none_go_without_denoising(monkeypatch):
         recorded, 'detection', monkeypatch, recorded['in']['rand'], text)
     denoising = released_head(load('C_decoder_detection')).denoising
     denoising.num_queries = 19
-    assert denoising(targets, batch, text, 12) is None
+    assert denoising(targets, batch, text) is None
     none = replace(targets, valid=torch.zeros_like(targets.valid))
     denoising.num_queries = 20
-    assert denoising(none, batch, text, 12) is None
+    assert denoising(none, batch, text) is None
     sentences = replace(batch, is_word=torch.zeros_like(batch.is_word))
-    assert denoising(targets, sentences, text, 12) is None
+    assert denoising(targets, sentences, text) is None
 
 
 def training_step(task, monkeypatch):
@@ -206,13 +210,13 @@ def training_step(task, monkeypatch):
     targets = targets_of(recorded, batch)
     if 'dn_rand' in recorded['in']:
         replay(monkeypatch, 'rand_like', recorded['in']['dn_rand'])
-    noised = head.denoising(targets, batch, text, 12)
+    noised = head.denoising(targets, batch, text)
     embeddings = TextEmbeddings(text, None, batch.phrase_mask, batch.is_word)
-    queries = head._generate(state, batch, text, None, RowsByImage(batch.image_index, 2))
-    content, boxes, allowed, valid = head._with_stuff(queries, batch)
-    main, denoised = head._decode(
-        state, batch, embeddings, content, boxes, allowed, valid, noised)
-    main = head._add_selection(main, queries, embeddings)
+    queries = head.generate_queries(
+        state, batch, text, None, QueriesPerImage(batch.image_index, 2))
+    main, denoised = head.predict_layers(
+        state, batch, embeddings, head.add_stuff_queries(queries, batch), noised)
+    main = head.add_selection(main, queries, embeddings)
     return recorded, inputs, head, (state, batch, targets), (main, denoised, noised)
 
 
@@ -241,7 +245,7 @@ def test_losses_and_gradients_of_a_training_step_are_the_recorded_ones(task, mon
     means = head._named(head.criterion(
         main, targets, matches, batch.is_word, at_losses), selection=True)
     if denoised is not None:
-        means |= head._denoising_loss(denoised, targets, noised, batch, at_losses)
+        means |= head.denoising_loss(denoised, targets, noised, batch, at_losses)
     total, seen = 0.0, set()
     for name, mean in means.items():
         value = mean.total / mean.count.clamp(min=1e-6)

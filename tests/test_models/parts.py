@@ -47,7 +47,8 @@ def make_batch(kinds: list[str], phrases: list[int], image_index: list[int] | No
         image_index=torch.tensor(image_index or [0] * rows), phrase_mask=phrase_mask,
         is_thing=is_thing, is_word=torch.tensor([k in ('word', 'stuff') for k in kinds]),
         use_stuff=torch.tensor([k == 'stuff' for k in kinds]),
-        perceives=torch.tensor([k != 'caption' for k in kinds]))
+        needs_decoder=torch.tensor([k != 'caption' for k in kinds]),
+        per_position=torch.zeros(rows, dtype=torch.long))
 
 
 def random_boxes(*shape: int) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 
 from mvp_mm.models.decoders import MultiGranularityDecoder
 from mvp_mm.models.heads import BoxHead
-from mvp_mm.models.state import RowsByImage
+from mvp_mm.models.state import QueriesPerImage
 from tests.test_models.parts import WIDTH, make_state, random_boxes
 
 INDEX = [1, 0, 1]
@@ -34,7 +34,8 @@ def inputs():
 
 
 def decode(decoder, box_head, inputs, state, index=INDEX):
-    return decoder(*inputs, state, RowsByImage(torch.tensor(index), len(state.memory)), box_head)
+    per_image = QueriesPerImage(torch.tensor(index), len(state.memory))
+    return decoder(*inputs, state, per_image, box_head)
 
 
 def test_shapes_hold_the_initial_queries_and_every_layer(decoder, box_head, inputs):

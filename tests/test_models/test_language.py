@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from mvp_mm.models.language import append_tokens, insert_visual_tokens, language_loss, pool_phrases
 from mvp_mm.models.llms import CausalLM
-from mvp_mm.models.losses import over_processes
+from mvp_mm.models.losses import reduce_over_ranks
 from mvp_mm.models.state import InstructionBatch
 from tests.helpers import make_samples
 from tests.test_models.parts import make_batch
@@ -91,7 +91,7 @@ def test_language_loss_is_next_token_cross_entropy_of_the_response(llm):
 def test_language_loss_without_supervision_is_zero_with_gradients(llm):
     hidden = torch.randn(2, 4, 16, requires_grad=True)
     mean = language_loss(llm, hidden, torch.full((2, 4), -100))
-    loss = over_processes(dict(loss_llm=mean))['loss_llm']
+    loss = reduce_over_ranks(dict(loss_llm=mean))['loss_llm']
     loss.backward()
     assert loss.item() == 0 and (hidden.grad == 0).all()
 
@@ -101,7 +101,7 @@ def test_append_tokens_writes_behind_the_last_real_token(tokenizer_path):
                *make_samples('ReferringSegmentationTask', tokenizer_path)[:1]]
     for sample in samples:
         sample.set_metainfo(dict(image_index=0))
-    batch = InstructionBatch.collate(samples, torch.device('cpu'), with_response=False)
+    batch = InstructionBatch.collate(samples, torch.device('cpu'))
     grown = append_tokens(batch, [7, 8, 9])
     lengths = batch.mask.sum(1).tolist()
     assert lengths[0] != lengths[1]
@@ -111,4 +111,5 @@ def test_append_tokens_writes_behind_the_last_real_token(tokenizer_path):
         assert grown.phrase_index[r, :n].tolist() == batch.phrase_index[r, :n].tolist()
         assert (grown.phrase_index[r, n:] == -1).all()
     assert (grown.labels == -100).all() == (batch.labels == -100).all()
+    assert grown.per_position.tolist() == [n + 2 for n in lengths]
     assert torch.equal(grown.phrase_mask, batch.phrase_mask)

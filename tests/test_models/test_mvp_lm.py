@@ -422,7 +422,7 @@ def test_without_thinking_the_result_follows_at_once(model, samples, monkeypatch
 
 def prompts(model, groups):
     data = prepare(model, groups)
-    batch = InstructionBatch.collate(data['data_samples'], torch.device('cpu'), False)
+    batch = InstructionBatch.collate(data['data_samples'], torch.device('cpu'))
     with torch.no_grad():
         return model.encode(data['inputs'], data['data_samples']), batch
 
@@ -430,7 +430,7 @@ def prompts(model, groups):
 def test_thinking_equals_reading_what_was_written(model, samples):
     state, batch = prompts(model, [samples('PanopticTask', 'ReferringSegmentationTask',
                                            training=False)])
-    thought = model.think(state, batch)
+    thought = model.generate_then_read(state, batch)
     for r in range(len(batch.ids)):
         row = batch.select(torch.tensor([r]))
         n = int(row.mask.sum())
@@ -439,7 +439,7 @@ def test_thinking_equals_reading_what_was_written(model, samples):
         written = thought.captions[r].tolist()
         assert written[-1] == model.per_id and 1 <= len(written) <= model.max_response_tokens
         with torch.no_grad():
-            _, read = model.read(state, append_tokens(row, written))
+            _, read = model.forward_llm(state, append_tokens(row, written))
         torch.testing.assert_close(thought.summary[r], read.summary[0], atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(thought.text[r], read.text[0], atol=1e-4, rtol=1e-4)
 
@@ -457,15 +457,15 @@ def test_sampled_answers_of_a_batch_equal_single_ones(tokenizer_path, samples):
 
 def test_captions_end_with_the_end_of_text(model, samples):
     state, batch = prompts(model, [samples('CaptionTask', 'PanopticTask', training=False)])
-    caption, panoptic = model.think(state, batch).captions
+    caption, panoptic = model.generate_then_read(state, batch).captions
     assert caption[-1] == model.tokenizer.eos_id and panoptic[-1] == model.per_id
 
 
 def test_the_summary_is_the_state_of_the_summary_token(model, samples):
     data = prepare(model, [samples('PanopticTask', 'ReferringSegmentationTask')])
-    batch = InstructionBatch.collate(data['data_samples'], torch.device('cpu'), True)
+    batch = InstructionBatch.collate(data['data_samples'], torch.device('cpu'), model.per_id)
     with torch.no_grad():
-        states, language = model.read(model.encode(*data.values()), batch)
+        states, language = model.forward_llm(model.encode(*data.values()), batch)
     for r, sample in enumerate(data['data_samples']):
         at = sample.instruction.input_ids.tolist().index(model.per_id)
         torch.testing.assert_close(language.summary[r], states[r, at], rtol=0, atol=0)

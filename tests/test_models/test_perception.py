@@ -22,7 +22,8 @@ def query_set(rows):
 def test_stuff_queries_are_seen_in_rows_that_ask_for_them_alone(perception):
     batch = make_batch(['stuff', 'word', 'sentence'], [2, 2, 1])
     queries = query_set(3)
-    content, boxes, allowed, valid = perception._with_stuff(queries, batch)
+    found = perception.add_stuff_queries(queries, batch)
+    content, boxes, allowed, valid = found.content, found.boxes, found.allowed, found.valid
     assert content.shape == (3, DYNAMIC + STUFF, WIDTH)
     torch.testing.assert_close(content[:, :DYNAMIC], queries.content)
     torch.testing.assert_close(content[2, DYNAMIC:], perception.stuff.content)
@@ -35,14 +36,14 @@ def test_stuff_queries_are_seen_in_rows_that_ask_for_them_alone(perception):
 
 
 def test_without_such_rows_no_stuff_queries_are_added(perception):
-    content, boxes, allowed, valid = perception._with_stuff(
+    found = perception.add_stuff_queries(
         query_set(2), make_batch(['word', 'sentence'], [2, 1]))
-    assert content.shape[1] == boxes.shape[1] == DYNAMIC
-    assert allowed.all() and valid.all()
+    assert found.content.shape[1] == found.boxes.shape[1] == DYNAMIC
+    assert found.allowed.all() and found.valid.all()
 
 
 def test_queries_of_captions_take_no_part(perception):
-    *_, allowed, valid = perception._with_stuff(
+    found = perception.add_stuff_queries(
         query_set(2), make_batch(['word', 'caption'], [2, 0]))
-    assert valid[0].all() and not valid[1].any()
-    assert torch.equal(allowed[1], torch.eye(DYNAMIC, dtype=torch.bool))
+    assert found.valid[0].all() and not found.valid[1].any()
+    assert torch.equal(found.allowed[1], torch.eye(DYNAMIC, dtype=torch.bool))

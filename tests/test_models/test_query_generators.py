@@ -2,13 +2,14 @@
 import pytest
 import torch
 
+from mvp_mm.models.building import build_part
 from mvp_mm.models.heads import BoxHead, SimilarityHead
 from mvp_mm.models.query_generators import (
     DynamicQueryGenerator,
     LearnableQueryGenerator,
     VisualQueryGenerator,
 )
-from mvp_mm.models.state import RowsByImage
+from mvp_mm.models.state import QueriesPerImage
 from tests.test_models.parts import SHAPES, WIDTH, make_state
 
 INDEX = [1, 0, 1]
@@ -25,7 +26,7 @@ def generate(generator, heads, state, text=None, phrases=None):
     text = torch.randn(len(INDEX), 3, WIDTH) if text is None else text
     if phrases is None:
         phrases = torch.tensor([[True, True, True], [True, False, False], [True, True, False]])
-    rows = RowsByImage(torch.tensor(INDEX), len(state.memory))
+    rows = QueriesPerImage(torch.tensor(INDEX), len(state.memory))
     return generator(torch.randn(len(INDEX), LLM_WIDTH), state, text, phrases, rows, *heads)
 
 
@@ -45,10 +46,15 @@ def plain_choice(generator, heads, state, text, phrases):
     return chosen
 
 
+def build(kind):
+    return build_part(dict(type=kind.__name__, num_queries=QUERIES),
+                      llm_dims=LLM_WIDTH, embed_dims=WIDTH)
+
+
 @pytest.mark.parametrize('kind', [
     DynamicQueryGenerator, VisualQueryGenerator, LearnableQueryGenerator])
 def test_shapes_and_ranges(kind, heads):
-    found = generate(kind(LLM_WIDTH, WIDTH, QUERIES), heads, make_state())
+    found = generate(build(kind), heads, make_state())
     assert found.content.shape == (3, QUERIES, WIDTH)
     assert found.boxes.shape == (3, QUERIES, 4)
     assert (found.boxes > 0).all() and (found.boxes < 1).all()
@@ -57,7 +63,7 @@ def test_shapes_and_ranges(kind, heads):
 
 @pytest.mark.parametrize('kind', [DynamicQueryGenerator, VisualQueryGenerator])
 def test_the_most_similar_tokens_of_the_row_s_image_are_selected(kind, heads):
-    generator = kind(LLM_WIDTH, WIDTH, QUERIES)
+    generator = build(kind)
     state = make_state(extent=[(1.0, 0.5), (0.75, 1.0)])
     text = torch.randn(3, 3, WIDTH)
     phrases = torch.tensor([[True, True, True], [True, False, False], [False, True, True]])
@@ -68,7 +74,7 @@ def test_the_most_similar_tokens_of_the_row_s_image_are_selected(kind, heads):
 
 
 def test_padded_memory_is_never_selected(heads):
-    generator = VisualQueryGenerator(LLM_WIDTH, WIDTH, QUERIES)
+    generator = VisualQueryGenerator(WIDTH, QUERIES)
     state = make_state(extent=[(0.5, 0.5), (0.5, 0.5)])
     text = torch.randn(3, 1, WIDTH).expand(-1, 3, -1)
     with torch.no_grad():
@@ -87,21 +93,21 @@ def test_dynamic_queries_add_base_queries_to_the_selection(heads):
     generator = DynamicQueryGenerator(LLM_WIDTH, WIDTH, QUERIES)
     summary, text = torch.randn(3, LLM_WIDTH), torch.randn(3, 3, WIDTH)
     found = generator(summary, make_state(), text, torch.ones(3, 3, dtype=torch.bool),
-                      RowsByImage(torch.tensor(INDEX), 2), *heads)
+                      QueriesPerImage(torch.tensor(INDEX), 2), *heads)
     for r in range(3):
         base = generator.base.expand(summary[r]).view(QUERIES, WIDTH)
         torch.testing.assert_close(found.content[r], found.selected[r] + base)
 
 
 def test_visual_queries_are_the_selection_alone(heads):
-    found = generate(VisualQueryGenerator(LLM_WIDTH, WIDTH, QUERIES), heads, make_state())
+    found = generate(VisualQueryGenerator(WIDTH, QUERIES), heads, make_state())
     torch.testing.assert_close(found.content, found.selected, rtol=0, atol=0)
 
 
 def test_learnable_queries_depend_on_the_summary_alone(heads):
     generator = LearnableQueryGenerator(LLM_WIDTH, WIDTH, QUERIES)
     summary, phrases = torch.randn(3, LLM_WIDTH), torch.ones(3, 3, dtype=torch.bool)
-    rows = RowsByImage(torch.tensor(INDEX), 2)
+    rows = QueriesPerImage(torch.tensor(INDEX), 2)
     for _ in range(2):
         found = generator(
             summary, make_state(), torch.randn(3, 3, WIDTH), phrases, rows, *heads)
@@ -112,7 +118,7 @@ def test_learnable_queries_depend_on_the_summary_alone(heads):
 
 
 def test_anchors_stand_at_the_tokens_and_double_with_each_level():
-    generator = VisualQueryGenerator(LLM_WIDTH, WIDTH, QUERIES)
+    generator = VisualQueryGenerator(WIDTH, QUERIES)
     expected = [((x + 0.5) / w, (y + 0.5) / h, 0.05 * 2**level, 0.05 * 2**level)
                 for level, (h, w) in enumerate(SHAPES) for y in range(h) for x in range(w)]
     torch.testing.assert_close(
@@ -120,7 +126,7 @@ def test_anchors_stand_at_the_tokens_and_double_with_each_level():
 
 
 def test_selected_boxes_are_the_anchors_corrected_by_the_box_head(heads):
-    generator = VisualQueryGenerator(LLM_WIDTH, WIDTH, QUERIES)
+    generator = VisualQueryGenerator(WIDTH, QUERIES)
     torch.nn.init.normal_(heads[1].delta[-1].bias)
     state = make_state()
     text, phrases = torch.randn(3, 3, WIDTH), torch.ones(3, 3, dtype=torch.bool)
@@ -149,7 +155,7 @@ def test_selection_sends_gradients_only_through_its_own_supervision(heads):
 
 def test_base_queries_train_through_the_content(heads):
     for kind in (DynamicQueryGenerator, LearnableQueryGenerator):
-        generator = kind(LLM_WIDTH, WIDTH, QUERIES)
+        generator = build(kind)
         generate(generator, heads, make_state()).content.square().sum().backward()
         assert all(p.grad.abs().sum() > 0 for p in generator.base.parameters())
 
@@ -157,4 +163,4 @@ def test_base_queries_train_through_the_content(heads):
 def test_too_few_tokens_raise(heads):
     state = make_state(shapes=[(2, 2), (1, 1)])
     with pytest.raises(ValueError, match='6 queries cannot be selected from 5 tokens'):
-        generate(VisualQueryGenerator(LLM_WIDTH, WIDTH, 6), heads, state)
+        generate(VisualQueryGenerator(WIDTH, 6), heads, state)

@@ -84,7 +84,7 @@ def test_every_task_is_answered(model, samples):
 
 
 def test_lists_of_different_length_do_not_touch_each_other(model, samples):
-    together = samples('ReleasedPanopticTask', 'ReleasedReferringTask', training=False)
+    together = samples('ReleasedPanopticTask', 'ReleasedReferringTask')
     batch = make_batch([together])
     data = model.eval().data_preprocessor(batch, False)
     with torch.no_grad():
@@ -133,9 +133,9 @@ def test_a_list_that_fits_only_without_its_background_is_refused(tokenizer, samp
 def test_the_summary_token_is_a_place_of_zeros(model, samples):
     sample, = samples('ReleasedPanopticTask')
     sample.set_metainfo(dict(image_index=0))
-    batch = InstructionBatch.collate([sample], torch.device('cpu'), with_response=True)
+    batch = InstructionBatch.collate([sample], torch.device('cpu'), model.per_id)
     state = model.encode(torch.randn(1, 3, CANVAS, CANVAS), [sample])
-    embeds = model._embed(state, batch)
+    embeds = model.embed_inputs(state, batch)
     silent = (embeds == 0).all(-1)[0].nonzero()[:, 0].tolist()
     # The image's placeholders are the same token, but hold the image.
     start = sample.instruction.image_start

@@ -85,8 +85,8 @@ def expected_probabilities(model, divided):
         row.instruction = part.instruction
         rows.append(row)
     state = model.encode(data['inputs'], rows)
-    batch = InstructionBatch.collate(rows, torch.device('cpu'), with_response=False)
-    language = model.think(state, batch)
+    batch = InstructionBatch.collate(rows, torch.device('cpu'))
+    language = model.generate_then_read(state, batch)
     found = model.perception.decode(state, batch, language.text, language.summary)
     head, number = model.perception.similarity_head, model.perception.num_queries
     units = torch.nn.functional.normalize

@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mvp_mm.analysis.synthetic_batch import canvas_side, make_samples
 from mvp_mm.models import MVPLM
 from mvp_mm.models.language import language_loss
-from mvp_mm.models.losses import Targets, over_processes
+from mvp_mm.models.losses import Targets, reduce_over_ranks
 from mvp_mm.models.state import ImageState, InstructionBatch
 from mvp_mm.registry import MODELS
 from mvp_mm.structures import PerceptionDataSample
@@ -104,15 +104,15 @@ def forward_parts(model: MVPLM, images: torch.Tensor, samples: list[PerceptionDa
             extent = torch.ones(len(images), 2, device=images.device)
             state = ImageState(visual, **model.pixel_decoder(features, extent))
     with watch.part('LLM'):
-        batch = InstructionBatch.collate(samples, images.device, with_response=True)
-        hidden, language = model.read(state, batch)
+        batch = InstructionBatch.collate(samples, images.device, model.per_id)
+        hidden, language = model.forward_llm(state, batch)
         means = dict(loss_llm=language_loss(model.llm, hidden, batch.labels))
     if model.perception_trains:
         with watch.part('perception head and losses'):
             targets = Targets.collate(samples, batch, tuple(images.shape[-2:]))
             means.update(model.perception.loss(
                 state, batch, language.text, language.summary, targets))
-    return model.parse_losses(over_processes(means))[0]
+    return model.parse_losses(reduce_over_ranks(means))[0]
 
 
 def autocast(args: argparse.Namespace, device: torch.device) -> Any:

@@ -29,7 +29,7 @@ from mvp_mm.models.losses import (
     PerceptionCriterion,
     Predictions,
     Targets,
-    over_processes,
+    reduce_over_ranks,
 )
 
 WIDTH = 256
@@ -117,7 +117,7 @@ def run_ours(scene: Scene, args: argparse.Namespace, clock: Clock) -> None:
     flat = {f'{name}{s}': mean._replace(total=total, count=count)
             for name, mean in means.items() for s, (total, count) in enumerate(zip(
                 mean.total, mean.count.expand_as(mean.total), strict=True))}
-    total = sum(over_processes(flat).values())
+    total = sum(reduce_over_ranks(flat).values())
     clock.lap('ours: losses')
     total.backward()
     clock.lap('ours: backward')

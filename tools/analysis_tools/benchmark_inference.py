@@ -54,8 +54,12 @@ def parse_args() -> argparse.Namespace:
 def answer(model: MVPLM, images: Tensor, samples: list, thinking: bool) -> None:
     """From images to boxes, masks and similarities."""
     state = model.encode(images, samples)
-    batch = InstructionBatch.collate(samples, images.device, with_response=not thinking)
-    language = model.think(state, batch) if thinking else model.read(state, batch)[1]
+    batch = InstructionBatch.collate(
+        samples, images.device, None if thinking else model.per_id)
+    if thinking:
+        language = model.generate_then_read(state, batch)
+    else:
+        _, language = model.forward_llm(state, batch)
     model.perception.predict(state, batch, language.text, language.summary)
 
 

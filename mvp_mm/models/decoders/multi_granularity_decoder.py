@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mvp_mm.models.heads import mlp
 from mvp_mm.models.position import sine_embedding
-from mvp_mm.models.state import ImageState, RowsByImage
+from mvp_mm.models.state import ImageState, QueriesPerImage
 from mvp_mm.registry import MODELS
 
 
@@ -28,7 +28,8 @@ class DecoderLayer(nn.Module):
         self.norm3 = nn.LayerNorm(embed_dims)
 
     def forward(self, queries: Tensor, position: Tensor, boxes: Tensor, state: ImageState,
-                rows: RowsByImage, blocked: Tensor) -> Tensor:
+                per_image: QueriesPerImage, blocked: Tensor) -> Tensor:
+        """Update queries (R, Q, C); ``position`` (R, Q, C) codes their boxes (R, Q, 4)."""
         if self.position_in_content:
             queries = queries + position
         keyed = queries + position
@@ -37,9 +38,9 @@ class DecoderLayer(nn.Module):
         queries = self.norm1(queries + attended)
         # Rows of one image share its memory: their queries stand side by side.
         attended = self.cross_attention(
-            rows.pack(queries + position), state.memory, rows.pack(boxes), state.spatial_shapes,
-            state.level_start_index, state.padding_mask)
-        queries = self.norm2(queries + rows.unpack(attended))
+            per_image.pack(queries + position), state.memory, per_image.pack(boxes),
+            state.spatial_shapes, state.level_start_index, state.padding_mask)
+        queries = self.norm2(queries + per_image.unpack(attended))
         return self.norm3(queries + self.feedforward(queries))
 
 
@@ -79,7 +80,7 @@ class MultiGranularityDecoder(BaseModule):
         self.norm = nn.LayerNorm(embed_dims)
 
     def forward(self, queries: Tensor, boxes: Tensor, allowed: Tensor, state: ImageState,
-                rows: RowsByImage, box_head: nn.Module) -> tuple[Tensor, Tensor]:
+                per_image: QueriesPerImage, box_head: nn.Module) -> tuple[Tensor, Tensor]:
         """Decode.
 
         Args:
@@ -88,7 +89,7 @@ class MultiGranularityDecoder(BaseModule):
             allowed: (R, Q, Q) bool, whether a query (dim 1) sees another (dim 2); every query
                 must see at least itself.
             state: The images.
-            rows: Which image each row is about.
+            per_image: The image of each row.
             box_head: The shared box head.
 
         Returns:
@@ -101,7 +102,7 @@ class MultiGranularityDecoder(BaseModule):
         for layer in self.layers:
             position = self.position(
                 sine_embedding(boxes, self.embed_dims // 2).to(queries.dtype))
-            queries = layer(queries, position, boxes, state, rows, blocked)
+            queries = layer(queries, position, boxes, state, per_image, blocked)
             states.append(self.norm(queries))
             refined.append(box_head(states[-1], boxes))
             boxes = refined[-1].detach()

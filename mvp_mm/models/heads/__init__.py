@@ -1,10 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-from mvp_mm.models.heads.perception_heads import (
-    BoxHead,
-    MaskHead,
-    SimilarityHead,
-    TextEmbeddings,
-    mlp,
-)
+from mvp_mm.models.heads.perception_heads import BoxHead, MaskHead, SimilarityHead, mlp
+from mvp_mm.models.heads.text_embeddings import TextEmbeddings
 
 __all__ = ['BoxHead', 'MaskHead', 'SimilarityHead', 'TextEmbeddings', 'mlp']

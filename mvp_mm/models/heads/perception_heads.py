@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mvp_mm.models.heads.text_embeddings import TextEmbeddings
 from mvp_mm.models.position import inverse_sigmoid, sine_embedding
 from mvp_mm.registry import MODELS
 
@@ -20,33 +20,6 @@ def mlp(*widths: int) -> nn.Sequential:
     for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
         layers += [nn.ReLU()] * (i > 0) + [nn.Linear(a, b)]
     return nn.Sequential(*layers)
-
-
-@dataclass
-class TextEmbeddings:
-    """The phrases of R instructions as the similarity head compares them.
-
-    Attributes:
-        content: (R, K, C), what a phrase names.
-        relation: (R, K, C), which one of those a sentence means; None where it is not to count.
-        mask: (R, K) bool, False where a row has fewer phrases.
-        is_word: (R,) bool, rows that are word lists.
-    """
-
-    content: Tensor
-    relation: Tensor | None
-    mask: Tensor
-    is_word: Tensor
-
-    def content_only(self) -> TextEmbeddings:
-        """The same without the relation."""
-        return replace(self, relation=None)
-
-    def with_copies(self, source: Tensor) -> TextEmbeddings:
-        """The same with rows ``source`` (W,) appended once more."""
-        return TextEmbeddings(*(
-            None if x is None else torch.cat([x, x[source]])
-            for x in (self.content, self.relation, self.mask, self.is_word)))
 
 
 @MODELS.register_module()

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from mvp_mm.models.losses.matcher import iou_and_giou, pairwise_iou
-from mvp_mm.models.losses.means import Mean
 from mvp_mm.models.losses.sampling import (
     SampledMasks,
     features_at_points,
@@ -16,6 +15,7 @@ from mvp_mm.models.losses.sampling import (
     uncertain,
 )
 from mvp_mm.models.losses.targets import Matches, Predictions, Targets
+from mvp_mm.models.losses.weighted_sum import WeightedSum
 from mvp_mm.registry import MODELS
 
 
@@ -67,8 +67,8 @@ class PerceptionCriterion(nn.Module):
     """All perception losses of all supervised sets.
 
     Boxes are averaged over targets, masks over targets that have one, sentences over sentences,
-    the word cross-entropy over its weights; :func:`~mvp_mm.models.losses.means.over_processes`
-    divides.
+    the word cross-entropy over its weights;
+    :func:`~mvp_mm.models.losses.weighted_sum.reduce_over_ranks` divides.
 
     Args:
         class_weight: Weight of the word cross-entropy and the sentence BCE.
@@ -126,7 +126,8 @@ class PerceptionCriterion(nn.Module):
             image_index, candidates)
 
     def forward(self, predictions: Predictions, targets: Targets, matches: Matches,
-                is_word: Tensor, masks: SampledMasks, copies: bool = False) -> dict[str, Mean]:
+                is_word: Tensor, masks: SampledMasks,
+                one_to_many: bool = False) -> dict[str, WeightedSum]:
         """Compute the losses of S sets.
 
         Args:
@@ -135,28 +136,29 @@ class PerceptionCriterion(nn.Module):
             matches: Which query takes which target.
             is_word: (R,) bool.
             masks: Where masks are compared; see :meth:`sample`.
-            copies: Whether queries share a target, as in denoising; boxes and masks are then
-                averaged over the matches.
+            one_to_many: Whether several queries take one target, as in denoising; boxes and
+                masks are then averaged over the matches.
 
         Returns:
             For each of :attr:`names` weighted sums (S,), and counts (S,) or ().
         """
         sets = len(predictions.logits)
         word, word_norm, sent, rank = self._similarity(predictions, targets, matches, is_word)
-        box = self._boxes(predictions, targets, matches, sets)
+        box = self.box_losses(predictions, targets, matches, sets)
         mask = self._masks(predictions, targets, matches, masks, sets)
         masked = targets.mask_index >= 0
-        if copies:
+        if one_to_many:
             ones = torch.ones_like(matches.rows, dtype=torch.float32)
             num_targets = _sum_by(ones, matches.sets, sets)
             num_masks = _sum_by(masked[matches.rows, matches.targets].float(), matches.sets, sets)
         else:
             num_targets, num_masks = targets.valid.sum(), masked.sum()
         num_sentences = (~is_word & predictions.valid.any(2).any(0)).sum()
-        means = (Mean(word, word_norm), Mean(sent, num_sentences), Mean(rank, num_sentences),
-                 *(Mean(b, num_targets) for b in box), *(Mean(m, num_masks) for m in mask))
-        return {name: mean.scaled(self.weights[name])
-                for name, mean in zip(self.names, means, strict=True)}
+        counts = (word_norm, num_sentences, num_sentences, num_targets, num_targets, num_masks,
+                  num_masks)
+        return {name: WeightedSum(total, count).scaled(self.weights[name])
+                for name, total, count in zip(
+                    self.names, (word, sent, rank, *box, *mask), counts, strict=True)}
 
     def _similarity(self, predictions: Predictions, targets: Targets, matches: Matches,
                     is_word: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -194,7 +196,7 @@ class PerceptionCriterion(nn.Module):
         near = (iou >= self.positive_iou) & targets.valid[:, None]
         return near.any(-1) & predictions.valid
 
-    def _boxes(self, predictions: Predictions, targets: Targets, matches: Matches,
+    def box_losses(self, predictions: Predictions, targets: Targets, matches: Matches,
                sets: int) -> tuple[Tensor, Tensor]:
         predicted = predictions.boxes[matches.sets, matches.rows, matches.queries].float()
         wanted = targets.boxes[matches.rows, matches.targets]

@@ -9,31 +9,23 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mvp_mm.models.losses.targets import Matches, Targets
-from mvp_mm.models.state import InstructionBatch
+from mvp_mm.models.state import DecoderQueries, InstructionBatch
 from mvp_mm.registry import MODELS
 
 
 @dataclass
-class DenoisingRows:
+class DenoisingRows(DecoderQueries):
     """W extra decoder rows that hold groups of noised targets.
 
     They are rows of their own, so matching queries never see them and no padding is added to
-    instructions without denoising.
+    instructions without denoising. A group attends to itself only.
 
     Attributes:
         source: (W,) int64, the instruction row that each belongs to.
-        content: (W, Q, C).
-        boxes: (W, Q, 4) noised boxes cxcywh in [0, 1].
-        allowed: (W, Q, Q) bool self-attention: a group sees itself only.
-        valid: (W, Q) bool.
         target: (W, Q) int64 index of the target that a query should restore.
     """
 
     source: Tensor
-    content: Tensor
-    boxes: Tensor
-    allowed: Tensor
-    valid: Tensor
     target: Tensor
 
     def matches(self, num_sets: int) -> Matches:
@@ -47,7 +39,7 @@ class Denoising(BaseModule):
 
     Args:
         embed_dims: Width C.
-        num_queries: Most denoising queries an instruction; bounds the cost of crowded images.
+        num_queries: Most denoising queries per instruction; bounds the cost of crowded images.
         label_noise: Probability that a query starts from another phrase of the list.
         box_noise: Largest shift of the centre, in half sizes, and relative change of the size.
     """
@@ -89,8 +81,8 @@ class Denoising(BaseModule):
                                     batch.phrase_mask[source])
         content = text[source].gather(1, labels[..., None].expand(-1, -1, text.shape[-1]))
         boxes = targets.boxes[source].gather(1, target[..., None].expand(-1, -1, 4))
-        return DenoisingRows(source, self.content(content), self._noisy_boxes(boxes), allowed,
-                             valid, target)
+        return DenoisingRows(self.content(content), self._noisy_boxes(boxes), allowed, valid,
+                             source, target)
 
     def _noisy_labels(self, labels: Tensor, phrase_mask: Tensor) -> Tensor:
         flip = torch.rand_like(labels, dtype=torch.float32) < self.label_noise

@@ -10,26 +10,32 @@ from torchvision.ops import box_convert
 
 from mvp_mm.models.losses.sampling import SampledMasks
 from mvp_mm.models.losses.targets import Matches, Predictions, Targets
-from mvp_mm.models.state import RowsByImage
+from mvp_mm.models.state import QueriesPerImage
 from mvp_mm.registry import TASK_UTILS
 
 
-def iou_and_giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU and generalised IoU of xyxy boxes (…, 4), broadcast; nothing waits for the device."""
+def iou_and_giou(a: Tensor, b: Tensor, soften: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Compute IoU and generalised IoU of xyxy boxes; nothing waits for the device.
+
+    Args:
+        a: (…, 4).
+        b: (…, 4), broadcast with ``a``.
+        soften: Added to the areas that are divided by.
+    """
     inter = (torch.minimum(a[..., 2:], b[..., 2:])
              - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
     hull = (torch.maximum(a[..., 2:], b[..., 2:])
             - torch.minimum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
     union = ((a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - inter)
     eps = torch.finfo(a.dtype).eps
-    iou = inter / union.clamp(min=eps)
-    return iou, iou - (hull - union) / hull.clamp(min=eps)
+    iou = inter / (union + soften).clamp(min=eps)
+    return iou, iou - (hull - union) / (hull + soften).clamp(min=eps)
 
 
-def pairwise_iou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU and generalised IoU of cxcywh boxes (…, Q, 4) and (…, G, 4), each (…, Q, G)."""
+def pairwise_iou(a: Tensor, b: Tensor, soften: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Compute IoU and GIoU (…, Q, G) of cxcywh boxes (…, Q, 4) and (…, G, 4)."""
     a, b = (box_convert(x, 'cxcywh', 'xyxy') for x in (a, b))
-    return iou_and_giou(a[..., :, None, :], b[..., None, :, :])
+    return iou_and_giou(a[..., :, None, :], b[..., None, :, :], soften)
 
 
 def pairwise_mask_costs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,7 +148,7 @@ class HungarianMatcher(nn.Module):
     def _mask_cost(self, predictions: Predictions, targets: Targets,
                    masks: SampledMasks) -> Tensor:
         features, truth = masks.uniform(self.num_points)
-        rows = RowsByImage(masks.image_index, len(features))
+        rows = QueriesPerImage(masks.image_index, len(features))
         # One slot for every row that an image could have: the costs alone are brought back.
         wanted = rows.pack(truth[targets.mask_index.clamp(min=0)])
         wanted = wanted.view(-1, targets.labels.shape[1], truth.shape[1])

@@ -98,6 +98,14 @@ class Predictions:
         return Predictions(self.logits[sets, keep], self.boxes[sets, keep],
                            self.mask_embed[sets, keep], self.valid[sets, keep], self.num_dynamic)
 
+    def with_first_set(self, logits: Tensor, boxes: Tensor, mask_embed: Tensor,
+                       valid: Tensor) -> Predictions:
+        """Put one more set, given without its dimension S, in front."""
+        rest = (self.logits, self.boxes, self.mask_embed, self.valid)
+        joined = [torch.cat([a[None], b])
+                  for a, b in zip((logits, boxes, mask_embed, valid), rest, strict=True)]
+        return Predictions(*joined, self.num_dynamic)
+
 
 @dataclass
 class Matches:

@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mvp_mm.models.position import grid_points
-from mvp_mm.models.state import ImageState, RowsByImage
+from mvp_mm.models.state import ImageState, QueriesPerImage
 from mvp_mm.registry import MODELS
 
 
@@ -57,22 +57,22 @@ class TopNSelection(nn.Module):
         self.project = nn.Sequential(nn.Linear(embed_dims, embed_dims), nn.LayerNorm(embed_dims))
 
     def anchors(self, state: ImageState) -> Tensor:
-        """(S, 4) boxes cxcywh: one a position, doubling in size with each coarser level."""
+        """(S, 4) boxes cxcywh: one per position, doubling in size with each coarser level."""
         points = grid_points(state.shapes, state.memory.device)
         sizes = torch.cat([
             points.new_full((h * w, 2), self.base_size * 2.0**level)
             for level, (h, w) in enumerate(state.shapes)])
         return torch.cat([points, sizes], -1)
 
-    def forward(self, state: ImageState, text: Tensor, phrases: Tensor, rows: RowsByImage,
+    def forward(self, state: ImageState, text: Tensor, phrases: Tensor, per_image: QueriesPerImage,
                 similarity: nn.Module, box_head: nn.Module) -> QuerySet:
         """Select.
 
         Args:
             state: The images.
             text: (R, K, C) text embeddings.
-            phrases: (R, K) bool, phrases that may attract queries; at least one a row.
-            rows: Which image each row is about.
+            phrases: (R, K) bool, phrases that may attract queries; at least one per row.
+            per_image: The image of each row.
             similarity: The shared similarity head.
             box_head: The shared box head.
         """
@@ -80,23 +80,23 @@ class TopNSelection(nn.Module):
         if tokens < self.num_queries:
             raise ValueError(f'{self.num_queries} queries cannot be selected from {tokens} tokens')
         features = self.project(state.memory)
-        chosen = self._rank(features, state.padding_mask, text, phrases, rows, similarity)
-        flat = rows.pack(chosen)
+        chosen = self.rank(features, state.padding_mask, text, phrases, per_image, similarity)
+        flat = per_image.pack(chosen)
         gathered = features.gather(1, flat[..., None].expand(-1, -1, features.shape[-1]))
         anchors = self.anchors(state)[flat]
-        selected, anchors = rows.unpack(gathered), rows.unpack(anchors)
+        selected, anchors = per_image.unpack(gathered), per_image.unpack(anchors)
         boxes = box_head(selected, anchors)
         return QuerySet(selected.detach(), boxes.detach(), selected, boxes)
 
     @torch.no_grad()
-    def _rank(self, features: Tensor, padding: Tensor, text: Tensor, phrases: Tensor,
-              rows: RowsByImage, similarity: nn.Module) -> Tensor:
+    def rank(self, features: Tensor, padding: Tensor, text: Tensor, phrases: Tensor,
+              per_image: QueriesPerImage, similarity: nn.Module) -> Tensor:
         unit = nn.functional.normalize(text, dim=-1)
-        score = rows.unpack(rows.pack(unit) @ similarity.embed(features).transpose(1, 2))
+        score = per_image.unpack(per_image.pack(unit) @ similarity.embed(features).transpose(1, 2))
         # Under autocast on a GPU the features are float32 and the score is not.
         lowest = torch.finfo(score.dtype).min
         score = score.masked_fill(~phrases[..., None], lowest).amax(1)
-        score = score.masked_fill(padding[rows.image_index], lowest)
+        score = score.masked_fill(padding[per_image.image_index], lowest)
         return score.topk(self.num_queries, dim=1).indices
 
 
@@ -117,7 +117,7 @@ class DynamicQueryGenerator(BaseModule):
         self.selection = TopNSelection(embed_dims, num_queries)
 
     def forward(self, summary: Tensor, state: ImageState, text: Tensor, phrases: Tensor,
-                rows: RowsByImage, similarity: nn.Module, box_head: nn.Module) -> QuerySet:
+                per_image: QueriesPerImage, similarity: nn.Module, box_head: nn.Module) -> QuerySet:
         """Generate queries.
 
         Args:
@@ -125,28 +125,33 @@ class DynamicQueryGenerator(BaseModule):
             state: The images.
             text: (R, K, C) text embeddings.
             phrases: (R, K) bool, phrases that may attract queries.
-            rows: Which image each row is about.
+            per_image: The image of each row.
             similarity: The shared similarity head.
             box_head: The shared box head.
         """
-        queries = self.selection(state, text, phrases, rows, similarity, box_head)
+        queries = self.selection(state, text, phrases, per_image, similarity, box_head)
         queries.content = queries.content + self.base(summary)
         return queries
 
 
 @MODELS.register_module()
 class VisualQueryGenerator(BaseModule):
-    """The N most similar visual features alone (last row of the paper's table 7)."""
+    """Selects the N most similar visual features alone (last row of the paper's table 7).
 
-    def __init__(self, llm_dims: int, embed_dims: int = 256, num_queries: int = 100) -> None:
+    Args:
+        embed_dims: Width C.
+        num_queries: N.
+    """
+
+    def __init__(self, embed_dims: int = 256, num_queries: int = 100) -> None:
         super().__init__()
         self.num_queries = num_queries
         self.selection = TopNSelection(embed_dims, num_queries)
 
     def forward(self, summary: Tensor, state: ImageState, text: Tensor, phrases: Tensor,
-                rows: RowsByImage, similarity: nn.Module, box_head: nn.Module) -> QuerySet:
+                per_image: QueriesPerImage, similarity: nn.Module, box_head: nn.Module) -> QuerySet:
         """See :class:`DynamicQueryGenerator`; the summary is not used."""
-        return self.selection(state, text, phrases, rows, similarity, box_head)
+        return self.selection(state, text, phrases, per_image, similarity, box_head)
 
 
 @MODELS.register_module()
@@ -161,7 +166,7 @@ class LearnableQueryGenerator(BaseModule):
         self.boxes = nn.Parameter(torch.randn(num_queries, 4))
 
     def forward(self, summary: Tensor, state: ImageState, text: Tensor, phrases: Tensor,
-                rows: RowsByImage, similarity: nn.Module, box_head: nn.Module) -> QuerySet:
+                per_image: QueriesPerImage, similarity: nn.Module, box_head: nn.Module) -> QuerySet:
         """See :class:`DynamicQueryGenerator`; the image decides nothing here."""
         content = self.content.weight + self.base(summary)
         return QuerySet(content, self.boxes.sigmoid().expand(len(summary), -1, -1))

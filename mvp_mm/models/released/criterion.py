@@ -2,13 +2,16 @@
 """Objective of the authors' released code."""
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from mvp_mm.models.losses.criterion import PerceptionCriterion
+from mvp_mm.models.losses.matcher import iou_and_giou
 from mvp_mm.models.losses.sampling import features_at_points
 from mvp_mm.models.losses.targets import Matches, Predictions, Targets
-from mvp_mm.models.released.matcher import softened_giou
+from mvp_mm.models.released.matcher import GIOU_SOFTENING
 from mvp_mm.registry import MODELS
 
 
@@ -18,9 +21,15 @@ class ReleasedCriterion(PerceptionCriterion):
 
     True masks are read between pixels, as predicted ones are. The code draws the points of every
     mask anew; here all masks of a batch share them, as in :class:`PerceptionCriterion`.
+
+    Args:
+        sentence_share: Factor on the sentence BCE.
+        **settings: See :class:`PerceptionCriterion`.
     """
 
-    sentence_share = 0.1
+    def __init__(self, sentence_share: float = 0.1, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.sentence_share = sentence_share
 
     def sentence_weight(self, positive: Tensor, taking_part: Tensor) -> Tensor:
         """As in :class:`PerceptionCriterion`: a mean over queries, targets as heavy as the rest."""
@@ -32,12 +41,12 @@ class ReleasedCriterion(PerceptionCriterion):
     @staticmethod
     def giou_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
         """(n,) losses of xyxy boxes (n, 4)."""
-        return 1 - softened_giou(predicted, wanted)
+        return 1 - iou_and_giou(predicted, wanted, GIOU_SOFTENING)[1]
 
-    def _boxes(self, predictions: Predictions, targets: Targets, matches: Matches,
+    def box_losses(self, predictions: Predictions, targets: Targets, matches: Matches,
                sets: int) -> tuple[Tensor, Tensor]:
         things = ~targets.is_stuff[matches.rows, matches.targets]
-        return super()._boxes(predictions, targets, matches.where(things), sets)
+        return super().box_losses(predictions, targets, matches.where(things), sets)
 
     @staticmethod
     def truth_at(masks: Tensor, points: Tensor) -> Tensor:

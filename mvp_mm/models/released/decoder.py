@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mvp_mm.models.decoders.multi_granularity_decoder import DecoderLayer
 from mvp_mm.models.heads import mlp
-from mvp_mm.models.state import ImageState, RowsByImage
+from mvp_mm.models.state import ImageState, QueriesPerImage
 from mvp_mm.registry import MODELS
 
 
@@ -47,7 +47,7 @@ class DINODecoder(BaseModule):
         self.norm = nn.LayerNorm(embed_dims)
 
     def forward(self, queries: Tensor, boxes: Tensor, allowed: Tensor, state: ImageState,
-                rows: RowsByImage, box_head: nn.Module) -> tuple[Tensor, Tensor]:
+                per_image: QueriesPerImage, box_head: nn.Module) -> tuple[Tensor, Tensor]:
         """Decode; see :meth:`MultiGranularityDecoder.forward` for the arguments.
 
         Returns:
@@ -60,7 +60,7 @@ class DINODecoder(BaseModule):
         for layer in self.layers:
             code = coordinate_to_encoding(boxes.float(), self.embed_dims // 2)
             queries = layer(
-                queries, self.position(code.to(queries.dtype)), boxes, state, rows, blocked)
+                queries, self.position(code.to(queries.dtype)), boxes, state, per_image, blocked)
             normed = self.norm(queries)
             states.append(self.norm(normed))
             refined.append(box_head(normed, reference))

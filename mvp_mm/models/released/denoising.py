@@ -10,14 +10,14 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mvp_mm.models.losses.targets import Matches, Targets
-from mvp_mm.models.released.heads import inverse_sigmoid
-from mvp_mm.models.state import InstructionBatch
+from mvp_mm.models.position import inverse_sigmoid
+from mvp_mm.models.state import DecoderQueries, InstructionBatch
 from mvp_mm.registry import MODELS
 
 
 @dataclass
 class DenoisingQueries:
-    """P extra queries in front of every row's own.
+    """P denoising queries in front of every row's own.
 
     Attributes:
         content: (R, P, C), zeros in empty slots.
@@ -33,20 +33,21 @@ class DenoisingQueries:
     valid: Tensor
     target: Tensor
 
-    def extend(self, allowed: Tensor, valid: Tensor) -> Tensor:
-        """Self-attention (R, P + Q, P + Q) from that of the Q matching queries.
+    def in_front_of(self, queries: DecoderQueries) -> DecoderQueries:
+        """Put these P queries in front of the Q matching queries of each row.
 
-        Those cannot see these. A group sees itself, its empty slots too, and the row's matching
-        queries.
-
-        Args:
-            allowed: (R, Q, Q) bool.
-            valid: (R, Q) bool, matching queries that take part.
+        Matching queries do not attend to them. A group attends to itself, its empty slots too,
+        and to the row's matching queries.
         """
         size = len(self.group)
-        same = (self.group[:, None] == self.group).expand(len(valid), -1, -1)
-        above = torch.cat([same, valid[:, None].expand(-1, size, -1)], 2)
-        return torch.cat([above, F.pad(allowed, (size, 0), value=False)], 1)
+        rows = len(queries.valid)
+        same = (self.group[:, None] == self.group).expand(rows, -1, -1)
+        above = torch.cat([same, queries.valid[:, None].expand(-1, size, -1)], 2)
+        allowed = torch.cat([above, F.pad(queries.allowed, (size, 0), value=False)], 1)
+        return DecoderQueries(
+            torch.cat([self.content, queries.content], 1),
+            torch.cat([self.box_logits.sigmoid(), queries.boxes], 1), allowed,
+            torch.cat([self.valid, queries.valid], 1))
 
     def matches(self, num_sets: int) -> Matches:
         """The known assignment, in every one of ``num_sets`` sets."""
@@ -62,26 +63,23 @@ class ReleasedDenoising(BaseModule):
     than ``num_queries`` in a list, goes without.
 
     Args:
-        embed_dims: Width C, not used: there are no weights.
-        num_queries: Most denoising queries a row.
+        num_queries: Most denoising queries per row.
         box_noise: Largest shift of the centre, in half sizes, and relative change of the size.
     """
 
-    def __init__(self, embed_dims: int = 256, num_queries: int = 100,
-                 box_noise: float = 0.4) -> None:
+    def __init__(self, num_queries: int = 100, box_noise: float = 0.4) -> None:
         super().__init__()
         self.num_queries = num_queries
         self.box_noise = box_noise
 
-    def forward(self, targets: Targets, batch: InstructionBatch, text: Tensor,
-                num_slots: int) -> DenoisingQueries | None:
+    def forward(self, targets: Targets, batch: InstructionBatch,
+                text: Tensor) -> DenoisingQueries | None:
         """Noise the targets.
 
         Args:
             targets: Targets of R rows.
             batch: Their instructions.
             text: (R, K, C) text embeddings; they get a gradient.
-            num_slots: Queries of a decoder row, not used.
         """
         noised = targets.valid & batch.is_word[:, None]
         most = int(noised.sum(1).max())
@@ -89,12 +87,12 @@ class ReleasedDenoising(BaseModule):
         if not groups:
             return None
         noised, labels = noised[:, :most], targets.labels[:, :most]
-        # Drawn group by group over all targets of the batch, one row a target.
+        # Drawn group by group over all targets of the batch, one row per target.
         boxes = self._noisy(targets.boxes[:, :most][noised].repeat(groups, 1))
         row, slot = noised.nonzero(as_tuple=True)
         box_logits = boxes.new_zeros(len(noised), groups, most, 4)
         box_logits[row, :, slot] = inverse_sigmoid(
-            boxes.unflatten(0, (groups, -1))).transpose(0, 1)
+            boxes.unflatten(0, (groups, -1)), eps=1e-5).transpose(0, 1)
         content = text.gather(1, labels[..., None].expand(-1, -1, text.shape[-1]))
         content = content * noised[..., None]
         target = torch.arange(most, device=text.device).repeat(groups)

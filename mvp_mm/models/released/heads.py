@@ -10,18 +10,13 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mvp_mm.models.heads import BoxHead, TextEmbeddings, mlp
-from mvp_mm.models.state import RowsByImage
+from mvp_mm.models.position import inverse_sigmoid
+from mvp_mm.models.state import QueriesPerImage
 from mvp_mm.registry import MODELS
 
 
-def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """Logit of probabilities; its two sides are clamped apart, as DETR's decoders do."""
-    x = x.clamp(0, 1)
-    return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()
-
-
 def split_background(phrase_mask: Tensor, is_word: Tensor) -> tuple[Tensor, Tensor]:
-    """Tell names from the background, which is the last phrase of a word list.
+    """Tell the names from the background, which is the last phrase of a word list.
 
     Args:
         phrase_mask: (R, K) bool.
@@ -38,7 +33,7 @@ def split_background(phrase_mask: Tensor, is_word: Tensor) -> tuple[Tensor, Tens
 
 
 class TextProjectors(nn.Module):
-    """One linear layer from the LLM's width for words, another for sentences."""
+    """Projects from the LLM's width by one linear layer for words, another for sentences."""
 
     def __init__(self, llm_dims: int, embed_dims: int) -> None:
         super().__init__()
@@ -52,7 +47,7 @@ class TextProjectors(nn.Module):
 
 @dataclass
 class MemorySimilarity:
-    """Similarity of memory tokens and phrases, for the selection of queries.
+    """Compares memory tokens with phrases, for the selection of queries.
 
     Attributes:
         head: The shared similarity head.
@@ -62,10 +57,10 @@ class MemorySimilarity:
     head: ReleasedSimilarityHead
     is_word: Tensor
 
-    def __call__(self, features: Tensor, text: Tensor, rows: RowsByImage) -> Tensor:
+    def __call__(self, features: Tensor, text: Tensor, per_image: QueriesPerImage) -> Tensor:
         """(R, K, S) products of tokens (B, S, C) and phrases (R, K, C)."""
-        packed = rows.pack(text)
-        word, sentence = (rows.unpack(packed @ project(features).transpose(1, 2))
+        packed = per_image.pack(text)
+        word, sentence = (per_image.unpack(packed @ project(features).transpose(1, 2))
                           for project in (self.head.word, self.head.sentence))
         return torch.where(self.is_word[:, None, None], word, sentence)
 
@@ -80,12 +75,11 @@ class ReleasedSimilarityHead(BaseModule):
 
     Args:
         embed_dims: Width C.
-        prior_queries: Not used: sentences have no bias to begin with.
     """
 
     relation: ClassVar[None] = None
 
-    def __init__(self, embed_dims: int = 256, prior_queries: int = 100) -> None:
+    def __init__(self, embed_dims: int = 256) -> None:
         super().__init__()
         self.word = mlp(embed_dims, embed_dims, embed_dims)
         self.sentence = mlp(embed_dims, embed_dims, embed_dims)
@@ -114,7 +108,7 @@ class ReleasedSimilarityHead(BaseModule):
 
 @MODELS.register_module()
 class ReleasedBoxHead(BoxHead):
-    """Corrects reference boxes, whose logits are clamped as in DETR's decoders.
+    """Corrects reference boxes, whose logits are clamped at 1e-5 as in DETR's decoders.
 
     Args:
         embed_dims: Width C.
@@ -122,4 +116,4 @@ class ReleasedBoxHead(BoxHead):
 
     def forward(self, queries: Tensor, reference: Tensor) -> Tensor:
         """Boxes (…, Q, 4) cxcywh in [0, 1] from queries (…, Q, C) and their references."""
-        return (self.delta(queries) + inverse_sigmoid(reference)).sigmoid()
+        return (self.delta(queries) + inverse_sigmoid(reference, eps=1e-5)).sigmoid()

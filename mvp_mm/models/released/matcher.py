@@ -4,30 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert
 
-from mvp_mm.models.losses.matcher import HungarianMatcher
+from mvp_mm.models.losses.matcher import HungarianMatcher, pairwise_iou
 from mvp_mm.models.losses.targets import Targets
 from mvp_mm.registry import TASK_UTILS
 
-EPS = 1e-6
-
-
-def softened_giou(a: Tensor, b: Tensor) -> Tensor:
-    """Generalised IoU of xyxy boxes, with 1e-6 added to the areas that it divides by.
-
-    Boxes are normalised, so that small ones are affected.
-
-    Args:
-        a: (…, 4).
-        b: (…, 4), to be broadcast with ``a``.
-    """
-    inter = (torch.minimum(a[..., 2:], b[..., 2:])
-             - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
-    hull = (torch.maximum(a[..., 2:], b[..., 2:])
-            - torch.minimum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
-    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - inter
-    return inter / (union + EPS) - (hull - union) / (hull + EPS)
+# Boxes are normalised, so that small ones are affected.
+GIOU_SOFTENING = 1e-6
 
 
 @TASK_UTILS.register_module()
@@ -44,8 +27,7 @@ class ReleasedMatcher(HungarianMatcher):
     def box_costs(self, boxes: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         """As in :class:`HungarianMatcher`, stuff aside."""
         l1, _ = super().box_costs(boxes, targets)
-        corners, wanted = (box_convert(x, 'cxcywh', 'xyxy') for x in (boxes, targets.boxes))
-        giou = softened_giou(corners[..., :, None, :], wanted[:, None])
+        _, giou = pairwise_iou(boxes, targets.boxes[None], GIOU_SOFTENING)
         things = (targets.valid & ~targets.is_stuff)[:, None].to(l1.dtype)
         many = (things.sum((1, 2)) * l1.shape[2]).clamp(min=1)[:, None, None]
         return tuple(

@@ -41,12 +41,12 @@ class ReleasedMVPLM(MVPLM):
             raise ValueError('ReleasedMVPLM needs ReleasedTokenizer: the last phrase of a word '
                              f'list is the background; got {type(self.tokenizer).__name__}')
 
-    def _embed(self, state: ImageState, batch: InstructionBatch) -> Tensor:
+    def embed_inputs(self, state: ImageState, batch: InstructionBatch) -> Tensor:
         silent = batch.ids == self.per_id
         embeds = self.llm.embed(batch.ids).masked_fill(silent[..., None], 0.0)
         return insert_visual_tokens(embeds, state.visual_tokens, batch)
 
-    def _pool(self, states: list[Tensor], batch: InstructionBatch) -> Tensor:
+    def pool_text(self, states: list[Tensor], batch: InstructionBatch) -> Tensor:
         mean = torch.stack(states).mean(0)
         return pool_phrases([mean], batch.phrase_index, batch.phrase_mask.shape[1])
 

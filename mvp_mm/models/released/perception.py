@@ -1,7 +1,8 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Queries, decoder and heads put together as in the authors' released code."""
+"""Joins queries, decoder and heads as the authors' released code does."""
 from __future__ import annotations
 
+from dataclasses import replace
 from types import NoneType
 from typing import Any, ClassVar
 
@@ -9,8 +10,14 @@ import torch
 from torch import Tensor
 
 from mvp_mm.models.heads import TextEmbeddings
-from mvp_mm.models.losses import Mean, Predictions, SampledMasks, Targets
-from mvp_mm.models.perception import PerceptionHead, named_sets
+from mvp_mm.models.losses import (
+    Predictions,
+    SampledMasks,
+    Targets,
+    WeightedSum,
+    named_sets,
+)
+from mvp_mm.models.perception import PerceptionHead, TrainingPredictions
 from mvp_mm.models.query_generators import QuerySet
 from mvp_mm.models.released.decoder import DINODecoder
 from mvp_mm.models.released.denoising import DenoisingQueries, ReleasedDenoising
@@ -21,7 +28,7 @@ from mvp_mm.models.released.heads import (
     split_background,
 )
 from mvp_mm.models.released.query_generator import ReleasedQueryGenerator
-from mvp_mm.models.state import ImageState, InstructionBatch, RowsByImage
+from mvp_mm.models.state import DecoderQueries, ImageState, InstructionBatch, QueriesPerImage
 from mvp_mm.registry import MODELS
 
 
@@ -60,73 +67,80 @@ class ReleasedPerceptionHead(PerceptionHead):
                                  f'{type(getattr(self, name)).__name__}; see its documentation')
         self.text_mlp = TextProjectors(llm_dims, embed_dims)
 
-    def _text(self, pooled: Tensor, batch: InstructionBatch) -> TextEmbeddings:
+    def embed_text(self, pooled: Tensor, batch: InstructionBatch) -> TextEmbeddings:
+        """Project words and sentences by a linear layer each."""
         projected = self.text_mlp(pooled, batch.is_word)
         return TextEmbeddings(projected, None, batch.phrase_mask, batch.is_word)
 
-    def _generate(self, state: ImageState, batch: InstructionBatch, text: Tensor,
-                  summary: Tensor, rows: RowsByImage) -> QuerySet:
+    def generate_queries(self, state: ImageState, batch: InstructionBatch, text: Tensor,
+                         summary: Tensor, per_image: QueriesPerImage) -> QuerySet:
+        """Select by all names but the background; the summary is not read."""
         names, _ = split_background(batch.phrase_mask, batch.is_word)
         similarity = MemorySimilarity(self.similarity_head, batch.is_word)
         return self.query_generator(
-            summary, state, text, names, rows, similarity, self.box_head)
+            summary, state, text, names, per_image, similarity, self.box_head)
 
-    def _with_stuff(self, queries: QuerySet, batch: InstructionBatch
-                    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        content, boxes, allowed, valid = super()._with_stuff(queries, batch)
-        return content.detach(), boxes.detach(), allowed, valid
+    def add_stuff_queries(self, generated: QuerySet, batch: InstructionBatch) -> DecoderQueries:
+        """Append the stuff queries and detach them all."""
+        queries = super().add_stuff_queries(generated, batch)
+        return replace(queries, content=queries.content.detach(), boxes=queries.boxes.detach())
 
-    def _decode(self, state: ImageState, batch: InstructionBatch, text: TextEmbeddings,
-                content: Tensor, boxes: Tensor, allowed: Tensor, valid: Tensor,
-                noised: DenoisingQueries | None) -> tuple[Predictions, Predictions | None]:
+    def make_denoising(self, targets: Targets, batch: InstructionBatch, text: TextEmbeddings,
+                       queries: DecoderQueries) -> DenoisingQueries | None:
+        """Noise the targets; None where a batch goes without."""
+        return self.denoising(targets, batch, text.content)
+
+    def predict_layers(self, state: ImageState, batch: InstructionBatch, text: TextEmbeddings,
+                       queries: DecoderQueries,
+                       noised: DenoisingQueries | None) -> TrainingPredictions:
+        """Predict from the initial queries and after every layer, denoising queries in front."""
         extra = 0
         if noised is not None:
             extra = noised.content.shape[1]
-            content = torch.cat([noised.content, content], 1)
-            boxes = torch.cat([noised.box_logits.sigmoid(), boxes], 1)
-            allowed = noised.extend(allowed, valid)
-            valid = torch.cat([noised.valid, valid], 1)
-        rows = RowsByImage(batch.image_index, len(state.memory))
-        states, refined = self.decoder(content, boxes, allowed, state, rows, self.box_head)
+            queries = noised.in_front_of(queries)
+        per_image = QueriesPerImage(batch.image_index, len(state.memory))
+        states, refined = self.decoder(queries.content, queries.boxes, queries.allowed, state,
+                                       per_image, self.box_head)
         logits = self.similarity_head(states, refined, text)
-        outputs = (logits, refined, self.mask_head(states), valid.expand(len(states), -1, -1))
+        outputs = (logits, refined, self.mask_head(states),
+                   queries.valid.expand(len(states), -1, -1))
         main = Predictions(*(x[:, :, extra:] for x in outputs), self.num_queries)
         if noised is None:
-            return main, None
-        return main, Predictions(*(x[:, :, :extra] for x in outputs), extra)
+            return TrainingPredictions(main, None)
+        return TrainingPredictions(main, Predictions(*(x[:, :, :extra] for x in outputs), extra))
 
-    def _add_selection(self, predictions: Predictions, queries: QuerySet,
-                       text: TextEmbeddings) -> Predictions:
+    def add_selection(self, predictions: Predictions, generated: QuerySet,
+                      text: TextEmbeddings) -> Predictions:
         """Put the queries before they were detached in front, as one more supervised set."""
-        content, boxes = queries.selected, queries.selected_boxes
+        content, boxes = generated.selected, generated.selected_boxes
         if predictions.boxes.shape[2] > self.num_queries:
             stuff = (self.stuff.content, self.stuff.boxes.sigmoid())
             content, boxes = (torch.cat([x, extra.expand(len(x), -1, -1)], 1)
                               for x, extra in zip((content, boxes), stuff, strict=True))
         states = self.decoder.norm(content)
-        first = (self.similarity_head(states, boxes, text), boxes, self.mask_head(states),
-                 predictions.valid[0])
-        rest = (predictions.logits, predictions.boxes, predictions.mask_embed, predictions.valid)
-        joined = [torch.cat([a[None], b]) for a, b in zip(first, rest, strict=True)]
-        return Predictions(*joined, self.num_queries)
+        return predictions.with_first_set(
+            self.similarity_head(states, boxes, text), boxes, self.mask_head(states),
+            predictions.valid[0])
 
-    def _denoising_loss(self, rows: Predictions | None, targets: Targets,
-                        noised: DenoisingQueries | None, batch: InstructionBatch,
-                        masks: SampledMasks) -> dict[str, Mean]:
-        """Losses of the denoising queries: of the noised input and after every layer.
+    def denoising_loss(self, predictions: Predictions | None, targets: Targets,
+                       noised: DenoisingQueries | None, batch: InstructionBatch,
+                       masks: SampledMasks) -> dict[str, WeightedSum]:
+        """Compute the losses of the denoising queries: of the noised input and after every layer.
 
-        A batch that goes without has zeros under the same names: other processes may have some,
-        and all of them add up their counts together.
+        A batch that goes without has zeros under the same names: other ranks may have some, and
+        all of them add up their counts together.
         """
         names = [f'denoise.d{i}.' for i in range(len(self.decoder.layers) + 1)]
         if noised is None:
             nothing = targets.boxes.new_zeros(len(names))
-            values = dict.fromkeys(self.criterion.names, Mean(nothing, nothing))
+            values = dict.fromkeys(self.criterion.names, WeightedSum(nothing, nothing))
             return named_sets(_without_sentences(values), names)
         values = self.criterion(
-            rows, targets, noised.matches(len(rows.logits)), batch.is_word, masks, copies=True)
+            predictions, targets, noised.matches(len(predictions.logits)), batch.is_word, masks,
+            one_to_many=True)
         return named_sets(_without_sentences(values), names)
 
 
-def _without_sentences(values: dict[str, Mean]) -> dict[str, Mean]:
-    return {name: mean for name, mean in values.items() if name not in ('loss_sent', 'loss_rank')}
+def _without_sentences(values: dict[str, WeightedSum]) -> dict[str, WeightedSum]:
+    return {name: value for name, value in values.items()
+            if name not in ('loss_sent', 'loss_rank')}

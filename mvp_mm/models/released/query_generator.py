@@ -12,7 +12,7 @@ from mvp_mm.models.position import grid_points
 from mvp_mm.models.query_generators import QuerySet
 from mvp_mm.models.query_generators.query_generators import TopNSelection
 from mvp_mm.models.released.heads import MemorySimilarity
-from mvp_mm.models.state import ImageState, RowsByImage
+from mvp_mm.models.state import ImageState, QueriesPerImage
 from mvp_mm.registry import MODELS
 
 
@@ -26,7 +26,7 @@ class ReleasedSelection(TopNSelection):
     low, high = 0.01, 0.99
 
     def anchors(self, state: ImageState) -> Tensor:
-        """(S, 4) boxes cxcywh, one a position; the coarsest level has the smallest."""
+        """(S, 4) boxes cxcywh, one per position; the coarsest level has the smallest."""
         points = grid_points(state.shapes, state.memory.device)
         coarsest = len(state.shapes) - 1
         sizes = torch.cat([
@@ -34,7 +34,7 @@ class ReleasedSelection(TopNSelection):
             for level, (h, w) in enumerate(state.shapes)])
         return torch.cat([points, sizes], -1)
 
-    def forward(self, state: ImageState, text: Tensor, phrases: Tensor, rows: RowsByImage,
+    def forward(self, state: ImageState, text: Tensor, phrases: Tensor, per_image: QueriesPerImage,
                 similarity: MemorySimilarity, box_head: nn.Module) -> QuerySet:
         """See :class:`TopNSelection`; ``similarity`` is a :class:`MemorySimilarity`."""
         anchors = self.anchors(state)
@@ -42,15 +42,15 @@ class ReleasedSelection(TopNSelection):
         unfit = state.padding_mask | outside
         masked = replace(
             state, memory=state.memory.masked_fill(unfit[..., None], 0.0), padding_mask=unfit)
-        return super().forward(masked, text, phrases, rows, similarity, box_head)
+        return super().forward(masked, text, phrases, per_image, similarity, box_head)
 
     @torch.no_grad()
-    def _rank(self, features: Tensor, padding: Tensor, text: Tensor, phrases: Tensor,
-              rows: RowsByImage, similarity: MemorySimilarity) -> Tensor:
-        score = similarity(features, text, rows)
+    def rank(self, features: Tensor, padding: Tensor, text: Tensor, phrases: Tensor,
+              per_image: QueriesPerImage, similarity: MemorySimilarity) -> Tensor:
+        score = similarity(features, text, per_image)
         lowest = torch.finfo(score.dtype).min
         score = score.masked_fill(~phrases[..., None], lowest).amax(1)
-        score = score.masked_fill(padding[rows.image_index], lowest)
+        score = score.masked_fill(padding[per_image.image_index], lowest)
         return score.topk(self.num_queries, dim=1).indices
 
 
@@ -59,18 +59,17 @@ class ReleasedQueryGenerator(BaseModule):
     """The N visual features most similar to the text; the LLM's summary is not read.
 
     Args:
-        llm_dims: LLM width D, not used.
         embed_dims: Width C.
         num_queries: N.
     """
 
-    def __init__(self, llm_dims: int, embed_dims: int = 256, num_queries: int = 100) -> None:
+    def __init__(self, embed_dims: int = 256, num_queries: int = 100) -> None:
         super().__init__()
         self.num_queries = num_queries
         self.selection = ReleasedSelection(embed_dims, num_queries)
 
     def forward(self, summary: Tensor, state: ImageState, text: Tensor, phrases: Tensor,
-                rows: RowsByImage, similarity: MemorySimilarity,
+                per_image: QueriesPerImage, similarity: MemorySimilarity,
                 box_head: nn.Module) -> QuerySet:
         """See :class:`DynamicQueryGenerator`; ``similarity`` is a :class:`MemorySimilarity`.
 
@@ -80,4 +79,4 @@ class ReleasedQueryGenerator(BaseModule):
         if not isinstance(similarity, MemorySimilarity):
             raise TypeError('ReleasedQueryGenerator works inside ReleasedPerceptionHead alone, got '
                             f'{type(similarity).__name__} for the similarity')
-        return self.selection(state, text, phrases, rows, similarity, box_head)
+        return self.selection(state, text, phrases, per_image, similarity, box_head)
