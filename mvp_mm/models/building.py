@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Building a part of the model from its config."""
+"""Builds a part of the model from its config."""
 from __future__ import annotations
 
 import inspect

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""From collated samples to one image tensor and a flat list of instructions."""
+"""Makes one image tensor and a flat list of instructions of collated samples."""
 from __future__ import annotations
 
 from typing import Any
@@ -12,7 +12,7 @@ from mvp_mm.registry import MODELS
 
 @MODELS.register_module()
 class PerceptionDataPreprocessor(ImgDataPreprocessor):
-    """Normalises and pads images; lists every instruction with the row of its image.
+    """Normalises and pads images, and lists every instruction with the row of its image.
 
     Args:
         mean: Channel means of RGB pixels.
@@ -25,7 +25,7 @@ class PerceptionDataPreprocessor(ImgDataPreprocessor):
             mean=mean, std=std, bgr_to_rgb=True, pad_size_divisor=pad_size_divisor)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Process a batch.
+        """Normalise and pad a batch.
 
         Args:
             data: ``inputs``, B uint8 tensors (3, h, w) in BGR; ``data_samples``, B lists of

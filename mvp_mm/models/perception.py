@@ -30,7 +30,7 @@ from mvp_mm.registry import MODELS, TASK_UTILS
 
 
 class StuffQueries(nn.Module):
-    """Learnable queries for stuff (paper section 4, "Implementation Details")."""
+    """Holds the learnable queries for stuff (paper section 4, "Implementation Details")."""
 
     def __init__(self, num_queries: int, embed_dims: int) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class PerceptionHead(BaseModule):
 
     def predict(self, state: ImageState, batch: InstructionBatch, pooled: Tensor,
                 summary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Last layer's logits (R, Q, K + 1), boxes (R, Q, 4) and mask logits (R, Q, h, w)."""
+        """Predict the last layer's logits (R, Q, K + 1), boxes (R, Q, 4), masks (R, Q, h, w)."""
         found = self.decode(state, batch, pooled, summary)
         logits = self.similarity_head(found.states, found.boxes, found.text)
         return logits, found.boxes, found.masks
@@ -263,7 +263,7 @@ class PerceptionHead(BaseModule):
             F.pad(taking_part, (0, missing), value=False))
 
     def _named(self, values: dict[str, WeightedSum], selection: bool) -> dict[str, WeightedSum]:
-        """The last layer's losses go unprefixed; the others as ``enc.``, ``d0.``, ``d1.`` …"""
+        """Name the sets: the last layer unprefixed, the others ``enc.``, ``d0.``, ``d1.`` …"""
         sets = len(next(iter(values.values())).total)
         prefixes = ['enc.'] * selection
         prefixes += [f'd{i}.' for i in range(sets - selection - 1)] + ['']

@@ -33,7 +33,7 @@ def sine_embedding(coordinates: Tensor, width: int, max_cycles: float = 1.0) -> 
 
 
 def grid_points(shapes: list[tuple[int, int]], device: torch.device) -> Tensor:
-    """Centres (S, 2), xy in [0, 1] of the canvas, of all positions of all levels."""
+    """Compute the centres (S, 2), xy in [0, 1] of the canvas, of all positions of all levels."""
     levels = []
     for height, width in shapes:
         y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height
@@ -45,24 +45,24 @@ def grid_points(shapes: list[tuple[int, int]], device: torch.device) -> Tensor:
 
 @MODELS.register_module()
 class CyclePosition:
-    """Codes of map positions: :func:`sine_embedding` of their centres."""
+    """Encodes map positions by :func:`sine_embedding` of their centres."""
 
     def __call__(self, shapes: list[tuple[int, int]], width: int,
                  device: torch.device) -> Tensor:
-        """Codes (S, width) of all positions of all levels, x first."""
+        """Encode all positions of all levels, x first: (S, width)."""
         return sine_embedding(grid_points(shapes, device), width // 2)
 
 
 @MODELS.register_module()
 class DetrPosition:
-    """DETR's codes of map positions, which MaskDINO's and Mask2Former's weights expect.
+    """Encodes map positions as DETR does, which MaskDINO's and Mask2Former's weights expect.
 
     Rows and columns are counted from one and divided by the map's sides; y comes first.
     """
 
     def __call__(self, shapes: list[tuple[int, int]], width: int,
                  device: torch.device) -> Tensor:
-        """Codes (S, width) of all positions of all levels."""
+        """Encode all positions of all levels: (S, width)."""
         encode = SinePositionalEncoding(width // 2, normalize=True)
         codes = [encode(torch.zeros(1, *shape, dtype=torch.bool, device=device))
                  for shape in shapes]

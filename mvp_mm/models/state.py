@@ -13,7 +13,7 @@ from mvp_mm.structures import PerceptionDataSample
 
 @dataclass
 class ImageState:
-    """All that instructions need to know of B images.
+    """What instructions need to know of B images.
 
     Attributes:
         visual_tokens: (B, V, D).
@@ -173,7 +173,7 @@ class InstructionBatch:
                       for name, array in arrays.items()})
 
     def select(self, rows: Tensor) -> InstructionBatch:
-        """The instructions at the given row indices."""
+        """Select rows by index."""
         return InstructionBatch(**{k: v[rows] for k, v in vars(self).items()})
 
 

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Word lists beyond the LLM's context: asked in parts, scored together."""
+"""Asks word lists beyond the LLM's context in parts and scores them together."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from mvp_mm.structures import Instruction, PerceptionDataSample, RawPrediction, 
 
 @dataclass
 class LLMRow:
-    """One run of the LLM: what :class:`InstructionBatch` reads of a sample.
+    """One row of the LLM's batch: what :class:`InstructionBatch` reads of a sample.
 
     Attributes:
         instruction: Tokenised.
@@ -28,13 +28,15 @@ class LLMRow:
 
 
 class LLMRows:
-    """The runs of the LLM that some samples need: one each, or one a part of a long word list.
+    """Maps samples to rows of the LLM's batch.
+
+    A word list longer than the context takes several, one per part.
 
     Args:
         samples: Data samples with ``instruction`` and ``image_index``.
 
     Attributes:
-        rows: The runs, in the order of the samples.
+        rows: The rows, in the order of the samples.
         first: The first row of each sample.
     """
 
@@ -49,7 +51,7 @@ class LLMRows:
 
     def raw_predictions(self, found: DecodedQueries, head: SimilarityHead,
                         num_dynamic: int) -> list[RawPrediction]:
-        """The raw prediction of each sample, without its caption.
+        """Join the rows to one raw prediction per sample, without its caption.
 
         Args:
             found: The decoded queries of the rows.

@@ -54,7 +54,7 @@ def build() -> Path:
 
 @cache
 def load_kernel() -> ModuleType | None:
-    """The compiled module, or None (said once in the log) where it was not built."""
+    """Load the compiled module; None (said once in the log) where it was not built."""
     library = _build_folder() / f'{_NAME}.so'
     if not library.is_file():
         MMLogger.get_current_instance().warning(
@@ -68,7 +68,7 @@ def load_kernel() -> ModuleType | None:
 
 
 class DeformableAttentionCPU(torch.autograd.Function):
-    """Differentiable call of the attention kernel; float32 only."""
+    """Calls the attention kernel, differentiably; float32 only."""
 
     @staticmethod
     def forward(ctx, value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor,

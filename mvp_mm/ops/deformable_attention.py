@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""The seam around multi-scale deformable attention.
+"""Multi-scale deformable attention, behind a registry.
 
 Decoders name their attention by ``type``; another kernel is one more registered class with the
 same constructor and forward.
@@ -20,7 +20,7 @@ from mvp_mm.registry import MODELS
 
 def sample_and_sum(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor,
                    weights: Tensor) -> Tensor:
-    """Weighted sum of values sampled at points: the kernel of deformable attention.
+    """Sum values sampled at points by weight: the kernel of deformable attention.
 
     Args:
         value: (B, S, H, D) float32, H heads of D channels.
@@ -42,7 +42,7 @@ def sample_and_sum(value: Tensor, shapes: Tensor, starts: Tensor, locations: Ten
 
 @MODELS.register_module()
 class DeformableAttention(MultiScaleDeformableAttention):
-    """Multi-scale deformable attention with mmcv's parameters, without residual and dropout.
+    """Runs multi-scale deformable attention with mmcv's parameters, no residual, no dropout.
 
     mmcv's CUDA kernel has no bfloat16 version, so the module is a float32 island under autocast.
 
@@ -62,7 +62,7 @@ class DeformableAttention(MultiScaleDeformableAttention):
 
     def forward(self, query: Tensor, value: Tensor, reference: Tensor, spatial_shapes: Tensor,
                 level_start_index: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """Attend.
+        """Attend to the memory around reference points.
 
         Args:
             query: (B, Q, C), position already added.

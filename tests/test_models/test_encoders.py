@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import mvp_mm.models  # noqa: F401
-from mvp_mm.models.encoders.image_encoder import ImageEncoder, TimmBackbone
+from mvp_mm.models.encoders import ImageEncoder, TimmBackbone
 from mvp_mm.registry import MODELS
 
 SWIN = dict(type='mmdet.SwinTransformer', embed_dims=16, depths=(1, 1, 1, 1),

@@ -13,7 +13,7 @@ from mvp_mm.registry import MODELS
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention, multi-scale deformable cross-attention, feed-forward net; post-norm."""
+    """Runs self-attention, multi-scale deformable cross-attention and an FFN; post-norm."""
 
     def __init__(self, attention: dict, embed_dims: int, num_heads: int, feedforward: int,
                  position_in_content: bool) -> None:
@@ -81,7 +81,7 @@ class MultiGranularityDecoder(BaseModule):
 
     def forward(self, queries: Tensor, boxes: Tensor, allowed: Tensor, state: ImageState,
                 per_image: QueriesPerImage, box_head: nn.Module) -> tuple[Tensor, Tensor]:
-        """Decode.
+        """Refine the queries layer by layer.
 
         Args:
             queries: (R, Q, C) content queries.

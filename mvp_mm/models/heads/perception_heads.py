@@ -15,7 +15,7 @@ from mvp_mm.registry import MODELS
 
 
 def mlp(*widths: int) -> nn.Sequential:
-    """Linear layers of the given widths with ReLU between them."""
+    """Build linear layers of the given widths with ReLU between them."""
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
         layers += [nn.ReLU()] * (i > 0) + [nn.Linear(a, b)]
@@ -29,9 +29,9 @@ class SimilarityHead(BaseModule):
     Word lists get one more column, a learned "no object"; sentences a learned bias that starts
     at the log-odds of one target among the queries. For sentences the similarity is the sum of
     two cosines: the one that word lists have too, and one of a relation embedding with a visual
-    embedding that is told the query's box. In one cosine the two work against each other: names
-    are learned first and whatever else is in the embedding, such as its place, lowers their
-    cosine, until neither side tells left from right and none has a gradient to begin.
+    embedding that knows the query's box. Category and location compete in a single cosine: names
+    are learned first, and whatever else is in the embedding lowers their cosine. Hence a second,
+    location-aware one.
 
     Args:
         embed_dims: Width C.
@@ -57,11 +57,11 @@ class SimilarityHead(BaseModule):
         return self.log_scale.exp().clamp(max=self.max_scale)
 
     def embed(self, features: Tensor) -> Tensor:
-        """Unit embeddings (…, C) of visual features (…, C)."""
+        """Embed visual features (…, C) as unit vectors (…, C)."""
         return F.normalize(self.visual(features), dim=-1)
 
     def forward(self, queries: Tensor, boxes: Tensor, text: TextEmbeddings) -> Tensor:
-        """Similarities of queries and phrases.
+        """Compute the similarities of queries and phrases.
 
         Args:
             queries: (…, R, Q, C).
@@ -86,7 +86,7 @@ class SimilarityHead(BaseModule):
 
 
 class RelationSimilarity(nn.Module):
-    """Scaled cosine of relation embeddings with queries that know where they are."""
+    """Scores relation embeddings against queries with a box code: scaled cosines."""
 
     def __init__(self, embed_dims: int, init_scale: float) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class RelationSimilarity(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(init_scale)))
 
     def forward(self, queries: Tensor, boxes: Tensor, relation: Tensor) -> Tensor:
-        """(…, R, Q, K) from queries (…, R, Q, C), boxes (…, R, Q, 4), relation (R, K, C)."""
+        """Score (…, R, Q, K) queries (…, R, Q, C) with boxes (…, R, Q, 4) by relation (R, K, C)."""
         code = sine_embedding(boxes, queries.shape[-1] // 2).to(queries.dtype)
         located = F.normalize(self.visual(queries + self.position(code)), dim=-1)
         scale = self.log_scale.exp().clamp(max=SimilarityHead.max_scale)
@@ -106,7 +106,7 @@ class RelationSimilarity(nn.Module):
 
 @MODELS.register_module()
 class BoxHead(BaseModule):
-    """Corrects reference boxes."""
+    """Refines reference boxes."""
 
     def __init__(self, embed_dims: int = 256) -> None:
         super().__init__()
@@ -115,18 +115,18 @@ class BoxHead(BaseModule):
         nn.init.zeros_(self.delta[-1].bias)
 
     def forward(self, queries: Tensor, reference: Tensor) -> Tensor:
-        """Boxes (…, Q, 4) cxcywh in [0, 1] from queries (…, Q, C) and their references."""
+        """Predict boxes (…, Q, 4) cxcywh in [0, 1] from queries (…, Q, C) and references."""
         return (self.delta(queries) + inverse_sigmoid(reference)).sigmoid()
 
 
 @MODELS.register_module()
 class MaskHead(BaseModule):
-    """Mask embeddings; a mask is their product with the mask features."""
+    """Predicts mask embeddings; a mask is their product with the mask features."""
 
     def __init__(self, embed_dims: int = 256) -> None:
         super().__init__()
         self.embedding = mlp(embed_dims, embed_dims, embed_dims, embed_dims)
 
     def forward(self, queries: Tensor) -> Tensor:
-        """Mask embeddings (…, Q, C) of queries (…, Q, C)."""
+        """Predict mask embeddings (…, Q, C) from queries (…, Q, C)."""
         return self.embedding(queries)

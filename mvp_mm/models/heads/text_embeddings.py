@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Text embeddings: what queries are compared with."""
+"""Text embeddings, which queries are compared with."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -26,18 +26,18 @@ class TextEmbeddings:
     is_word: Tensor
 
     def content_only(self) -> TextEmbeddings:
-        """The same without the relation."""
+        """Leave the relation out."""
         return replace(self, relation=None)
 
     def with_copies(self, source: Tensor) -> TextEmbeddings:
-        """The same with rows ``source`` (W,) appended once more."""
+        """Append rows ``source`` (W,) once more."""
         return TextEmbeddings(*(
             None if x is None else torch.cat([x, x[source]])
             for x in (self.content, self.relation, self.mask, self.is_word)))
 
 
 def text_mlp(llm_dims: int, embed_dims: int) -> nn.Sequential:
-    """MLP from the LLM's width to that of the decoder."""
+    """Build the MLP from the LLM's width to that of the decoder."""
     return nn.Sequential(
         nn.Linear(llm_dims, embed_dims), nn.GELU(), nn.Linear(embed_dims, embed_dims))
 

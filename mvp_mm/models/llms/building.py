@@ -51,7 +51,7 @@ def build_lm(config: dict | None, pretrained: str | None,
 
 
 def sizes_of(pretrained: str) -> dict:
-    """The ``config`` with which a model has the layout of a local folder of weights.
+    """Read the ``config`` that gives a model the layout of a local folder of weights.
 
     Raises:
         FileNotFoundError: If the folder is none of a model.
@@ -122,7 +122,7 @@ def add_lora(lm: PreTrainedModel, r: int, alpha: float, dropout: float = 0.0,
 
 
 def decoder_layers(lm: PreTrainedModel) -> nn.ModuleList:
-    """The list of a model's transformer layers, whatever its family calls it."""
+    """Find a model's list of transformer layers, whatever its family calls it."""
     count = lm.config.num_hidden_layers
     return next(module for module in lm.get_decoder().modules()
                 if isinstance(module, nn.ModuleList) and len(module) == count)

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Which token is written next."""
+"""Chooses the token that is written next: greedy or nucleus sampling."""
 from __future__ import annotations
 
 import zlib
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sampling:
-    """Settings of sampled text.
+    """Settings of nucleus sampling.
 
     What a row draws depends on the seed and on its prompt alone, not on the rows beside it.
 
@@ -33,7 +33,7 @@ class Sampling:
             raise ValueError(f'sampling.top_p must be in (0, 1], got {self.top_p}')
 
     def noise(self, prompts: list[list[int]], count: int) -> Tensor:
-        """Random numbers (R, count) in [0, 1) for R prompts of token ids."""
+        """Draw random numbers (R, count) in [0, 1) for R prompts of token ids."""
         rows = []
         for ids in prompts:
             generator = torch.Generator()

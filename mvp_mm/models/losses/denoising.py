@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Denoising queries: noised targets that the decoder learns to restore (as in MaskDINO)."""
+"""Denoising queries: noised targets that the decoder learns to restore (DN-DETR, MaskDINO)."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -29,13 +29,13 @@ class DenoisingRows(DecoderQueries):
     target: Tensor
 
     def matches(self, num_sets: int) -> Matches:
-        """The known assignment, in every one of ``num_sets`` sets."""
+        """Give the known assignment, in every one of ``num_sets`` sets."""
         return Matches.known(self.valid, self.target, num_sets)
 
 
 @MODELS.register_module()
 class Denoising(BaseModule):
-    """Makes denoising rows for word instructions with targets that dynamic queries look for.
+    """Noises the targets of word instructions, those of stuff queries left out.
 
     Args:
         embed_dims: Width C.
@@ -54,7 +54,7 @@ class Denoising(BaseModule):
 
     def forward(self, targets: Targets, batch: InstructionBatch, text: Tensor,
                 num_slots: int) -> DenoisingRows:
-        """Noise the targets.
+        """Noise labels and boxes of the targets.
 
         Args:
             targets: Targets of R rows.

@@ -39,7 +39,7 @@ def pairwise_iou(a: Tensor, b: Tensor, soften: float = 0.0) -> tuple[Tensor, Ten
 
 
 def pairwise_mask_costs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """BCE and Dice costs of sampled masks, each by one matrix product.
+    """Compute BCE and Dice costs of sampled masks, each by one matrix product.
 
     Args:
         logits: (…, Q, P) predicted values at P points.
@@ -57,7 +57,9 @@ def pairwise_mask_costs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor
 
 @TASK_UTILS.register_module()
 class HungarianMatcher(nn.Module):
-    """One assignment a set and instruction; one cost tensor, copied to the host once.
+    """Assigns targets to queries, for every supervised set and instruction.
+
+    There is one cost tensor, copied to the host once.
 
     Things go to dynamic queries and, in rows with stuff queries, stuff to those.
 
@@ -86,7 +88,7 @@ class HungarianMatcher(nn.Module):
     @torch.no_grad()
     def forward(self, predictions: Predictions, targets: Targets, is_word: Tensor,
                 masks: SampledMasks) -> Matches:
-        """Match.
+        """Solve all assignments.
 
         Args:
             predictions: S sets of R rows.
@@ -112,7 +114,7 @@ class HungarianMatcher(nn.Module):
 
     @staticmethod
     def eligible(predictions: Predictions, targets: Targets) -> Tensor:
-        """(S, R, Q, G) bool, which query may take which target."""
+        """Tell which query may take which target, (S, R, Q, G) bool."""
         queries = predictions.valid.shape[-1]
         stuff_query = torch.arange(queries, device=targets.valid.device) >= predictions.num_dynamic
         same_side = stuff_query[None, :, None] == targets.is_stuff[:, None, :]
@@ -120,7 +122,7 @@ class HungarianMatcher(nn.Module):
 
     def cost(self, predictions: Predictions, targets: Targets, is_word: Tensor,
              masks: SampledMasks) -> Tensor:
-        """(S, R, Q, G) float32 costs, in full precision under autocast too."""
+        """Compute (S, R, Q, G) float32 costs, in full precision under autocast too."""
         with torch.autocast(predictions.logits.device.type, enabled=False):
             return self._cost(predictions, targets, is_word, masks)
 
@@ -134,13 +136,13 @@ class HungarianMatcher(nn.Module):
         return cost
 
     def class_cost(self, logits: Tensor, targets: Targets, is_word: Tensor) -> Tensor:
-        """Negative probability (S, R, Q, G) of the targets' phrases."""
+        """Compute the negative probability (S, R, Q, G) of the targets' phrases."""
         prob = torch.where(is_word[:, None, None], logits.softmax(-1), logits.sigmoid())
         pick = targets.labels[None, :, None].expand(*logits.shape[:3], -1)
         return -prob.gather(-1, pick)
 
     def box_costs(self, boxes: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-        """L1 distance and negative generalised IoU, each (S, R, Q, G)."""
+        """Compute L1 distance and negative generalised IoU, each (S, R, Q, G)."""
         wanted = targets.boxes[None]
         l1 = (boxes[..., :, None, :] - wanted[..., None, :, :]).abs().sum(-1)
         return l1, -pairwise_iou(boxes, wanted)[1]

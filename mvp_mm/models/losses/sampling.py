@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Where masks are compared: points that every set, row and query of a batch shares."""
+"""Points at which masks are compared (PointRend), shared by every set, row and query."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -21,8 +21,8 @@ class SampledMasks:
         features: (B, P, C) mask features.
         truth: (n, P) values of the true masks in [0, 1].
         image_index: (R,) int64, the image of each row.
-        num_candidates: The first so many points are candidates, the others are always compared.
-            None where the points are the whole grid and all of them are compared.
+        num_candidates: Number of importance-sampling candidates; later points are always used
+            (PointRend). None where the points are the whole grid and all of them are used.
     """
 
     features: Tensor
@@ -32,7 +32,7 @@ class SampledMasks:
 
     @classmethod
     def on_grid(cls, features: Tensor, masks: Tensor, image_index: Tensor) -> SampledMasks:
-        """Compare on the whole grid of the mask features.
+        """Take the whole grid of the mask features as points.
 
         Args:
             features: (B, C, h, w) mask features.
@@ -43,11 +43,11 @@ class SampledMasks:
         return cls(features.float().flatten(2).transpose(1, 2), truth, image_index)
 
     def of_rows(self, rows: Tensor) -> SampledMasks:
-        """The same for the rows (W,) in place of all R."""
+        """Select rows (W,) in place of all R."""
         return replace(self, image_index=self.image_index[rows])
 
     def uniform(self, count: int) -> tuple[Tensor, Tensor]:
-        """Features (B, P', C) and truth (n, P') at ``count`` uniform points, or the whole grid.
+        """Give features (B, P', C) and truth (n, P') at ``count`` uniform points or the whole grid.
 
         Raises:
             ValueError: If fewer uniform points were drawn.
@@ -59,11 +59,11 @@ class SampledMasks:
         return self.features[:, :count], self.truth[:, :count]
 
     def by_image(self, rows: Tensor) -> Tensor:
-        """Order (n,) that puts matches with rows (n,) of one image next to each other."""
+        """Sort rows (n,) by image: the order (n,) that puts those of one image side by side."""
         return self.image_index[rows].argsort(stable=True)
 
     def logits(self, embed: Tensor, rows: Tensor) -> Tensor:
-        """Predicted values (n, P).
+        """Compute the mask logits (n, P) at the points.
 
         Args:
             embed: (n, C) mask embeddings, those of one image next to each other.
@@ -76,12 +76,12 @@ class SampledMasks:
 
 
 def uncertain(logits: Tensor, count: int) -> Tensor:
-    """Indices (n, count), unordered, of the values in (n, P) that are nearest to zero."""
+    """Find the indices (n, count), unordered, of the logits (n, P) nearest to zero."""
     return logits.detach().abs().topk(count, dim=1, largest=False, sorted=False).indices
 
 
 def features_at_points(features: Tensor, points: Tensor) -> Tensor:
-    """Bilinear values of maps at points, zero outside: as ``grid_sample`` gives them.
+    """Sample maps at points bilinearly, zero outside, as ``grid_sample`` does.
 
     A point reads four whole pixels, whose channels lie together once the map is turned around;
     ``grid_sample`` would read them from C planes.
@@ -115,12 +115,12 @@ def features_at_points(features: Tensor, points: Tensor) -> Tensor:
 
 
 def masks_on_grid(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Share of each grid cell that a mask covers: (n, H, W) bool → (n, h, w) float."""
+    """Compute the share of each grid cell that a mask covers: (n, H, W) bool → (n, h, w)."""
     return F.adaptive_avg_pool2d(masks[:, None].float(), size)[:, 0]
 
 
 def masks_at_points(masks: Tensor, points: Tensor) -> Tensor:
-    """Values (n, P) of masks (n, H, W) bool at points (P, 2), from the nearest pixel."""
+    """Read masks (n, H, W) bool at points (P, 2) from the nearest pixel: (n, P) float."""
     height, width = masks.shape[-2:]
     x = (points[:, 0] * width).long().clamp(0, width - 1)
     y = (points[:, 1] * height).long().clamp(0, height - 1)

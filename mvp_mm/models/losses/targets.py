@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Targets and predictions of a batch as padded tensors."""
+"""Targets, predictions and matches of a batch as padded tensors."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Targets:
 
     @property
     def count(self) -> Tensor:
-        """(R,) targets of each row."""
+        """(R,) number of targets of each row."""
         return self.valid.sum(1)
 
     @classmethod
@@ -94,7 +94,7 @@ class Predictions:
     num_dynamic: int
 
     def rows(self, keep: slice, sets: slice = slice(None)) -> Predictions:
-        """The given rows of the given sets."""
+        """Select rows of sets."""
         return Predictions(self.logits[sets, keep], self.boxes[sets, keep],
                            self.mask_embed[sets, keep], self.valid[sets, keep], self.num_dynamic)
 
@@ -109,7 +109,7 @@ class Predictions:
 
 @dataclass
 class Matches:
-    """n assignments of a target to a query; four (n,) int64 tensors."""
+    """Assignments of n targets to queries, as four (n,) int64 tensors."""
 
     sets: Tensor
     rows: Tensor
@@ -121,17 +121,17 @@ class Matches:
 
     @classmethod
     def known(cls, valid: Tensor, target: Tensor, num_sets: int) -> Matches:
-        """Queries where (R, Q) bool is True take their (R, Q) targets, in every set alike."""
+        """Match queries where (R, Q) bool is True to their (R, Q) targets, in every set alike."""
         row, query = valid.nonzero(as_tuple=True)
         sets = torch.arange(num_sets, device=row.device).repeat_interleave(len(row))
         return cls(sets, row.repeat(num_sets), query.repeat(num_sets),
                    target[row, query].repeat(num_sets))
 
     def where(self, keep: Tensor) -> Matches:
-        """The matches where (n,) bool is True."""
+        """Select the matches where (n,) bool is True."""
         return self.take(keep.nonzero()[:, 0])
 
     def take(self, index: Tensor) -> Matches:
-        """The matches at the given positions, in their order."""
+        """Select the matches at positions, in their order."""
         return Matches(self.sets[index], self.rows[index], self.queries[index],
                        self.targets[index])

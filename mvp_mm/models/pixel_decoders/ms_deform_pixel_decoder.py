@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Multi-scale deformable pixel decoder."""
+"""The multi-scale deformable pixel decoder."""
 from __future__ import annotations
 
 import torch
@@ -12,7 +12,7 @@ from mvp_mm.registry import MODELS
 
 
 class DeformableEncoderLayer(nn.Module):
-    """Deformable self-attention over all levels, then a feed-forward net; post-norm."""
+    """Runs deformable self-attention over all levels, then an FFN; post-norm."""
 
     def __init__(self, attention: dict, embed_dims: int, feedforward: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class MSDeformPixelDecoder(BaseModule):
 
     def forward(self, features: tuple[Tensor, ...],
                 image_extent: Tensor) -> dict[str, Tensor | list[tuple[int, int]]]:
-        """Refine the maps.
+        """Refine the encoder's maps.
 
         Args:
             features: Four maps (B, C_l, H / s, W / s), s = 4, 8, 16, 32.

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""From the LLM's summary and the image to decoder queries (paper section 3.1, figure 2)."""
+"""Query generators: decoder queries from ``<PER>`` and image (paper section 3.1, figure 2)."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class BaseQueries(nn.Module):
 
 
 class TopNSelection(nn.Module):
-    """Picks the N memory tokens most similar to the instruction, with a box proposal each."""
+    """Selects the N memory tokens most similar to the instruction, with a box proposal each."""
 
     base_size = 0.05
 
@@ -57,7 +57,7 @@ class TopNSelection(nn.Module):
         self.project = nn.Sequential(nn.Linear(embed_dims, embed_dims), nn.LayerNorm(embed_dims))
 
     def anchors(self, state: ImageState) -> Tensor:
-        """(S, 4) boxes cxcywh: one per position, doubling in size with each coarser level."""
+        """Place one anchor box cxcywh (S, 4) per position, doubling in size per coarser level."""
         points = grid_points(state.shapes, state.memory.device)
         sizes = torch.cat([
             points.new_full((h * w, 2), self.base_size * 2.0**level)
@@ -66,7 +66,7 @@ class TopNSelection(nn.Module):
 
     def forward(self, state: ImageState, text: Tensor, phrases: Tensor, per_image: QueriesPerImage,
                 similarity: nn.Module, box_head: nn.Module) -> QuerySet:
-        """Select.
+        """Select the features and propose boxes.
 
         Args:
             state: The images.
@@ -102,7 +102,7 @@ class TopNSelection(nn.Module):
 
 @MODELS.register_module()
 class DynamicQueryGenerator(BaseModule):
-    """Base queries from ``<PER>`` plus the N most similar visual features (the paper's choice).
+    """Adds base queries from ``<PER>`` to the N most similar visual features (the paper).
 
     Args:
         llm_dims: LLM width D.
@@ -156,7 +156,7 @@ class VisualQueryGenerator(BaseModule):
 
 @MODELS.register_module()
 class LearnableQueryGenerator(BaseModule):
-    """Base queries plus learned embeddings and boxes (the paper's table 9, no selection)."""
+    """Adds base queries to learned embeddings and boxes (the paper's table 9, no selection)."""
 
     def __init__(self, llm_dims: int, embed_dims: int = 256, num_queries: int = 100) -> None:
         super().__init__()
@@ -167,6 +167,6 @@ class LearnableQueryGenerator(BaseModule):
 
     def forward(self, summary: Tensor, state: ImageState, text: Tensor, phrases: Tensor,
                 per_image: QueriesPerImage, similarity: nn.Module, box_head: nn.Module) -> QuerySet:
-        """See :class:`DynamicQueryGenerator`; the image decides nothing here."""
+        """See :class:`DynamicQueryGenerator`; the image is not read."""
         content = self.content.weight + self.base(summary)
         return QuerySet(content, self.boxes.sigmoid().expand(len(summary), -1, -1))

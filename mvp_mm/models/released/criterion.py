@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Objective of the authors' released code."""
+"""The training objective of the authors' released code."""
 from __future__ import annotations
 
 from typing import Any
@@ -17,7 +17,7 @@ from mvp_mm.registry import MODELS
 
 @MODELS.register_module()
 class ReleasedCriterion(PerceptionCriterion):
-    """Sentences count a tenth with their targets weighted up, boxes of stuff do not count.
+    """Weighs sentences a tenth with their targets up, and leaves the boxes of stuff out.
 
     True masks are read between pixels, as predicted ones are. The code draws the points of every
     mask anew; here all masks of a batch share them, as in :class:`PerceptionCriterion`.
@@ -50,7 +50,7 @@ class ReleasedCriterion(PerceptionCriterion):
 
     @staticmethod
     def truth_at(masks: Tensor, points: Tensor) -> Tensor:
-        """Values (n, P) of masks (n, H, W) at points (P, 2)."""
+        """Read masks (n, H, W) at points (P, 2) bilinearly: (n, P)."""
         if not len(masks):
             return points.new_zeros(0, len(points))
         return features_at_points(masks[None].float(), points)[0].T

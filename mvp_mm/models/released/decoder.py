@@ -48,7 +48,7 @@ class DINODecoder(BaseModule):
 
     def forward(self, queries: Tensor, boxes: Tensor, allowed: Tensor, state: ImageState,
                 per_image: QueriesPerImage, box_head: nn.Module) -> tuple[Tensor, Tensor]:
-        """Decode; see :meth:`MultiGranularityDecoder.forward` for the arguments.
+        """Refine queries and boxes; see :meth:`MultiGranularityDecoder.forward` for the arguments.
 
         Returns:
             States for the heads (L + 1, R, Q, C), normed once for the initial queries and twice

@@ -50,13 +50,13 @@ class DenoisingQueries:
             torch.cat([self.valid, queries.valid], 1))
 
     def matches(self, num_sets: int) -> Matches:
-        """The known assignment, in every one of ``num_sets`` sets."""
+        """Give the known assignment, in every one of ``num_sets`` sets."""
         return Matches.known(self.valid, self.target, num_sets)
 
 
 @MODELS.register_module()
 class ReleasedDenoising(BaseModule):
-    """Groups of noised boxes, each with the text embedding of its class.
+    """Makes groups of noised boxes, each with the text embedding of its class.
 
     Every row gets ``num_queries // G`` groups of G slots, G being the most targets of a word
     list in the batch. Stuff is noised too; names are not. A batch without targets, or with more
@@ -74,7 +74,7 @@ class ReleasedDenoising(BaseModule):
 
     def forward(self, targets: Targets, batch: InstructionBatch,
                 text: Tensor) -> DenoisingQueries | None:
-        """Noise the targets.
+        """Noise labels and boxes of the targets.
 
         Args:
             targets: Targets of R rows.

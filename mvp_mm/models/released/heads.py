@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Text projections, similarity and boxes as in the authors' released code."""
+"""Text projections, similarity and box head of the authors' released code."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class MemorySimilarity:
     is_word: Tensor
 
     def __call__(self, features: Tensor, text: Tensor, per_image: QueriesPerImage) -> Tensor:
-        """(R, K, S) products of tokens (B, S, C) and phrases (R, K, C)."""
+        """Compare tokens (B, S, C) with phrases (R, K, C): products (R, K, S)."""
         packed = per_image.pack(text)
         word, sentence = (per_image.unpack(packed @ project(features).transpose(1, 2))
                           for project in (self.head.word, self.head.sentence))
@@ -67,7 +67,7 @@ class MemorySimilarity:
 
 @MODELS.register_module()
 class ReleasedSimilarityHead(BaseModule):
-    """Plain products of projected queries and text embeddings.
+    """Scores projected queries against text embeddings: plain products.
 
     Neither side is normed and there is no scale or bias. Words and sentences have a projection
     of the queries each. "No object" is the word "background", which the LLM reads as the last
@@ -85,7 +85,7 @@ class ReleasedSimilarityHead(BaseModule):
         self.sentence = mlp(embed_dims, embed_dims, embed_dims)
 
     def forward(self, queries: Tensor, boxes: Tensor, text: TextEmbeddings) -> Tensor:
-        """Similarities of queries and phrases.
+        """Compute the similarities of queries and phrases.
 
         Args:
             queries: (…, R, Q, C).
@@ -115,5 +115,5 @@ class ReleasedBoxHead(BoxHead):
     """
 
     def forward(self, queries: Tensor, reference: Tensor) -> Tensor:
-        """Boxes (…, Q, 4) cxcywh in [0, 1] from queries (…, Q, C) and their references."""
+        """Predict boxes (…, Q, 4) cxcywh in [0, 1] from queries (…, Q, C) and references."""
         return (self.delta(queries) + inverse_sigmoid(reference, eps=1e-5)).sigmoid()

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Matching of the authors' released code."""
+"""Hungarian matching of the authors' released code."""
 from __future__ import annotations
 
 import torch
@@ -15,7 +15,7 @@ GIOU_SOFTENING = 1e-6
 
 @TASK_UTILS.register_module()
 class ReleasedMatcher(HungarianMatcher):
-    """Sentences are matched by boxes and masks alone, stuff by names and masks.
+    """Matches sentences by boxes and masks alone, stuff by names and masks.
 
     The box terms of stuff are all the same: the mean over the row's queries and things.
     """

@@ -17,7 +17,7 @@ from mvp_mm.registry import MODELS
 
 
 class ReleasedSelection(TopNSelection):
-    """Picks memory tokens by plain products; anchors near the border cannot be picked.
+    """Selects memory tokens by plain products; anchors near the border are left out.
 
     Anchors double in size with each finer level, since the released code counts levels from the
     coarsest.
@@ -26,7 +26,7 @@ class ReleasedSelection(TopNSelection):
     low, high = 0.01, 0.99
 
     def anchors(self, state: ImageState) -> Tensor:
-        """(S, 4) boxes cxcywh, one per position; the coarsest level has the smallest."""
+        """Place one anchor box cxcywh (S, 4) per position; the coarsest level has the smallest."""
         points = grid_points(state.shapes, state.memory.device)
         coarsest = len(state.shapes) - 1
         sizes = torch.cat([
@@ -56,7 +56,7 @@ class ReleasedSelection(TopNSelection):
 
 @MODELS.register_module()
 class ReleasedQueryGenerator(BaseModule):
-    """The N visual features most similar to the text; the LLM's summary is not read.
+    """Selects the N visual features most similar to the text; the LLM's summary is not read.
 
     Args:
         embed_dims: Width C.
