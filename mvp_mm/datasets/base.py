@@ -145,7 +145,7 @@ class PerceptionDataset(TolerantDataset):
             return
         faults = self.faults_of(index.path)
         report_bad_boxes(self.bad_boxes(index), faults, self.test_mode, self.max_bad_share)
-        index.tell(faults)
+        index.report_to(faults)
         self._rows = self._kept_rows(index, self.used_rows(index))
         self._check_captions(index.file_names(), self._rows, lambda name: self.own_captions)
         if self._indices is not None:
@@ -221,10 +221,9 @@ class PerceptionDataset(TolerantDataset):
         """Record the vocabulary in the meta information.
 
         Raises:
-            ValueError: If a name is empty or occurs twice.
+            ValueError: If a name is no text, shows nothing, or cannot be told from another.
         """
-        self.faults_of(self.ann_file).classes(names)
-        self._vocabulary = tuple(names)
+        self._vocabulary = tuple(self.faults_of(self.ann_file).classes(names))
         self._is_thing = np.asarray(is_thing, dtype=bool)
         self._metainfo.update(
             classes=self._vocabulary, thing_flags=tuple(bool(flag) for flag in is_thing))

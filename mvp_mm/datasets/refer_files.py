@@ -9,7 +9,9 @@ from typing import Any
 
 from mvp_mm.utils.faults import Faults
 from mvp_mm.utils.files import load_json, load_plain_pickle
+from mvp_mm.utils.records import ID, ID_OR_TEXT, TEXT, RecordFormat
 
+SPLIT = RecordFormat('reference', ident='ref_id', ref_id=ID_OR_TEXT, image_id=ID, split=TEXT)
 _TRAINING = 'train'
 
 
@@ -38,8 +40,8 @@ def split_images(path: str | Path) -> dict[str, set[int]]:
     """
     images: dict[str, set[int]] = defaultdict(set)
     faults = Faults(path)
-    for ref in load_references(path):
-        faults.complete(ref, ('ref_id', 'image_id', 'split'), 'reference')
+    for place, ref in enumerate(load_references(path)):
+        SPLIT.accepts(ref, faults, place)
         images[ref['split']].add(ref['image_id'])
     return images
 

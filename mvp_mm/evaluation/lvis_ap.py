@@ -18,11 +18,28 @@ from mvp_mm.evaluation.coco_eval import precision_of
 from mvp_mm.registry import METRICS
 from mvp_mm.utils.faults import Faults
 from mvp_mm.utils.files import load_json
+from mvp_mm.utils.masks import to_rle
+from mvp_mm.utils.records import (
+    ANYTHING,
+    AREA,
+    CLASS_NAME,
+    FINITE_BOX,
+    ID,
+    SIDE,
+    Field,
+    RecordFormat,
+    list_of,
+)
 
 _NO_LIMIT = 10**9
 _FREQUENCIES = ('r', 'c', 'f')
-_IMAGE_KEYS = ('id', 'height', 'width', 'neg_category_ids', 'not_exhaustive_category_ids')
-_ANNOTATION_KEYS = ('id', 'image_id', 'category_id', 'bbox', 'segmentation', 'area')
+# What the metric needs of the file, beside what reading needs.
+CATEGORY = RecordFormat('category', id=ID, name=CLASS_NAME, frequency=Field(
+    lambda value: value in _FREQUENCIES, f'one of {_FREQUENCIES}'))
+IMAGE = RecordFormat('image', id=ID, height=SIDE, width=SIDE, neg_category_ids=list_of(ID),
+                     not_exhaustive_category_ids=list_of(ID))
+ANNOTATION = RecordFormat('annotation', id=ID, image_id=ID, category_id=ID, bbox=FINITE_BOX,
+                          segmentation=ANYTHING, area=AREA)
 
 
 class _FederatedEval(COCOeval):
@@ -118,7 +135,7 @@ class LvisAPMetric(PerceptionMetric):
         for iou_type in self.iou_types:
             precision = np.full((10, 101, len(truth.categories)), -1.)
             for column, category in enumerate(truth.categories):
-                data, asked = truth.of(category)
+                data, asked = truth.of(category, iou_type == 'segm')
                 own = [dict(item, area=_size(item, iou_type)) for item in found[category['id']]
                        if item['image_id'] in asked]
                 if data['annotations']:
@@ -169,36 +186,48 @@ class _Truth:
         for key in ('images', 'annotations', 'categories'):
             if not isinstance(content.get(key), list):
                 raise ValueError(f'{path}: no list of {key}')
-        for category in content['categories']:
-            Faults(path).complete(category, ('id', 'name', 'frequency'), 'category')
+        faults = Faults(path)
+        for place, category in enumerate(content['categories']):
+            CATEGORY.accepts(category, faults, place)
+        known = {category['id'] for category in content['categories']}
         self.categories = sorted(content['categories'], key=lambda category: category['id'])
         self.images: dict[Any, dict[str, Any]] = {}
         self._images_of = defaultdict(dict)
         self._annotations_of = defaultdict(list)
-        for image in content['images']:
-            Faults(path).complete(image, _IMAGE_KEYS, 'image')
+        for place, image in enumerate(content['images']):
+            IMAGE.accepts(image, faults, place)
             self.images[image['id']] = image
             for category in image['neg_category_ids']:
                 self._images_of[category][image['id']] = image
-        for annotation in content['annotations']:
-            Faults(path).complete(annotation, _ANNOTATION_KEYS, 'annotation')
+        for place, annotation in enumerate(content['annotations']):
+            ANNOTATION.accepts(annotation, faults, place)
             category, image = annotation['category_id'], annotation['image_id']
             if image not in self.images:
-                raise ValueError(f'{path}: annotation {annotation["id"]} names unknown image '
-                                 f'{image}')
+                faults('unknown image', ANNOTATION.where(annotation),
+                       f'names unknown image {image}')
+            if category not in known:
+                faults('unknown category', ANNOTATION.where(annotation),
+                       f'names unknown category {category}')
             self._images_of[category][image] = self.images[image]
             self._annotations_of[category].append(dict(annotation, iscrowd=0))
 
-    def of(self, category: dict[str, Any]) -> tuple[dict[str, Any], set]:
-        """A category's COCO data set and the images in which it is scored."""
+    def of(self, category: dict[str, Any], with_masks: bool) -> tuple[dict[str, Any], set]:
+        """A category's COCO dataset and the images in which it is scored."""
         number = category['id']
         images = [
             dict(id=key, height=image['height'], width=image['width'],
                  not_exhaustive=number in image['not_exhaustive_category_ids'])
             for key, image in self._images_of[number].items()]
-        data = dict(info={}, images=images, categories=[category],
-                    annotations=self._annotations_of[number])
+        annotations = self._annotations_of[number]
+        if with_masks:
+            annotations = [dict(a, segmentation=self._rle(a)) for a in annotations]
+        data = dict(info={}, images=images, categories=[category], annotations=annotations)
         return data, set(self._images_of[number])
+
+    def _rle(self, annotation: dict[str, Any]) -> dict[str, Any]:
+        image = self.images[annotation['image_id']]
+        return to_rle(annotation['segmentation'], image['height'], image['width'],
+                      f'{self.path} (image {image["id"]}), annotation {annotation["id"]}')
 
 
 def _size(item: dict[str, Any], iou_type: str) -> float:

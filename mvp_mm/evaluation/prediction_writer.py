@@ -220,6 +220,9 @@ def _instances(sample: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
     if len(boxes) != len(scores):
         raise ValueError(f'{field} has {len(boxes)} boxes and {len(scores)} scores')
     boxes[:, 2:] -= boxes[:, :2]
+    # What a reader would refuse.
+    if len(boxes) and (boxes[:, 2:].min() < 0 or scores.min() < 0 or scores.max() > 1):
+        raise ValueError(f'{field} has a box of negative size or a score that is not from 0 to 1')
     records = [dict(bbox=box, score=score)
                for box, score in zip(boxes.tolist(), scores.tolist(), strict=True)]
     if 'masks' in sample[field]:

@@ -24,7 +24,7 @@ def load_json(path: str | Path, expect: type = dict) -> Any:
         raise FileNotFoundError(f'Annotation file {path} does not exist')
     try:
         content = json.loads(Path(path).read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'{path} is not valid JSON: {error}') from error
     if not isinstance(content, expect):
         raise ValueError(f'{path}: top level must be a {expect.__name__}, got a '

@@ -2,6 +2,7 @@
 """Segment maps, polygons and run-length codes to bitmaps."""
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,15 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from mvp_mm.utils.arrays import to_numpy
+from mvp_mm.utils.texts import shown
+
+# What the mask code can take: coordinates and the length of a polygon's outline in pixels, the
+# pixels of an image, the digits of a compressed run.
+MAX_COORDINATE = 1 << 20
+MAX_OUTLINE = 1 << 23
+_MAX_PIXELS = (1 << 32) - 1
+_MAX_DIGITS = 6
+_NUMBERS = {int, float}
 
 
 def read_segment_map(path: str) -> np.ndarray:
@@ -25,7 +35,10 @@ def read_segment_map(path: str) -> np.ndarray:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'Panoptic segment map {path} does not exist')
-    image = cv2.imread(path, cv2.IMREAD_COLOR)
+    try:
+        image = cv2.imread(path, cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ValueError(f'{path} is not a readable image: {error}') from error
     if image is None:
         raise ValueError(f'{path} is not a readable image')
     quads = cv2.cvtColor(image, cv2.COLOR_BGR2RGBA)
@@ -68,24 +81,142 @@ def number_segments(segment_map: np.ndarray, ids: np.ndarray, path: str) -> np.n
 
 
 def to_rle(segmentation: Any, height: int, width: int, source: str) -> dict[str, Any]:
-    """Compressed COCO RLE of polygons or of another RLE.
+    """Turn a record's segmentation into a compressed COCO RLE; nothing unverified is decoded.
+
+    The mask code trusts what it is given: a coordinate that is not a number ends the process, and
+    a code that does not cover its image changes the masks of other objects decoded with it.
+
+    Args:
+        segmentation: Polygons, a list of ``[x1, y1, x2, y2, ...]`` in pixels; or an RLE, ``size``
+            ``[h, w]`` with ``counts``, a list of run lengths or their compressed code.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        source: The record's name, for messages: file, image and annotation id.
+
+    Returns:
+        ``size`` ``[h, w]`` and ``counts``, bytes, whose runs are positive but for the first.
 
     Raises:
-        ValueError: If the segmentation is empty, malformed or of another image size.
+        ValueError: For anything that is not a mask of this size.
     """
+    if height * width > _MAX_PIXELS:
+        raise ValueError(f'{source}: an image of {height} x {width} is too large for a mask')
     if isinstance(segmentation, list):
-        if not segmentation or any(len(p) < 6 or len(p) % 2 for p in segmentation):
-            raise ValueError(f'{source}: a polygon needs at least three points, got '
-                             f'{[len(p) for p in segmentation]} numbers')
+        _check_polygons(segmentation, source)
         return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
     if not isinstance(segmentation, dict) or not {'size', 'counts'} <= segmentation.keys():
-        raise ValueError(f'{source}: segmentation is neither polygons nor RLE')
-    if list(segmentation['size']) != [height, width]:
-        raise ValueError(f'{source}: RLE of size {segmentation["size"]} on an image of '
-                         f'{[height, width]}')
-    if isinstance(segmentation['counts'], list):
-        return coco_mask.frPyObjects(segmentation, height, width)
-    return segmentation
+        raise ValueError(f'{source}: segmentation is neither polygons nor RLE: '
+                         f'{shown(segmentation)}')
+    size, counts = segmentation['size'], segmentation['counts']
+    if not isinstance(size, (list, tuple)) or list(size) != [height, width]:
+        raise ValueError(f'{source}: RLE of size {shown(size)} on an image of {[height, width]}')
+    packed = isinstance(counts, (str, bytes))
+    try:
+        runs = unpack_runs(counts) if packed else _whole_runs(counts)
+    except ValueError as error:
+        raise ValueError(f'{source}: {error}') from error
+    total = int(runs.sum())
+    if total != height * width:
+        raise ValueError(f'{source}: the runs cover {total} pixels, the image has '
+                         f'{height * width}')
+    if runs.min() < 0:
+        raise ValueError(f'{source}: a run length is negative')
+    if packed and runs[1:].all():
+        code = counts.encode() if isinstance(counts, str) else counts
+        return dict(size=[height, width], counts=code)
+    return coco_mask.frPyObjects(
+        dict(size=[height, width], counts=_without_gaps(runs)), height, width)
+
+
+def _check_polygons(polygons: list, source: str) -> None:
+    if not polygons or any(type(p) is not list or len(p) < 6 or len(p) % 2 for p in polygons):
+        lengths = [len(p) if type(p) is list else shown(p) for p in polygons[:10]]
+        raise ValueError(f'{source}: a polygon needs at least three points, [x1, y1, x2, y2, x3, '
+                         f'y3, ...], got {lengths} numbers')
+    for polygon in polygons:
+        if not _NUMBERS.issuperset(map(type, polygon)):
+            wrong = next(value for value in polygon if type(value) not in _NUMBERS)
+            raise ValueError(f'{source}: a polygon has {shown(wrong)} among its coordinates')
+        low, high = min(polygon), max(polygon)
+        # A sum is not a number if any term is not, wherever min and max have met it.
+        if not (low >= -MAX_COORDINATE and high <= MAX_COORDINATE) or math.isnan(sum(polygon)):
+            raise ValueError(f'{source}: a polygon has a coordinate that is not finite or beyond '
+                             f'{MAX_COORDINATE}: {shown(polygon)}')
+        if len(polygon) * (high - low) > MAX_OUTLINE and _outline(polygon) > MAX_OUTLINE:
+            raise ValueError(f'{source}: a polygon\'s outline is longer than {MAX_OUTLINE} pixels')
+
+
+def _outline(polygon: list[float]) -> float:
+    """Length of a closed polygon, in steps along the longer side of each edge."""
+    points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
+
+
+def _whole_runs(counts: Any) -> np.ndarray:
+    """Run lengths of a list, (n,) int64.
+
+    Raises:
+        ValueError: If it is no list of whole numbers, or they are far too large.
+    """
+    kinds = set(map(type, counts)) if isinstance(counts, list) else {None}
+    if kinds == {int} and abs(max(counts, key=abs)) <= _MAX_PIXELS:
+        return np.array(counts, dtype=np.int64)
+    if not kinds <= _NUMBERS or not kinds or any(
+            not abs(run) <= _MAX_PIXELS or run != int(run) for run in counts):
+        raise ValueError(f'the run lengths must be whole numbers, got {shown(counts)}')
+    return np.array(counts, dtype=np.float64).astype(np.int64)
+
+
+def unpack_runs(code: str | bytes) -> np.ndarray:
+    """Decode the run lengths of COCO's compressed RLE.
+
+    Each run is a number in base 32, lowest digit first, two's complement, one character per digit
+    (its value above ``'0'``, plus 32 where a digit follows); from the fourth run on the number is
+    the difference from the run two before.
+
+    Args:
+        code: ``counts`` of a compressed RLE.
+
+    Returns:
+        (n,) int64; neither positive nor of any sum for sure.
+
+    Raises:
+        ValueError: If it is no such code.
+    """
+    if isinstance(code, str):
+        # Latin-1 has a byte for what cannot be part of a code either.
+        code = code.encode('latin-1', 'replace')
+    digits = np.frombuffer(code, dtype=np.uint8).astype(np.int64) - ord('0')
+    if not digits.size:
+        return digits
+    last = np.flatnonzero((digits & 32) == 0)
+    if digits.min() < 0 or digits.max() > 63 or not last.size or last[-1] != len(digits) - 1:
+        raise ValueError(f'{shown(code)} is no compressed RLE')
+    first = np.append(0, last[:-1] + 1)
+    lengths = last - first + 1
+    if lengths.max() > _MAX_DIGITS:
+        raise ValueError(f'the compressed RLE has a run of more than {_MAX_DIGITS} digits')
+    shifts = 5 * (np.arange(len(digits)) - np.repeat(first, lengths))
+    runs = np.add.reduceat((digits & 31) << shifts, first)
+    runs -= np.where(digits[last] & 16, 1 << 5 * lengths, 0)
+    for start in (1, 2):
+        runs[start::2] = np.cumsum(runs[start::2])
+    return runs
+
+
+def _without_gaps(runs: np.ndarray) -> list[int]:
+    """The same mask without runs of length 0 behind the first, which merging takes for ends."""
+    joined = [int(runs[0])]
+    colour = 0
+    for number, run in enumerate(runs[1:].tolist(), 1):
+        if not run:
+            continue
+        if number % 2 == colour:
+            joined[-1] += run
+        else:
+            joined.append(run)
+            colour = number % 2
+    return joined
 
 
 def rle_masks(rles: Sequence[dict[str, Any]], height: int, width: int) -> np.ndarray:

@@ -38,8 +38,8 @@ def test_tables_hold_what_the_file_holds(tmp_path, monkeypatch, on_disk, ascii_o
         assert found == image and index.file_name(row) == image['file_name']
         assert objects['ident'].tolist() == [a['id'] for a in wanted]
         for one, annotation in zip(objects, wanted, strict=True):
-            x, y, w, h = np.float32(annotation['bbox'])
-            assert one['box'].tolist() == [x, y, x + w, y + h]
+            x, y, w, h = annotation['bbox']
+            assert one['box'].tolist() == np.float32([x, y, x + w, y + h]).tolist()
             assert index.categories[one['label']]['id'] == annotation['category_id']
             assert one['crowd'] == annotation['iscrowd']
         assert index.records(objects) == wanted
@@ -67,7 +67,8 @@ def test_broken_annotations_are_named(tmp_path, change, message):
 
 @pytest.mark.parametrize('change, message', [
     (dict(id=2), 'image 2 occurs twice'), (dict(file_name=''), "image 1 has file_name ''"),
-    (dict(height=0), 'image 1 has height 0'), (dict(id='x'), "image id 'x' must be"),
+    (dict(height=0), 'image 1 has height 0'),
+    (dict(id='x'), "image x has id 'x', expected a whole number"),
 ])
 def test_broken_images_are_named(tmp_path, change, message):
     content = instances()
@@ -80,7 +81,7 @@ def test_broken_images_are_named(tmp_path, change, message):
 def test_a_category_id_of_another_type_is_named(tmp_path, ident):
     content = instances()
     content['categories'][0] = dict(id=ident, name='cat')
-    with pytest.raises(ValueError, match=r'ann.json: category id .* must be a number or a str'):
+    with pytest.raises(ValueError, match='ann.json: category number 0 has id .*, expected a whole'):
         CocoIndex(write_json(tmp_path / 'ann.json', content), MaskLayout())
 
 
@@ -89,7 +90,7 @@ def test_a_segment_id_of_another_type_is_named(tmp_path, ident):
     write_images(tmp_path)
     content = write_panoptic(tmp_path)
     content['annotations'][0]['segments_info'][0]['id'] = ident
-    with pytest.raises(ValueError, match='ann.json: image 1: segment ids must be positive'):
+    with pytest.raises(ValueError, match='1, segment .* has id .*, expected a whole'):
         build(tmp_path, 'CocoPanopticDataset', content)
 
 

@@ -72,5 +72,5 @@ def test_each_label_map_has_an_index_of_its_own(tmp_path, monkeypatch):
 @pytest.mark.parametrize('records', [5, {'bbox': [1, 1, 9, 9]}, 'cat'])
 def test_regions_that_are_no_list_are_named(tmp_path, records):
     broken = [dict(ODVG_LINES[0], grounding=dict(caption='a cat', regions=records))]
-    with pytest.raises(ValueError, match=r'ann.jsonl: line 1 \(.* 0.jpg\) must have a list'):
+    with pytest.raises(ValueError, match=r'line 1 \(.* 0.jpg\) has regions .*, expected a list'):
         build_odvg(tmp_path, broken)

@@ -272,8 +272,9 @@ def test_generalised_references_hold_images_out_too(monkeypatch, coco, capsys):
 
 
 @pytest.mark.parametrize('content, message', [
-    (dict(annotations=[]), 'the file lacks images'), (dict(images=5), 'must have a list of images'),
-    (dict(images=[dict(file_name='a')]), 'image lacks id')])
+    (dict(annotations=[]), 'must have a list of images'),
+    (dict(images=5), 'must have a list of images'),
+    (dict(images=[dict(file_name='a')]), 'image number 0 lacks id')])
 def test_a_file_without_images_is_named_by_the_list(monkeypatch, coco, content, message):
     write_json(coco / 'other.json', content)
     monkeypatch.setattr(sys, 'argv', ['x', str(coco / 'refer/refcoco/refs(unc).p'), '--coco',

@@ -73,7 +73,7 @@ def test_json_of_another_type_in_a_tar_is_named(tmp_path):
 
 
 @pytest.mark.parametrize('line, message', [
-    ('5', 'must be an object, got int'), ('["tar"]', 'must be an object, got list'),
+    ('5', 'must be an object, got 5'), ('["tar"]', 'must be an object, got .*tar'),
     ('{"image": ["a.jpg", 5], "caption": "a"}', r"has image \['a.jpg', 5\], expected"),
     ('{"image": ["a.jpg", "5", 3], "caption": "a"}', r"has image \['a.jpg', '5', 3\]")])
 def test_a_broken_line_of_a_tar_index_is_named(tars, line, message):
@@ -152,7 +152,7 @@ def test_real_coco_images_of_references_leave_training():
 
 @pytest.mark.parametrize('caption, message', [
     (dict(id=9, image_id=77, caption='A cat.'), 'caption 9 names unknown image 77'),
-    (dict(id=9, image_id=1, caption=' '), 'caption 9 of image 1 is empty')])
+    (dict(id=9, image_id=1, caption=' '), "caption 9 has caption ' ', expected a text")])
 def test_broken_coco_captions_are_named(tmp_path, caption, message):
     picture(tmp_path / 'img/a.jpg')
     write_json(tmp_path / 'captions.json', dict(

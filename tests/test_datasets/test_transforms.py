@@ -173,7 +173,7 @@ def test_bad_files_are_named(tmp_path):
     content['images'][1]['height'] = 99
     write_json(tmp_path / 'ann.json', content)
     dataset = DATASETS.build(cfg)
-    with pytest.raises(ValueError, match=r'a.jpg \(image 1\), object 1: a polygon needs'):
+    with pytest.raises(ValueError, match=r'a.jpg \(image 1\), annotation 11: a polygon needs'):
         dataset[0]
     with pytest.raises(ValueError, match='b.jpg is .* says'):
         dataset[1]

@@ -121,6 +121,7 @@ def answer_badly(sample):
     rng = np.random.default_rng(sample.img_id)
     pred = sample.pred_instances
     pred.bboxes += torch.from_numpy(rng.normal(size=pred.bboxes.shape) * 4).float()
+    pred.bboxes[:, 2:] = pred.bboxes[:, 2:].maximum(pred.bboxes[:, :2])
     pred.scores = torch.from_numpy(rng.random(len(pred))).float()
     pred.masks = pred.masks.roll(5, dims=2)
     panoptic = sample.pred_panoptic_seg

@@ -206,9 +206,11 @@ def test_broken_files_are_named(tmp_path, name, edit, message):
 
 
 @pytest.mark.parametrize('name, edit, message', [
-    ('instances.json', lambda c: c[0].update(score=float('nan')), 'image 1 .*score is NaN'),
+    ('instances.json', lambda c: c[0].update(score=float('nan')),
+     r'instances.json: prediction number 0 \(image 1\) has score nan, expected a number from'),
     ('instances.json', lambda c: c[0].update(segmentation=dict(
-        encode(np.ones((1, 9, 9)))[0], counts='X1')), 'image 1 .*masks have shape'),
+        encode(np.ones((1, 9, 9)))[0], counts='X1')),
+     r'instances.json: prediction number 0 \(image 1\): RLE of size \[9, 9\] on an image'),
 ])
 def test_what_cannot_be_scored_is_named(tmp_path, name, edit, message):
     _, folder = make(tmp_path, 'panoptic')

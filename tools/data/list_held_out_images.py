@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mvp_mm.utils.faults import Faults
 from mvp_mm.utils.files import load_json
+from mvp_mm.utils.records import ID_OR_TEXT, RecordFormat
 from mvp_mm.datasets.refer_files import held_out_images, split_images
 
 
@@ -36,10 +37,11 @@ def parse_args() -> argparse.Namespace:
 def _image_ids(path: Path) -> set[int]:
     """Image ids of a COCO JSON file."""
     content, faults = load_json(path), Faults(path)
-    faults.complete(content, ('images',), 'the file')
-    if not isinstance(content['images'], list):
+    if not isinstance(content.get('images'), list):
         faults('broken record', 'the file', 'must have a list of images')
-    return {image['id'] for image in content['images'] if faults.complete(image, ('id',), 'image')}
+    image = RecordFormat('image', id=ID_OR_TEXT)
+    return {record['id'] for place, record in enumerate(content['images'])
+            if image.accepts(record, faults, place)}
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ _TAR_KEYS = ('img_path', 'tar_path', 'tar_offset', 'tar_size')
 
 
 class ReportedFaults(Faults):
-    """Writes faults into a report; the reader goes on.
+    """Records faults in a report; the reader goes on.
 
     Args:
         path: The file.
@@ -32,7 +32,7 @@ class ReportedFaults(Faults):
         """See :class:`Faults`."""
         self.report.add(kind, where, message)
 
-    def minor(self, kind: str, where: str, message: str) -> None:
+    def warn(self, kind: str, where: str, message: str) -> None:
         """See :class:`Faults`."""
         self.report.add(kind, where, message)
 
@@ -46,7 +46,7 @@ class ReportedFaults(Faults):
 
 
 def image_jobs(dataset: PerceptionDataset) -> Iterator[ImageJob]:
-    """One job an item, made when it is asked for."""
+    """One job per item, made when it is asked for."""
     semantic = None
     if isinstance(dataset, SemanticMapDataset):
         semantic = [*dataset.values.tolist(), *dataset.ignore]

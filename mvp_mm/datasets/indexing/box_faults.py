@@ -21,25 +21,59 @@ _EXAMPLES = 10
 _BLOCK = 1 << 16
 
 
-def box_faults(boxes: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """What is wrong with boxes.
+def to_corners(boxes: np.ndarray) -> np.ndarray:
+    """Boxes as datasets store them.
 
     Args:
-        boxes: (n, 4) xywh.
-        heights: (n,) of their images.
-        widths: (n,) of their images.
+        boxes: (n, 4) float64 xywh.
+
+    Returns:
+        (n, 4) float32 xyxy, added before they are rounded.
+    """
+    corners = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    with np.errstate(over='ignore', invalid='ignore'):
+        corners[:, 2:] += corners[:, :2]
+        return corners.astype(np.float32)
+
+
+def corner_faults(corners: np.ndarray, heights: np.ndarray | int,
+                  widths: np.ndarray | int) -> np.ndarray:
+    """Find unusable boxes in the type in which they are stored.
+
+    Args:
+        corners: (n, 4) float32 xyxy.
+        heights: (n,) of their images, or one for all.
+        widths: (n,) of their images, or one for all.
 
     Returns:
         (n,) positions in ``BOX_FAULTS``, 0 for a box with area inside its image.
     """
-    x, y, w, h = np.asarray(boxes, dtype=np.float64).reshape(-1, 4).T
+    x1, y1, x2, y2 = np.asarray(corners, dtype=np.float64).reshape(-1, 4).T
     with np.errstate(invalid='ignore'):
-        inside_w = np.minimum(x + w, widths) - np.maximum(x, 0)
-        inside_h = np.minimum(y + h, heights) - np.maximum(y, 0)
-        return np.select(
-            [~(np.isfinite(x) & np.isfinite(y) & np.isfinite(w) & np.isfinite(h)),
-             (w < 0) | (h < 0), (w == 0) | (h == 0), ~((inside_w > 0) & (inside_h > 0))],
-            [1, 2, 3, 4], 0)
+        inside = (np.minimum(x2, widths) > np.maximum(x1, 0)) & (
+            np.minimum(y2, heights) > np.maximum(y1, 0))
+        finite = np.isfinite(x1) & np.isfinite(y1) & np.isfinite(x2) & np.isfinite(y2)
+        return np.select([~finite, (x2 < x1) | (y2 < y1), (x2 == x1) | (y2 == y1), ~inside],
+                         [1, 2, 3, 4], 0)
+
+
+def box_faults(boxes: np.ndarray, heights: np.ndarray | int,
+               widths: np.ndarray | int) -> np.ndarray:
+    """Find unusable boxes, as :func:`corner_faults` does in what is stored of them.
+
+    Args:
+        boxes: (n, 4) float64 xywh.
+        heights: (n,) of their images, or one for all.
+        widths: (n,) of their images, or one for all.
+
+    Returns:
+        (n,) positions in ``BOX_FAULTS``, 0 for a box with area inside its image.
+    """
+    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    reasons = corner_faults(to_corners(boxes), heights, widths)
+    # A small negative size is lost when it is added to a corner.
+    negative = (boxes[:, 2:] < 0).any(axis=1) & (reasons != 1)
+    return np.where(negative, 2, reasons)
 
 
 class BadBoxes:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from mvp_mm.datasets.indexing.box_faults import BAD_BOX, BadBoxes
 from mvp_mm.datasets.indexing.build import IMAGE, object_type, read_tables
+from mvp_mm.datasets.indexing.collector import FIRST_TEXT, annotation_id
 from mvp_mm.datasets.indexing.layout import CocoLayout, Record
 from mvp_mm.datasets.indexing.store import FileRows, open_index
 from mvp_mm.utils.faults import Faults
+from mvp_mm.utils.texts import named
 
 # Of the tables; changes whenever they do.
-_FORMAT = 2
+_FORMAT = 3
 # Files of up to so many bytes are not indexed on disk.
 KEEP_IN_MEMORY = 32 << 20
 _BLOCK = 1 << 16
@@ -39,7 +41,8 @@ class CocoIndex:
     Attributes:
         categories: The file's categories; labels are positions in this list.
         facts: ``objects``, the number of boxes; ``sticking_out``, of those that leave their image
-            by more than a pixel; ``repeated`` annotation ids, the first of ``number_repeated``;
+            by more than a pixel; ``texts``, the annotation ids that are texts; ``repeated``, the
+            first of the ``number_repeated`` idents that come again;
             ``summary``, what the layout's :meth:`~CocoLayout.summarize` gave.
 
     Raises:
@@ -108,7 +111,7 @@ class CocoIndex:
         self._bad = FileRows(folder / 'bad_boxes.bin', BAD_BOX)
 
     def __len__(self) -> int:
-        # The last row only tells where the tables end.
+        # The last row is a sentinel that holds the end offsets.
         return len(self._images) - 1
 
     def _blocks(self) -> Iterator[np.ndarray]:
@@ -150,8 +153,8 @@ class CocoIndex:
 
         Returns:
             ``id``, ``file_name``, ``height`` and ``width``; and the (n,) rows of its objects,
-            with the fields ``box`` (4,) float32 xyxy, ``label``, ``crowd``, and ``ident`` where
-            the layout has it.
+            with the fields ``box`` (4,) float32 xyxy, ``label``, ``crowd``, and ``ident`` and
+            ``area`` where the layout has them; an area that the file does not give is NaN.
         """
         here, after = self._images[row:row + 2].tolist()
         ident, height, width, name, first = here[:5]
@@ -178,6 +181,17 @@ class CocoIndex:
         spans = zip(objects['begin'].tolist(), objects['length'].tolist(), strict=True)
         return [self._decode(begin, length) for begin, length in spans]
 
+    def annotation_ids(self, idents: np.ndarray) -> list[int | str | None]:
+        """The annotation ids for which a column ``ident`` stands; None where there is none."""
+        texts = self.facts['texts']
+        return [annotation_id(number, texts) for number in idents.tolist()]
+
+    def idents_of(self, annotation_ids: Iterable[int | str]) -> list[int]:
+        """What a column ``ident`` holds for annotation ids; unknown texts are left out."""
+        place = {text: FIRST_TEXT + k for k, text in enumerate(self.facts['texts'])}
+        numbers = (place.get(a) if isinstance(a, str) else a for a in annotation_ids)
+        return [number for number in numbers if number is not None]
+
     def _decode(self, begin: int, length: int) -> Record:
         try:
             return json.loads(self._source[begin:begin + length].tobytes())
@@ -192,23 +206,25 @@ class CocoIndex:
     def _name_of(self, bad: np.void) -> str:
         row = int(bad['image'])
         ident = int(self._images[row:row + 1]['id'][0])
-        if self.layout.segmented:
-            image = ident if ident >= 0 else self.image_record(row)['image_id']
+        if self.layout.segment is not None:
+            image = ident if ident >= 0 else named(self.image_record(row)['image_id'])
             return f'image {image}, segment {bad["ident"]}'
-        return f'annotation {bad["ident"]} of image {ident}'
+        number = annotation_id(int(bad['ident']), self.facts['texts'])
+        return f'annotation {"without id" if number is None else named(number)} of image {ident}'
 
-    def tell(self, faults: Faults) -> None:
-        """Tell a check what readers pass over."""
+    def report_to(self, faults: Faults) -> None:
+        """Report statistics to a check; training ignores them."""
         if not faults.collects:
             return
         faults.count('images', len(self))
-        faults.count('segments' if self.layout.segmented else 'annotations',
+        faults.count('annotations' if self.layout.segment is None else 'segments',
                      self.facts['objects'])
         faults.count('categories', len(self.categories))
-        for ident in self.facts['repeated']:
-            faults.minor('duplicate id', f'annotation {ident}', 'is there more than once')
+        for number in self.facts['repeated']:
+            ident = annotation_id(number, self.facts['texts'])
+            faults.warn('duplicate id', f'annotation {named(ident)}', 'is there more than once')
         more = self.facts['number_repeated'] - len(self.facts['repeated'])
         if more:
-            faults.minor('duplicate id', f'{more} more annotations', 'are there more than once')
+            faults.warn('duplicate id', f'{more} more annotations', 'are there more than once')
         faults.note('boxes that stick out of their image by more than a pixel',
                     self.facts['sticking_out'])

@@ -124,8 +124,10 @@ class JsonStream:
                 # A number at the window's end may go on behind it.
                 if end < len(self._text) or not self._grow(size):
                     break
-            except (json.JSONDecodeError, RecursionError) as error:
-                if len(self._text) - self._at > _LONGEST or not self._grow(size):
+            except (ValueError, RecursionError) as error:
+                # More text helps only where the value is not all there yet.
+                cut = isinstance(error, json.JSONDecodeError)
+                if not cut or len(self._text) - self._at > _LONGEST or not self._grow(size):
                     self._fail(str(error))
             size *= 2
         text = self._text[self._at:end]

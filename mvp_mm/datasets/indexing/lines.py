@@ -13,6 +13,7 @@ import numpy as np
 from mvp_mm.datasets.indexing.box_faults import BAD_BOX, BadBoxes
 from mvp_mm.datasets.indexing.store import FileRows, open_index, options_digest
 from mvp_mm.utils.faults import Faults
+from mvp_mm.utils.texts import named
 
 # Of the tables; changes whenever they do.
 _FORMAT = 1
@@ -20,7 +21,7 @@ _FORMAT = 1
 KEEP_IN_MEMORY = 32 << 20
 _BLOCK = 1 << 16
 _TABLES = dict(
-    # The last row only tells where the names end.
+    # The last row is a sentinel that holds the end offset.
     lines=np.dtype([('begin', '<i8'), ('length', '<i4'), ('number', '<i4'), ('name', '<i8')]),
     names=np.dtype(np.uint8),
     bad_boxes=BAD_BOX)
@@ -41,7 +42,7 @@ class LineNotes(NamedTuple):
 
 
 class LineIndex:
-    """Lines of a JSONL file, one an image, read where they are needed.
+    """Lines of a JSONL file, one per image, read where they are needed.
 
     Small files are kept in memory; where the table of a large one lies is told by
     :func:`~mvp_mm.datasets.indexing.store.index_folder`.
@@ -126,7 +127,7 @@ class LineIndex:
         where = f'line {number}'
         try:
             content = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             faults('broken line', where, f'is not valid JSON: {error}')
             return None
         return self._note(where, content, faults)
@@ -162,7 +163,7 @@ class LineIndex:
         begin, length, number, _ = self._tables['lines'][row:row + 1][0].tolist()
         try:
             return number, json.loads(self._source[begin:begin + length].tobytes())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f'{self.path} changed since it was opened: {error}') from error
 
     @property
@@ -171,10 +172,10 @@ class LineIndex:
         return BadBoxes(self.facts['boxes'], self._tables['bad_boxes'], self._name_of)
 
     def _name_of(self, bad: np.void) -> str:
-        return f'line {bad["ident"]} ({self.file_name(int(bad["image"]))})'
+        return f'line {bad["ident"]} ({named(self.file_name(int(bad["image"])))})'
 
-    def tell(self, faults: Faults) -> None:
-        """Tell a check what readers pass over."""
+    def report_to(self, faults: Faults) -> None:
+        """Report statistics to a check; training ignores them."""
         faults.count('lines', len(self))
         faults.count('boxes', self.facts['boxes'])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mvp_mm.datasets.base import PerceptionDataset
 from mvp_mm.datasets.indexing.coco import CocoIndex
+from mvp_mm.datasets.indexing.layout import CocoLayout
 from mvp_mm.registry import DATASETS
 
 
@@ -13,7 +14,7 @@ class BoxDetectionDataset(PerceptionDataset):
 
     def open_index(self) -> CocoIndex:
         """See :meth:`PerceptionDataset.open_index`."""
-        index = CocoIndex(
-            self.ann_file, index_dir=self.index_dir, faults=self.faults_of(self.ann_file))
+        index = CocoIndex(self.ann_file, CocoLayout(with_areas=self.test_mode), self.index_dir,
+                          self.faults_of(self.ann_file))
         self.set_classes([c['name'] for c in index.categories], [True] * len(index.categories))
         return index

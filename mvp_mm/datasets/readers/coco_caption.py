@@ -1,13 +1,17 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""COCO captions JSON: several captions an image."""
+"""COCO captions JSON: several captions per image."""
 from __future__ import annotations
 
 from typing import Any
 
 from mvp_mm.datasets.base import PerceptionDataset
+from mvp_mm.datasets.indexing.layout import CocoLayout
 from mvp_mm.registry import DATASETS
-from mvp_mm.utils.faults import Faults
 from mvp_mm.utils.files import load_json
+from mvp_mm.utils.records import ID, ID_OR_TEXT, TEXT, RecordFormat
+from mvp_mm.utils.texts import clean
+
+CAPTION = RecordFormat('caption', id=ID_OR_TEXT.optional, image_id=ID, caption=TEXT)
 
 
 @DATASETS.register_module()
@@ -29,30 +33,25 @@ class CocoCaptionDataset(PerceptionDataset):
                 raise ValueError(f'{self.ann_file}: no list of {key}')
         faults = self.faults_of(self.ann_file)
         items: dict[int, dict[str, Any]] = {}
-        for image in content['images']:
-            if faults.complete(image, ('id', 'file_name', 'height', 'width'), 'image'):
+        for place, image in enumerate(content['images']):
+            if CocoLayout.image.accepts(image, faults, place):
                 if image['id'] in items:
                     faults('duplicate id', f'image {image["id"]}', 'occurs twice')
                 items[image['id']] = dict(
                     img_path=self.image_path(image['file_name']), img_id=image['id'],
                     file_name=image['file_name'], height=image['height'], width=image['width'],
                     captions=[])
-        for record in content['annotations']:
-            if faults.complete(record, ('image_id', 'caption'), 'caption'):
-                self._add(items, record, faults)
+        for place, record in enumerate(content['annotations']):
+            if not CAPTION.accepts(record, faults, place):
+                continue
+            if record['image_id'] in items:
+                items[record['image_id']]['captions'].append(clean(record['caption']))
+            else:
+                faults('unknown image', CAPTION.where(record, place),
+                       f'names unknown image {record["image_id"]}')
         faults.count('images', len(items))
         faults.count('captions', len(content['annotations']))
         for image_id, item in items.items():
             if not item['captions']:
-                faults.minor('no caption', f'image {image_id}', 'has no caption')
+                faults.warn('no caption', f'image {image_id}', 'has no caption')
         return list(items.values())
-
-    @staticmethod
-    def _add(items: dict[int, dict[str, Any]], record: dict[str, Any], faults: Faults) -> None:
-        name, image_id, text = f'caption {record.get("id")}', record['image_id'], record['caption']
-        if image_id not in items:
-            faults('unknown image', name, f'names unknown image {image_id}')
-        elif not isinstance(text, str) or not text.strip():
-            faults('empty sentence', name, f'of image {image_id} is empty')
-        else:
-            items[image_id]['captions'].append(' '.join(text.split()))

@@ -15,7 +15,7 @@ def masks_of(index: CocoIndex, row: int) -> dict[str, Any]:
     """``segmentations`` and ``ann_ids`` of an image's objects."""
     objects = index.image(row)[1]
     return dict(segmentations=[record['segmentation'] for record in index.records(objects)],
-                ann_ids=objects['ident'].tolist())
+                ann_ids=index.annotation_ids(objects['ident']))
 
 
 @DATASETS.register_module()

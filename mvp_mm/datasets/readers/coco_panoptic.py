@@ -13,6 +13,15 @@ from mvp_mm.datasets.indexing.coco import CocoIndex
 from mvp_mm.datasets.indexing.layout import CocoLayout
 from mvp_mm.datasets.vocabulary.class_lists import get_name_style
 from mvp_mm.registry import DATASETS
+from mvp_mm.utils.records import (
+    BOX,
+    FILE_NAME,
+    FLAG,
+    ID_OR_TEXT,
+    LIST,
+    SEGMENT_ID,
+    RecordFormat,
+)
 
 _COCO_SUFFIXES = ('-merged', '-other', '-stuff')
 
@@ -29,12 +38,18 @@ def strip_suffixes(name: str, suffixes: Sequence[str]) -> str:
 
 
 class PanopticLayout(CocoLayout):
-    """An annotation an image, with its segments and the name of their map."""
+    """One annotation per image, with its segments and the name of their map.
+
+    Images may be called by texts, as those of Cityscapes are.
+    """
 
     name = 'panoptic'
-    annotation_keys = ('image_id', 'file_name', 'segments_info')
-    category_keys = ('id', 'name', 'isthing')
-    segmented = True
+    image = CocoLayout.image.but(id=ID_OR_TEXT)
+    annotation = RecordFormat('annotation', ident='', image_id=ID_OR_TEXT, file_name=FILE_NAME,
+                              segments_info=LIST)
+    category = CocoLayout.category.but(isthing=FLAG)
+    segment = RecordFormat('segment', id=SEGMENT_ID, category_id=ID_OR_TEXT, bbox=BOX,
+                           iscrowd=FLAG.optional)
     image_records = 'annotations'
 
 

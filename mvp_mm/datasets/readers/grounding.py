@@ -10,10 +10,12 @@ from mmengine.logging import print_log
 
 from mvp_mm.datasets.base import PerceptionDataset
 from mvp_mm.datasets.indexing.coco import CocoIndex
-from mvp_mm.datasets.indexing.layout import CocoLayout, Record
+from mvp_mm.datasets.indexing.layout import CocoLayout, Images, Record
 from mvp_mm.datasets.vocabulary.frequent_phrases import PhraseCounter
 from mvp_mm.registry import DATASETS
 from mvp_mm.utils.faults import Faults
+from mvp_mm.utils.records import ID_OR_TEXT, LIST, STRING
+from mvp_mm.utils.texts import is_visible, shown
 
 _EDGES = ' \t\n.,;:!?()[]"\''
 
@@ -31,11 +33,11 @@ def phrase_of(caption: str, spans: list[list[int]]) -> str:
     whole = isinstance(spans, list) and all(
         isinstance(s, list) and len(s) == 2 and all(type(end) is int for end in s) for s in spans)
     if not whole or any(not 0 <= start < end <= len(caption) for start, end in spans):
-        raise BadSpansError(f'has spans {spans} outside the caption, which has {len(caption)} '
-                            'characters')
+        raise BadSpansError(f'has spans {shown(spans)} outside the caption, which has '
+                            f'{len(caption)} characters')
     text = ' '.join(caption[start:end].strip(_EDGES) for start, end in sorted(spans))
     text = ' '.join(text.lower().split())
-    if not text:
+    if not is_visible(text):
         raise BadSpansError(f'has spans {spans} that hold no word')
     return text
 
@@ -48,18 +50,20 @@ class GroundingLayout(CocoLayout):
         with_coco: Whether images of COCO are used.
     """
 
-    image_keys = (*CocoLayout.image_keys, 'caption')
-    annotation_keys = ('id', 'image_id', 'bbox', 'tokens_positive')
+    image = CocoLayout.image.but(caption=STRING)
+    annotation = CocoLayout.annotation.but(
+        without=('category_id',), id=ID_OR_TEXT, tokens_positive=LIST)
     object_records = True
     image_records = 'images'
     version = 2
 
     def __init__(self, vocabulary_size: int, with_coco: bool) -> None:
+        super().__init__()
         self.vocabulary_size = vocabulary_size
         self.with_coco = with_coco
         self.name = f'grounding-{vocabulary_size}{"-coco" if with_coco else ""}'
 
-    def summarize(self, index: CocoIndex, faults: Faults) -> Record:
+    def summarize(self, index: Images, faults: Faults) -> Record:
         """What the dataset needs to know of the whole file.
 
         Returns:
@@ -72,10 +76,6 @@ class GroundingLayout(CocoLayout):
         nameless = 0
         for row in range(len(index)):
             image = index.image_record(row)
-            if not isinstance(image['caption'], str):
-                faults('broken record', f'image {image["id"]}', f'has caption {image["caption"]!r}')
-                left_out.append(row)
-                continue
             if image.get('data_source') == 'coco' and not self.with_coco:
                 left_out.append(row)
                 continue

@@ -11,11 +11,12 @@ from mmengine.logging import print_log
 
 from mvp_mm.datasets.base import PerceptionDataset
 from mvp_mm.datasets.indexing.coco import CocoIndex
-from mvp_mm.datasets.indexing.layout import MaskLayout, Record
+from mvp_mm.datasets.indexing.layout import Images, MaskLayout, Record
 from mvp_mm.datasets.readers.coco_instance import masks_of
 from mvp_mm.datasets.vocabulary.class_lists import spaced
 from mvp_mm.registry import DATASETS
 from mvp_mm.utils.faults import Faults
+from mvp_mm.utils.records import FILE_NAME, ID, list_of
 
 
 def image_file(coco_url: str) -> str:
@@ -39,15 +40,17 @@ class LvisLayout(MaskLayout):
     """Images without ``file_name``, with two lists of category ids."""
 
     name = 'lvis'
-    image_keys = ('id', 'coco_url', 'height', 'width', 'neg_category_ids',
-                  'not_exhaustive_category_ids')
+    image = MaskLayout.image.but(
+        without=('file_name',), coco_url=FILE_NAME, neg_category_ids=list_of(ID),
+        not_exhaustive_category_ids=list_of(ID))
+    category = MaskLayout.category.but(id=ID)
     image_records = 'images'
 
     def file_name(self, image: Record) -> str:
         """See :meth:`CocoLayout.file_name`."""
         return image_file(image['coco_url'])
 
-    def summarize(self, index: CocoIndex, faults: Faults) -> Record:
+    def summarize(self, index: Images, faults: Faults) -> Record:
         """``unverified``: rows of images that are complete for no class."""
         ids = np.array([category['id'] for category in index.categories], dtype=np.int64)
         unverified = []

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""ODVG: one JSON object a line, for detection or for grounding (Grounding DINO's format)."""
+"""ODVG: one JSON object per line, for detection or for grounding (Grounding DINO's format)."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -8,17 +8,41 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mvp_mm.datasets.base import PerceptionDataset
-from mvp_mm.datasets.indexing.box_faults import box_faults
+from mvp_mm.datasets.indexing.box_faults import corner_faults
 from mvp_mm.datasets.indexing.lines import LineIndex, LineNotes
 from mvp_mm.datasets.vocabulary.class_lists import get_name_style
 from mvp_mm.datasets.vocabulary.frequent_phrases import PhraseCounter
 from mvp_mm.registry import DATASETS
-from mvp_mm.utils.faults import Faults, ToldBefore
+from mvp_mm.utils.faults import Faults, SilentFaults
 from mvp_mm.utils.files import load_json
+from mvp_mm.utils.records import (
+    BOX,
+    CLASS_NAME,
+    FILE_NAME,
+    ID_OR_TEXT,
+    LIST,
+    SIDE,
+    STRING,
+    TEXT,
+    RecordFormat,
+    list_of,
+)
+from mvp_mm.utils.texts import clean, named, shown
 
 # To be raised when what is taken from a file changes.
-_VERSION = 1
-_LINE_KEYS = ('filename', 'height', 'width')
+_VERSION = 2
+LINE = RecordFormat('line', filename=FILE_NAME, height=SIDE, width=SIDE)
+# What a line has under its kind, and the records listed there.
+PARTS = dict(
+    detection=RecordFormat('detection', instances=LIST.optional),
+    grounding=RecordFormat('grounding', caption=STRING, regions=LIST))
+_CORNERS = BOX._replace(expected='[x1, y1, x2, y2]')
+BOXES = dict(
+    detection=RecordFormat('instance', bbox=_CORNERS, label=ID_OR_TEXT),
+    grounding=RecordFormat('region', bbox=_CORNERS._replace(
+        accepts=lambda box: BOX.accepts(box) or bool(box) and _BOX_LIST.accepts(box),
+        expected='[x1, y1, x2, y2] or a list of such boxes'), phrase=TEXT))
+_BOX_LIST = list_of(BOX)
 
 
 class _Boxes(NamedTuple):
@@ -58,9 +82,9 @@ class OdvgDataset(PerceptionDataset):
         self.write_name = get_name_style(name_style)
         self.label_map_file = label_map_file
         self.vocabulary_size = vocabulary_size
-        self.kind, self.list, self.called = ('grounding', 'regions', 'phrase')
+        self.kind, self.list = ('grounding', 'regions')
         if label_map_file is not None:
-            self.kind, self.list, self.called = ('detection', 'instances', 'label')
+            self.kind, self.list = ('detection', 'instances')
         self.own_captions = label_map_file is None
         super().__init__(ann_file, **kwargs)
 
@@ -68,7 +92,7 @@ class OdvgDataset(PerceptionDataset):
         """See :meth:`PerceptionDataset.open_index`."""
         names: dict[str, str] = {}
         if self.label_map_file is not None:
-            names = load_json(self._path(self.label_map_file))
+            names = self._label_map(self._path(self.label_map_file))
         self._label_of = {key: label for label, key in enumerate(names)}
         counter = PhraseCounter(self.vocabulary_size)
 
@@ -95,67 +119,61 @@ class OdvgDataset(PerceptionDataset):
         self.set_classes(vocabulary, [True] * len(vocabulary))
         return index
 
+    def _label_map(self, path: str) -> dict[str, str]:
+        """Class name of each label."""
+        names, faults = load_json(path), self.faults_of(path)
+        if not names:
+            faults('no category', 'the label map', 'is empty')
+        for label, name in names.items():
+            if not CLASS_NAME.accepts(name):
+                faults(CLASS_NAME.fault, f'label {named(label)}',
+                       f'has the name {shown(name)}, expected {CLASS_NAME.expected}')
+                names[label] = shown(name)
+        return names
+
     def _read(self, where: str, content: Any, faults: Faults) -> _Boxes | None:
         """The boxes of a line, None where it is broken."""
-        if not faults.complete(content, _LINE_KEYS, where):
+        if not LINE.accepts(content, faults, where=where):
             return None
-        where = f'{where} ({content["filename"]})'
-        if not all(type(content[side]) is int and content[side] > 0
-                   for side in ('height', 'width')):
-            faults('broken record', where,
-                   f'has height {content["height"]!r}, width {content["width"]!r}')
-            return None
+        where = f'{where} ({named(content["filename"])})'
         part = content.get(self.kind)
         if not isinstance(part, dict):
             hint = ('leave label_map_file out' if self.kind == 'detection'
                     else 'a detection file needs label_map_file')
             faults('missing key', where, f'has no {self.kind}; {hint}')
             return None
-        if self.kind == 'grounding' and not faults.complete(part, ('caption', 'regions'), where):
-            return None
-        records = part.get(self.list, [])
-        if not isinstance(records, list):
-            faults('broken record', where,
-                   f'must have a list of {self.list}, has {type(records).__name__}')
+        if not PARTS[self.kind].accepts(part, faults, where=where):
             return None
         boxes: list[list[float]] = []
         names: list[str] = []
-        for record in records:
-            for box, name in self._named(record, where, faults):
-                boxes.append(box)
-                names.append(name)
+        for place, record in enumerate(part.get(self.list, ())):
+            if BOXES[self.kind].accepts(record, faults, place, within=f'{where}, '):
+                for box, name in self._named(record, where, faults):
+                    boxes.append(box)
+                    names.append(name)
         array = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-        sides = np.concatenate([array[:, :2], array[:, 2:] - array[:, :2]], axis=1)
-        return _Boxes(array, names, box_faults(sides, content['height'], content['width']))
+        with np.errstate(over='ignore'):
+            stored = array.astype(np.float32)
+        return _Boxes(array, names, corner_faults(stored, content['height'], content['width']))
 
     def _named(self, record: Any, where: str, faults: Faults) -> Iterator[tuple[list[float], str]]:
         """The boxes of an instance or a region, each with its label or phrase."""
-        if not faults.complete(record, ('bbox', self.called), f'{where}, {self.list}'):
-            return
         if self.kind == 'detection':
             name = str(record['label'])
             if name not in self._label_of:
-                faults('unknown category', where, f'has label {name}, which '
+                faults('unknown category', where, f'has label {named(name)}, which '
                        f'{self.label_map_file} does not name')
                 return
         else:
-            name = ' '.join(str(record['phrase']).lower().split())
-            if not name:
-                faults('empty sentence', where, 'has a region without a phrase')
-                return
+            name = clean(record['phrase'].lower())
         box = record['bbox']
-        several = isinstance(box, list) and box and isinstance(box[0], list)
-        for one in box if several else [box]:
-            if isinstance(one, list) and len(one) == 4 and all(
-                    isinstance(number, (int, float)) for number in one):
-                yield one, name
-            else:
-                faults('broken box', where, f'has bbox {one}, expected [x1, y1, x2, y2]')
+        for one in box if isinstance(box[0], list) else [box]:
+            yield one, name
 
     def indexed_item(self, index: LineIndex, row: int) -> dict[str, Any]:
         """See :meth:`PerceptionDataset.indexed_item`."""
         number, content = index.content(row)
-        found = self._read(f'line {number}', content, ToldBefore(self.ann_file))
+        found = self._read(f'line {number}', content, SilentFaults(self.ann_file))
         usable = np.flatnonzero(found.reasons == 0)
         names = [found.names[k] for k in usable]
         item = dict(

@@ -14,11 +14,14 @@ from mvp_mm.datasets.indexing.coco import CocoIndex
 from mvp_mm.datasets.indexing.layout import MaskLayout, Record
 from mvp_mm.datasets.indexing.packed import PackedList
 from mvp_mm.datasets.readers.coco_instance import masks_of
-from mvp_mm.datasets.refer_files import load_references
+from mvp_mm.datasets.refer_files import SPLIT, load_references
 from mvp_mm.registry import DATASETS
 from mvp_mm.utils.faults import Faults
+from mvp_mm.utils.records import ID_OR_TEXT, LIST, STRING, TEXT, RecordFormat
+from mvp_mm.utils.texts import is_text, shown
 
-_REF_KEYS = ('ref_id', 'image_id', 'ann_id', 'split', 'sentences')
+SENTENCE = RecordFormat('sentence', ident='sent_id', sent=TEXT, sent_id=ID_OR_TEXT,
+                        kind=STRING.optional)
 
 
 @DATASETS.register_module()
@@ -26,7 +29,8 @@ class RefCocoDataset(PerceptionDataset):
     """One item is one image with all its sentences of a split; its objects have masks.
 
     Of the boxes, those that references of the split mean must be usable: in evaluation another is
-    an error, in training its references are left out.
+    an error, in training its references are left out. So are, in training, sentences that are
+    empty or no text; an error above ``max_bad_share``.
 
     Args:
         *args: See :class:`PerceptionDataset`; ``ann_file`` is the file of references, whose name
@@ -36,12 +40,16 @@ class RefCocoDataset(PerceptionDataset):
         **kwargs: See :class:`PerceptionDataset`.
     """
 
+    reference = SPLIT.but(ann_id=ID_OR_TEXT, sentences=LIST)
+
     def __init__(self, *args: Any, instances_file: str, split: str, **kwargs: Any) -> None:
         self.instances_file = instances_file
         self.split = split
+        self._sent_ids: list[int | str] = []
+        self._speechless: list[str] = []
         super().__init__(*args, **kwargs)
 
-    def target_ids(self, ref: Record) -> list[int]:
+    def target_ids(self, ref: Record) -> list[int | str]:
         """Annotation ids that a reference means."""
         return [ref['ann_id']]
 
@@ -58,14 +66,15 @@ class RefCocoDataset(PerceptionDataset):
         referrals: list[list[tuple]] = []
         for image_id, refs in by_image.items():
             if image_id not in row_of:
-                faults('unknown image', f'reference {refs[0]["ref_id"]}',
+                faults('unknown image', self.reference.where(refs[0]),
                        f'names image {image_id}, which {path} does not have')
                 continue
-            known = index.image(row_of[image_id])[1]['ident'].tolist()
+            known = index.annotation_ids(index.image(row_of[image_id])[1]['ident'])
             found = self._referrals(refs, known, bad, faults)
             if found:
                 images.append(row_of[image_id])
                 referrals.append(found)
+        self._report_sentences(faults)
         self._images = np.array(images, dtype=np.int64)
         self._place = np.full(len(index), -1, dtype=np.int64)
         self._place[self._images] = np.arange(len(images))
@@ -74,79 +83,112 @@ class RefCocoDataset(PerceptionDataset):
 
     def _references(self, faults: Faults) -> dict[int, list[Record]]:
         """The split's sound references by image."""
-        refs = load_references(self.ann_file)
-        refs = [ref for ref in refs if self._sound(ref, faults)]
+        refs = [ref for place, ref in enumerate(load_references(self.ann_file))
+                if self.reference.accepts(ref, faults, place)]
         faults.repeated([ref['ref_id'] for ref in refs], 'reference')
-        faults.repeated([s['sent_id'] for ref in refs for s in ref['sentences']
-                         if isinstance(s, dict) and 'sent_id' in s], 'sentence')
         by_image: dict[int, list[Record]] = {}
         for ref in refs:
             if ref['split'] == self.split:
                 by_image.setdefault(ref['image_id'], []).append(ref)
         if not by_image:
-            found = sorted({str(ref['split']) for ref in refs})
+            found = sorted({ref['split'] for ref in refs})
             raise ValueError(f'{self.ann_file}: no reference of split {self.split!r}, splits are '
-                             f'{found}')
+                             f'{shown(found)}')
         return by_image
 
-    def _sound(self, ref: Any, faults: Faults) -> bool:
-        """Whether a reference can be looked at further; its sentences are not."""
-        if not faults.complete(ref, _REF_KEYS, 'reference'):
-            return False
-        if isinstance(ref['sentences'], list) and isinstance(ref['image_id'], int):
-            return True
-        faults('broken record', f'reference {ref["ref_id"]}',
-               'must have a list of sentences and a whole number as image_id, has '
-               f'{type(ref["sentences"]).__name__} and {ref["image_id"]!r}')
-        return False
-
-    def _bad_targets(self, index: CocoIndex, by_image: dict[int, list[Record]]) -> dict[int, str]:
+    def _bad_targets(self, index: CocoIndex,
+                     by_image: dict[int, list[Record]]) -> dict[int | str, str]:
         """What is wrong with the boxes that references mean, by annotation id."""
         meant = {ann_id for refs in by_image.values() for ref in refs
                  for ann_id in self.target_ids(ref)}
-        self._bad_boxes = index.bad_boxes.only(sorted(meant))
-        return {int(row['ident']): BOX_FAULTS[row['reason']]
-                for block in self._bad_boxes.blocks() for row in block}
+        self._bad_boxes = index.bad_boxes.only(index.idents_of(meant))
+        rows = np.concatenate([self._bad_boxes.rows[:0], *self._bad_boxes.blocks()])
+        reasons = [BOX_FAULTS[reason] for reason in rows['reason']]
+        return dict(zip(index.annotation_ids(rows['ident']), reasons, strict=True))
 
-    def _referrals(self, refs: list[Record], known: list[int], bad: dict[int, str],
-                   faults: Faults) -> list[tuple]:
+    def _referrals(self, refs: list[Record], known: list[int | str | None],
+                   bad: dict[int | str, str], faults: Faults) -> list[tuple]:
         """The sentences of an image's references, as :class:`Referral` takes them."""
         position = {ann_id: place for place, ann_id in enumerate(known)}
         referrals = []
         dropped = []
         for ref in refs:
-            where = f'reference {ref["ref_id"]}'
+            where = self.reference.where(ref)
             targets = self.target_ids(ref)
-            self._check(ref, targets, where, faults)
+            self._report(ref, targets, where, faults)
             unknown = [a for a in targets if a not in position and a not in bad]
-            if unknown:
-                faults('unknown annotation', where, f'means annotation {unknown[0]}, which image '
-                       f'{ref["image_id"]} does not have')
+            twice = [a for a in targets if known.count(a) > 1]
+            contradiction = self.contradiction(ref)
+            sentences = self._sentences_of(ref, f'{where}, ', faults)
+            if contradiction:
+                faults('contradiction', where, contradiction)
+            elif unknown:
+                faults('unknown annotation', where, f'means annotation {shown(unknown[0])}, '
+                       f'which image {ref["image_id"]} does not have')
+            elif twice:
+                faults('duplicate id', where, f'means annotation {shown(twice[0])}, which image '
+                       f'{ref["image_id"]} has more than once')
             elif any(a in bad for a in targets):
                 dropped.append(ref['ref_id'])
             else:
                 referrals += [
                     (s['sent'], [position[a] for a in targets], ref['ref_id'], s['sent_id'],
-                     s.get('kind', ''))
-                    for s in ref['sentences']
-                    if faults.complete(s, ('sent', 'sent_id'), f'{where}, sentence')]
+                     s.get('kind', '')) for s in sentences]
         if dropped:
             print_log(f'{Path(self.ann_file).name}: references {dropped} left out, whose boxes '
                       'cannot be used', logger='current')
         return referrals
 
-    def _check(self, ref: Record, targets: list[int], where: str, faults: Faults) -> None:
-        """What a check tells besides."""
+    def contradiction(self, ref: Record) -> str:
+        """What makes a reference's targets impossible, ``''`` where nothing does."""
+        targets = self.target_ids(ref)
+        repeated = [a for a in targets if targets.count(a) > 1]
+        return f'means annotation {shown(repeated[0])} more than once' if repeated else ''
+
+    def _sentences_of(self, ref: Record, within: str, faults: Faults) -> list[Record]:
+        """The usable sentences of a reference; in training, those that are no text fall out."""
+        tolerant = not self.test_mode and not faults.collects
+        kept = []
+        for place, sentence in enumerate(ref['sentences']):
+            known = isinstance(sentence, dict) and 'sent' in sentence
+            if tolerant and known and not is_text(sentence['sent']):
+                self._speechless.append(f'{within}{SENTENCE.where(sentence, place)} has sent '
+                                        f'{shown(sentence["sent"])}')
+            elif SENTENCE.accepts(sentence, faults, place, within=within):
+                kept.append(sentence)
+                self._sent_ids.append(sentence['sent_id'])
+        return kept
+
+    def _report_sentences(self, faults: Faults) -> None:
+        """Report what was noted about sentences while the references were read.
+
+        Raises:
+            ValueError: In training, if too many are no text.
+        """
+        faults.repeated(self._sent_ids, 'sentence')
+        number = len(self._speechless)
+        if not number:
+            return
+        total = number + len(self._sent_ids)
+        text = (f'{number} of {total} sentences are no text that shows something: '
+                f'{"; ".join(self._speechless[:10])}{"; …" if number > 10 else ""}')
+        if number > max(10, self.max_bad_share * total):
+            raise ValueError(f'{self.ann_file}: more than max_bad_share={self.max_bad_share:g}: '
+                             f'{text}')
+        print_log(f'{Path(self.ann_file).name}: left out: {text}', logger='current')
+
+    @staticmethod
+    def _report(ref: Record, targets: list[int | str], where: str, faults: Faults) -> None:
+        """Report to a check what readers ignore."""
         if not faults.collects:
             return
         faults.count('references of the split')
         faults.count('sentences of the split', len(ref['sentences']))
         if 'no_target' in ref and bool(ref['no_target']) == bool(targets):
-            faults.minor('contradiction', where,
-                         f'no_target is {ref["no_target"]}, ann_id {ref["ann_id"]}')
-        if not ref['sentences'] or not all(
-                str(s.get('sent', '')).strip() for s in ref['sentences'] if isinstance(s, dict)):
-            faults.minor('empty sentence', where, 'has a sentence without words, or none')
+            faults.warn('contradiction', where,
+                        f'no_target is {ref["no_target"]}, ann_id {shown(ref["ann_id"])}')
+        if not ref['sentences']:
+            faults.warn('empty sentence', where, 'has no sentence')
 
     def used_rows(self, index: CocoIndex) -> np.ndarray:
         """See :meth:`PerceptionDataset.used_rows`."""

@@ -18,6 +18,8 @@ from mvp_mm.datasets.transforms import LoadImage
 from mvp_mm.datasets.transforms.loading import decode_image
 from mvp_mm.registry import DATASETS, TRANSFORMS
 from mvp_mm.utils.faults import Faults
+from mvp_mm.utils.records import COUNT, FILE_NAME, TEXT, Field, RecordFormat
+from mvp_mm.utils.texts import named
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp')
 
@@ -64,7 +66,7 @@ def tar_samples(path: Path) -> Iterator[dict[str, Any]]:
 def write_tar_index(tars: Iterable[Path], out: Path) -> dict[str, int]:
     """Write the index of tar files beside them.
 
-    The index has one JSON object a line: ``tar`` (relative to the index) and ``bytes`` open a
+    The index has one JSON object per line: ``tar`` (relative to the index) and ``bytes`` open a
     tar's samples, which are ``image`` (name, offset, size) and ``caption``.
 
     Args:
@@ -96,6 +98,16 @@ def write_tar_index(tars: Iterable[Path], out: Path) -> dict[str, int]:
     return counts
 
 
+def _is_place(image: Any) -> bool:
+    return (isinstance(image, list) and len(image) == 3 and FILE_NAME.accepts(image[0])
+            and all(map(COUNT.accepts, image[1:])))
+
+
+TAR = RecordFormat('line', tar=FILE_NAME, bytes=COUNT)
+SAMPLE = RecordFormat('line', caption=TEXT,
+                      image=Field(_is_place, '[name, offset, size]', fault='broken line'))
+
+
 @DATASETS.register_module()
 class TarCaptionDataset(PerceptionDataset):
     """Image-caption pairs in tar files; ``ann_file`` is their index.
@@ -116,23 +128,24 @@ class TarCaptionDataset(PerceptionDataset):
         self.set_classes((), ())
         faults = self.faults_of(self.ann_file)
         items: list[dict[str, Any]] = []
-        tar: str | None = ''
-        with open(self.ann_file, encoding='utf-8') as file:
+        tar: str | None = None
+        length = 0
+        with open(self.ann_file, 'rb') as file:
             for number, line in enumerate(file, 1):
                 where = f'line {number}'
                 try:
                     content = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     faults('broken line', where, f'is not valid JSON: {error}')
                     continue
-                if isinstance(content, dict) and 'tar' in content:
+                if number == 1 or isinstance(content, dict) and 'tar' in content:
                     tar = self._tar(content, where, faults)
-                elif tar is not None and faults.complete(content, ('image', 'caption'), where):
-                    if not _is_place(content['image']):
-                        faults('broken line', where, f'has image {content["image"]!r}, expected '
-                               '[name, offset, size]')
-                        continue
+                    length = content['bytes'] if tar else 0
+                elif tar is not None and SAMPLE.accepts(content, faults, where=where):
                     name, offset, size = content['image']
+                    if offset + size > length:
+                        faults('broken line', where, f'has {named(name)} behind the end of {tar}')
+                        continue
                     items.append(dict(
                         img_path=f'{tar}/{name}', img_id=f'{Path(tar).stem}/{name}',
                         file_name=name, tar_path=tar, tar_offset=offset, tar_size=size,
@@ -142,7 +155,7 @@ class TarCaptionDataset(PerceptionDataset):
 
     def _tar(self, content: dict[str, Any], where: str, faults: Faults) -> str | None:
         """Path of a tar file, None where it is at fault."""
-        if not faults.complete(content, ('tar', 'bytes'), where):
+        if not TAR.accepts(content, faults, where=where):
             return None
         path = Path(self.image_path(content['tar']))
         if not path.is_file():
@@ -157,11 +170,6 @@ class TarCaptionDataset(PerceptionDataset):
                    'when it was indexed: index it again')
             return None
         return str(path)
-
-
-def _is_place(image: Any) -> bool:
-    return (isinstance(image, list) and len(image) == 3 and isinstance(image[0], str)
-            and all(type(number) is int and number >= 0 for number in image[1:]))
 
 
 def read_tar_bytes(item: dict[str, Any]) -> bytes:

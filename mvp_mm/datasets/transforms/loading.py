@@ -15,7 +15,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmdet.structures.mask.structures import BaseInstanceMasks
 from PIL import Image
 
-from mvp_mm.datasets.indexing.box_faults import BOX_FAULTS, box_faults
+from mvp_mm.datasets.indexing.box_faults import BOX_FAULTS, corner_faults
 from mvp_mm.datasets.transforms.segment_map import SegmentMapMasks
 from mvp_mm.registry import TRANSFORMS
 from mvp_mm.utils.masks import number_segments, read_segment_map, rle_masks, to_rle
@@ -145,8 +145,7 @@ class LoadPerceptionAnnotations(BaseTransform):
     def _check_boxes(results: dict[str, Any], boxes: np.ndarray, objects: np.ndarray,
                      shape: tuple[int, int]) -> None:
         chosen = boxes[objects]
-        sides = np.concatenate([chosen[:, :2], chosen[:, 2:] - chosen[:, :2]], axis=1)
-        faults = box_faults(sides, *shape)
+        faults = corner_faults(chosen, *shape)
         if faults.any():
             first = int(np.argmax(faults > 0))
             raise ValueError(
@@ -174,6 +173,8 @@ class LoadPerceptionAnnotations(BaseTransform):
         if 'segmentations' in results:
             source = f'{results["annotation"].source} (image {results["img_id"]})'
             segmentations = results.pop('segmentations')
-            rles = [to_rle(segmentations[i], *shape, f'{source}, object {i}') for i in objects]
+            ids = results.get('ann_ids', range(len(segmentations)))
+            rles = [to_rle(segmentations[i], *shape, f'{source}, annotation {ids[i]}')
+                    for i in objects]
             return BitmapMasks(rle_masks(rles, *shape), *shape)
         return None
