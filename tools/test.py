@@ -105,12 +105,16 @@ def main() -> None:
     except ConfigError as error:
         sys.exit(f'test: error: {error}')
     prepare_processes(cfg)
-    metrics = Runner.from_cfg(cfg).test()
-    if is_main_process():
+    runner = Runner.from_cfg(cfg)
+    metrics = runner.test()
+    problems = getattr(runner.test_loop, 'problems', {})
+    if is_main_process() and (metrics or not problems):
         target.parent.mkdir(parents=True, exist_ok=True)
         mmengine.dump(metrics, str(target), indent=2, sort_keys=True)
         mmengine.dump(source, str(source_file(target)), indent=2)
         print(f'metrics written to {target}')
+    if problems:
+        sys.exit('\n'.join(f'test: error: {name}: {text}' for name, text in problems.items()))
 
 
 if __name__ == '__main__':

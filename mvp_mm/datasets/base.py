@@ -137,6 +137,9 @@ class PerceptionDataset(TolerantDataset):
         """Open the annotation file; see :meth:`mmengine.dataset.BaseDataset.full_init`."""
         if self._fully_initialized:
             return
+        if self.test_mode:
+            # Metrics name the dataset by it.
+            self._metainfo['source'] = self.ann_file or self.data_prefix['img']
         if self.caption_store is not None:
             self._store = CaptionStore(self._path(self.caption_store), index_dir=self.index_dir)
         self._index = index = self.open_index()

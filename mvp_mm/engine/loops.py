@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_gather_object, all_reduce, get_world_size
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
 from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.amp import autocast
 from torch.utils.data import DataLoader, Dataset
 
+from mvp_mm.evaluation.scoring import evaluate_metrics
 from mvp_mm.registry import LOOPS
 
 
@@ -74,6 +76,8 @@ class _MultiLoop(BaseLoop):
             self.evaluators[name].dataset_meta = getattr(loaders[name].dataset, 'metainfo', None)
         super().__init__(runner, NamedLoaders(loaders))
         self.fp16 = fp16
+        # What went wrong in the last run, by the name of the dataset.
+        self.problems: dict[str, str] = {}
 
     def _check_sampler(self, name: str, loader: DataLoader) -> None:
         """Refuse a sampler that repeats items to even out the ranks: they would be scored twice."""
@@ -83,31 +87,49 @@ class _MultiLoop(BaseLoop):
                 "sampler=dict(type='DefaultSampler', shuffle=False, round_up=False)")
 
     def run(self) -> dict[str, float]:
-        """Run all data sets in turn.
+        """Run all data sets in turn; one that cannot be measured loses no other's figures.
 
         Returns:
-            dict[str, float]: All metrics, each under ``<data set>/<metric>``.
+            dict[str, float]: All metrics, each under ``<data set>/<metric>``. What could not be
+                measured is logged as an error and noted in ``problems``.
         """
         self.runner.call_hook(f'before_{self.stage}')
         self.runner.call_hook(f'before_{self.stage}_epoch')
         self.runner.model.eval()
         metrics: dict[str, float] = {}
+        self.problems = {}
         step = 0
         for name, loader in self.dataloader:
             evaluator = self.evaluators[name]
             self.runner.visualizer.dataset_meta = evaluator.dataset_meta
-            outputs = 0
-            for data_batch in loader:
-                outputs += self.run_iter(step, data_batch, evaluator)
-                step += 1
+            outputs, problem = 0, ''
+            try:
+                for data_batch in loader:
+                    outputs += self.run_iter(step, data_batch, evaluator)
+                    step += 1
+            except (KeyError, ValueError, OSError) as error:
+                problem = str(error)
+                MMLogger.get_current_instance().error(f'{name}: {problem}', exc_info=True)
+            # Other processes go on with the next data set only together with this one.
+            failures = [text for text in all_gather_object(problem) if text]
             # mmengine cuts the gathered results to this size; no sampler pads, so all are kept.
             size = torch.tensor(outputs)
             all_reduce(size)
-            scores = evaluator.evaluate(int(size))
-            metrics.update({f'{name}/{key}': value for key, value in scores.items()})
+            if not failures:
+                scores, failures = evaluate_metrics(evaluator, int(size))
+                metrics.update({f'{name}/{key}': value for key, value in scores.items()})
+            if failures:
+                self._note_problem(name, '; '.join(failures))
         self.runner.call_hook(f'after_{self.stage}_epoch', metrics=metrics)
         self.runner.call_hook(f'after_{self.stage}')
         return metrics
+
+    def _note_problem(self, name: str, problem: str) -> None:
+        """Note a data set that could not be measured, or not by every metric."""
+        self.problems[name] = problem
+        MMLogger.get_current_instance().error(f'{name}: {problem}')
+        for metric in self.evaluators[name].metrics:
+            metric.results.clear()
 
     @torch.no_grad()
     def run_iter(self, step: int, data_batch: dict, evaluator: Evaluator) -> int:

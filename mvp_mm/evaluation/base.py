@@ -29,7 +29,7 @@ def sample_name(sample: Mapping[str, Any]) -> str:
 
 
 def sample_key(sample: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells a sample from all others of its data set: image, reference, task and words."""
+    """What tells a sample from all others of its dataset: image, reference, task and words."""
     instruction = sample.get('instruction')
     asked = '' if instruction is None else '\0'.join((instruction.task, *instruction.phrases))
     # A word list may be long, and a key is kept for every sample.
@@ -89,13 +89,20 @@ def checked_masks(sample: Mapping[str, Any], masks: Any, count: int) -> torch.Te
     return masks.bool()
 
 
+class NothingToMeasureError(ValueError):
+    """The ground truth holds nothing of the kind that a metric measures."""
+
+
 class PerceptionMetric(BaseMetric):
-    """Base of the metrics: one small result a sample, grouped by image.
+    """Base of the metrics: one small result per sample, grouped by image.
 
     An image may carry any number of instructions, while mmengine gathers the ranks' results
-    assuming one result a dataset item. So results are stored as one list an image, empty lists
+    assuming one result per dataset item. So results are stored as one list per image, empty lists
     included. Every result knows its sample: what a padded sampler repeats at the end falls away,
     and any other sample that comes twice is an error, so that nothing is counted twice.
+
+    The figures of a dataset without anything to find (no objects, crowds alone, void everywhere)
+    are left out, where COCO's evaluation says -1; a warning names the dataset.
     """
 
     def process(self, data_batch: Mapping[str, Any] | None,
@@ -122,23 +129,41 @@ class PerceptionMetric(BaseMetric):
         """Gather the results of all processes and summarise them.
 
         Args:
-            size: Number of items of the data set; gathered images from there on may be repeats.
+            size: Number of items of the dataset; gathered images from there on may be repeats.
 
         Raises:
-            ValueError: If there is nothing to evaluate or a sample was measured twice.
+            ValueError: In all processes, if the dataset is empty, a sample was measured twice, or
+                the results cannot be summarised.
         """
         self._size = size
-        return super().evaluate(sys.maxsize)
+        found = super().evaluate(sys.maxsize)
+        for value in found.values():
+            if isinstance(value, Exception):
+                raise value
+        return found
 
-    def compute_metrics(self, results: list[list[tuple]]) -> dict[str, float]:
-        """Summarise the samples of all images.
+    def compute_metrics(self, results: list[list[tuple]]) -> dict[str, Any]:
+        """Summarise the samples of all images; called in the first process.
 
         Args:
             results: An image's list of (key, name, measured), for each image.
 
-        Raises:
-            ValueError: If there is nothing to evaluate or a sample was measured twice.
+        Returns:
+            The figures; an error in their place, which :meth:`evaluate` raises everywhere, since
+            the other processes wait for a result.
         """
+        try:
+            return self.summarize(self._by_sample(results))
+        except NothingToMeasureError as error:
+            source = (self.dataset_meta or {}).get('source', 'the dataset')
+            MMLogger.get_current_instance().warning(
+                f'{type(self).__name__}: {source} has {error}: its figures are left out')
+            return {}
+        except (KeyError, ValueError) as error:
+            return dict(failure=error)
+
+    def _by_sample(self, results: list[list[tuple]]) -> list[Any]:
+        """What was measured, once per sample."""
         measured: dict[tuple, Any] = {}
         for place, image in enumerate(results):
             for key, name, result in image:
@@ -148,7 +173,7 @@ class PerceptionMetric(BaseMetric):
                     raise ValueError(f'{type(self).__name__}: {name} was measured twice')
         if not measured:
             raise ValueError(f'{type(self).__name__}: the dataset is empty, nothing to evaluate')
-        return self.summarize(list(measured.values()))
+        return list(measured.values())
 
     def _measure(self, sample: Mapping[str, Any]) -> tuple:
         name = sample_name(sample)
@@ -165,7 +190,11 @@ class PerceptionMetric(BaseMetric):
 
     @abstractmethod
     def summarize(self, results: list[Any]) -> dict[str, float]:
-        """Turn the results of all samples into named numbers, in percent."""
+        """Turn the results of all samples into named numbers, in percent.
+
+        Raises:
+            NothingToMeasureError: If the ground truth has nothing to find; says what it has.
+        """
 
     def log_table(self, title: str, rows: Sequence[Sequence[Any]]) -> None:
         """Write a table to the log.

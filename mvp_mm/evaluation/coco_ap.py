@@ -10,6 +10,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from mvp_mm.evaluation.base import (
+    NothingToMeasureError,
     PerceptionMetric,
     checked_boxes,
     checked_masks,
@@ -28,7 +29,8 @@ class CocoAPMetric(PerceptionMetric):
 
     At most 100 predictions count of each class in each image. Classes are told apart by phrase.
     Objects without a class (label -1) and stuff are left out on both sides. An object's size is
-    that of its mask in pixels, or of its box in box-only data.
+    the annotation's ``area``; where a file has none, its mask's in pixels, or its box's in
+    box-only data. Images count in the order of their ids, which decides between equal scores.
 
     Args:
         iou_types: Which of ``'bbox'`` and ``'segm'``.
@@ -66,7 +68,9 @@ class CocoAPMetric(PerceptionMetric):
         gt_names, gt_kept = _thing_names(instruction, require(sample, 'gt_eval', 'labels'))
         gt_boxes = checked_boxes(sample, gt['bboxes'])
         crowd = to_numpy(gt.get('crowd', np.zeros(len(gt_boxes)))).astype(bool)
-        objects = [dict(name=name, bbox=_xywh(gt_boxes[k]), iscrowd=int(crowd[k]))
+        areas = object_areas(gt, gt_boxes)
+        objects = [dict(name=name, bbox=_xywh(gt_boxes[k]), iscrowd=int(crowd[k]),
+                        area=float(areas[k]))
                    for name, k in zip(gt_names, gt_kept, strict=True)]
         found = found_things(sample, with_masks='segm' in self.iou_types)
         if 'segm' in self.iou_types:
@@ -77,19 +81,21 @@ class CocoAPMetric(PerceptionMetric):
                                      f'{(height, width)}')
                 target['segmentation'] = rles[k]
         classes = list(itertools.compress(instruction.phrases, instruction.is_thing))
-        return dict(size=(height, width), objects=objects, found=found, classes=classes)
+        return dict(image=sample.get('img_id', ''), size=(height, width), objects=objects,
+                    found=found, classes=classes)
 
     def summarize(self, results: list[dict[str, Any]]) -> dict[str, float]:
         """Run COCOeval.
 
         Raises:
-            ValueError: If no image has a thing to find.
+            NothingToMeasureError: If no image has a thing to find.
         """
+        results = sorted(results, key=lambda result: _order(result['image']))
         classes = sorted({name for result in results for name in result['classes']})
         ids = {name: index + 1 for index, name in enumerate(classes)}
         truth = _to_coco(results, ids, 'objects')
         if all(target['iscrowd'] for target in truth['annotations']):
-            raise ValueError('CocoAPMetric: no object in the ground truth')
+            raise NothingToMeasureError('no object in the ground truth')
         metrics: dict[str, float] = {}
         rows = {name: [name] for name in classes}
         for iou_type in self.iou_types:
@@ -138,22 +144,45 @@ def _thing_names(instruction: Any, labels: Any) -> tuple[list[str], np.ndarray]:
     return [instruction.phrases[labels[k]] for k in kept], kept
 
 
+def object_areas(truth: Mapping[str, Any], boxes: np.ndarray) -> np.ndarray:
+    """The areas by which objects are small, medium or large.
+
+    Args:
+        truth: ``areas`` (n,) of the annotations, NaN where unknown, and n ``masks`` (RLE), each
+            where there are any.
+        boxes: (n, 4) xyxy.
+
+    Returns:
+        (n,) float64: the annotation's area, else the mask's in pixels, else the box's.
+    """
+    own = np.asarray(truth.get('areas', np.full(len(boxes), np.nan)), dtype=np.float64)
+    others = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    if truth.get('masks') and not np.isfinite(own).all():
+        others = coco_mask.area(list(truth['masks'])).astype(np.float64)
+    return np.where(np.isfinite(own), own, others)
+
+
+def _order(ident: Any) -> tuple[bool, Any]:
+    """Numbers by their size, before texts."""
+    return isinstance(ident, str), ident
+
+
 def _xywh(box: np.ndarray) -> list[float]:
     return [float(box[0]), float(box[1]), float(box[2] - box[0]), float(box[3] - box[1])]
 
 
 def _to_coco(results: list[dict[str, Any]], ids: dict[str, int], key: str,
              size_of: str = 'segm') -> dict[str, Any]:
-    """Lay the images' objects out as a COCO data set; sizes are those of masks or of boxes."""
+    """Lay the images' objects out as a COCO dataset; predictions have the size of mask or box."""
     annotations: list[dict[str, Any]] = []
     for image_id, result in enumerate(results, start=1):
         for item in result[key]:
             rle = item.get('segmentation')
             by_box = rle is None or size_of == 'bbox'
             area = item['bbox'][2] * item['bbox'][3] if by_box else coco_mask.area(rle)
-            annotations.append(dict(
-                item, id=len(annotations) + 1, image_id=image_id, category_id=ids[item['name']],
-                area=float(area), iscrowd=item.get('iscrowd', 0)))
+            annotations.append({
+                'area': float(area), 'iscrowd': 0, **item, 'id': len(annotations) + 1,
+                'image_id': image_id, 'category_id': ids[item['name']]})
     images = [dict(id=k, height=result['size'][0], width=result['size'][1])
               for k, result in enumerate(results, start=1)]
     categories = [dict(id=number, name=name) for name, number in ids.items()]

@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from mvp_mm.evaluation.base import PerceptionMetric, checked_boxes, checked_scores, require
+from mvp_mm.evaluation.base import (
+    NothingToMeasureError,
+    PerceptionMetric,
+    checked_boxes,
+    checked_scores,
+    require,
+)
 from mvp_mm.evaluation.overlaps import box_iou
 from mvp_mm.registry import METRICS
 from mvp_mm.utils.arrays import to_numpy
@@ -64,10 +70,10 @@ class GroundingRecallMetric(PerceptionMetric):
         """Share of grounded phrases.
 
         Raises:
-            ValueError: If no phrase has a box in the ground truth.
+            NothingToMeasureError: If no phrase has a box in the ground truth.
         """
         phrases, *grounded = np.sum(results, axis=0).tolist()
         if phrases == 0:
-            raise ValueError('GroundingRecallMetric: no phrase has a box in the ground truth')
+            raise NothingToMeasureError('no phrase with a box in the ground truth')
         return {f'R@{k}': 100. * count / phrases
                 for k, count in zip(self.topk, grounded, strict=True)}

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
 from mvp_mm.datasets.vocabulary.class_lists import spaced
-from mvp_mm.evaluation.base import PerceptionMetric, require
+from mvp_mm.evaluation.base import NothingToMeasureError, PerceptionMetric, require
 from mvp_mm.evaluation.coco_ap import found_things
 from mvp_mm.evaluation.coco_eval import precision_of
 from mvp_mm.registry import METRICS
@@ -126,8 +126,8 @@ class LvisAPMetric(PerceptionMetric):
         """Score class by class.
 
         Raises:
-            ValueError: If images or names of predictions and annotation file differ, or no class
-                has an object.
+            ValueError: If images or names of predictions and annotation file differ.
+            NothingToMeasureError: If no class has an object.
         """
         truth = _Truth(self._truth_file())
         found = self._by_category(results, truth)
@@ -145,7 +145,7 @@ class LvisAPMetric(PerceptionMetric):
             metrics.update({f'{iou_type}_{name}': value
                             for name, value in _summary(precision, truth.categories).items()})
         if not metrics:
-            raise ValueError(f'{truth.path}: no class has an object')
+            raise NothingToMeasureError('no object of any class')
         return metrics
 
     def _by_category(self, results: list[tuple[Any, list[dict[str, Any]]]],

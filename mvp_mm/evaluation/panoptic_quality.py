@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from mvp_mm.evaluation.base import PerceptionMetric, require, sample_name
+from mvp_mm.evaluation.base import (
+    NothingToMeasureError,
+    PerceptionMetric,
+    require,
+    sample_name,
+)
 from mvp_mm.evaluation.overlaps import count_pairs
 from mvp_mm.registry import METRICS
 from mvp_mm.utils.arrays import to_numpy
@@ -124,14 +129,14 @@ class PanopticQualityMetric(PerceptionMetric):
         """Average over classes.
 
         Raises:
-            ValueError: If no image has a segment.
+            NothingToMeasureError: If no image has a segment.
         """
         total: dict[tuple[str, bool], np.ndarray] = defaultdict(lambda: np.zeros(4))
         for result in results:
             for name, (is_thing, *counts) in result.items():
                 total[name, is_thing] += counts
         if not total:
-            raise ValueError('PanopticQualityMetric: no segment in ground truth or predictions')
+            raise NothingToMeasureError('no segment in ground truth or predictions')
         classes = sorted(total, key=lambda key: (not key[1], key[0]))
         things = np.array([is_thing for _, is_thing in classes])
         iou, tp, fp, fn = np.stack([total[key] for key in classes]).T

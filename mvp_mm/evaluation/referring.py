@@ -47,8 +47,8 @@ class ReferringMetric(PerceptionMetric):
     RES: cIoU is the sum of intersections over the sum of unions, gIoU the mean IoU, ``P@x`` the
     share of sentences with an IoU of at least x. REC: the share of sentences whose box overlaps
     the target's by at least 0.5; the box is the box head's, not one around the mask. The answer
-    is the prediction of the highest score. Where ``pred_candidates`` is there, the oracle's best
-    choice among the candidates tells how much selection costs.
+    is the prediction of the highest score, of equal ones the first. Where ``pred_candidates`` is
+    there, the oracle's best choice among the candidates tells how much selection costs.
 
     Args:
         targets: ``'mask'`` for RES, ``'box'`` for REC, or both.
@@ -82,7 +82,8 @@ class ReferringMetric(PerceptionMetric):
                              'GeneralizedReferringMetric takes any number')
         result = _Sentence(kind=sample.get('expression_kind', ''))
         scores = checked_scores(sample, require(sample, 'pred_instances', 'scores'))
-        best = scores.argsort()[::-1][:1]
+        # Of equal ones the first, as answers come best first.
+        best = np.argsort(-scores, kind='stable')[:1]
         if 'mask' in self.targets:
             result.mask = self._mask_overlap(sample, 'pred_instances', best)
             if 'pred_candidates' in sample:

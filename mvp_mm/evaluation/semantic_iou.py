@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mvp_mm.evaluation.base import PerceptionMetric, require
+from mvp_mm.evaluation.base import NothingToMeasureError, PerceptionMetric, require
 from mvp_mm.evaluation.overlaps import index_ids, joint_histogram
 from mvp_mm.registry import METRICS
 from mvp_mm.utils.arrays import to_numpy
@@ -59,11 +59,11 @@ class SemanticIoUMetric(PerceptionMetric):
         """Add up the confusion matrix and average over classes.
 
         Raises:
-            ValueError: If every pixel is void.
+            NothingToMeasureError: If every pixel is void.
         """
         names = sorted({name for result in results for pair in result for name in pair})
         if not names:
-            raise ValueError('SemanticIoUMetric: the ground truth is void everywhere')
+            raise NothingToMeasureError('nothing but void in the ground truth')
         row = {name: index for index, name in enumerate(names)}
         confusion = np.zeros((len(names), len(names)), dtype=np.int64)
         for result in results:

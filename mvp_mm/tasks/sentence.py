@@ -10,6 +10,7 @@ from mvp_mm.structures import ImageAnnotation, Instruction, Referral, Request, S
 from mvp_mm.tasks.base import BaseTask
 from mvp_mm.tasks.prompts import sentence_prompt
 from mvp_mm.tasks.response import ResponseBuilder, existing_names
+from mvp_mm.utils.texts import clean, is_text, shown
 
 
 class SentenceTask(BaseTask):
@@ -101,10 +102,10 @@ class SentenceTask(BaseTask):
         """See :meth:`BaseTask.ask`."""
         if words is not None:
             raise ValueError(f'Task {self.name} takes a sentence, not a list of words: {words}')
-        text = ' '.join((text or '').split())
-        if not text:
-            raise ValueError(f'Task {self.name} needs a sentence')
-        return self._request(Referral(text, []), [])
+        if not is_text(text):
+            raise ValueError(f'Task {self.name} needs a sentence, a text that shows something; '
+                             f'got {shown(text)}')
+        return self._request(Referral(clean(text), []), [])
 
 
 def _join(referrals: list[Referral]) -> list[Referral]:

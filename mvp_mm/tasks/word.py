@@ -11,6 +11,7 @@ from mvp_mm.structures import ImageAnnotation, Instruction, Request, Segment
 from mvp_mm.tasks.base import BaseTask
 from mvp_mm.tasks.prompts import word_prompt
 from mvp_mm.tasks.response import ResponseBuilder
+from mvp_mm.utils.texts import clean, is_text, same_look, shown
 
 SYNONYM_RULES = ('joined', 'first', 'max')
 
@@ -19,18 +20,23 @@ def check_words(name: str, words: Sequence[str] | None, text: str | None) -> lis
     """Clean a user's word list.
 
     Raises:
-        ValueError: If a sentence came instead, or the list is empty, holds empty or repeated
-            names.
+        ValueError: If a sentence came instead, or the list is empty or holds something that is no
+            text, shows nothing or cannot be told from another word.
     """
     if text is not None:
         raise ValueError(f'Task {name} takes a list of words, not a sentence: {text!r}')
     if isinstance(words, str):
         raise ValueError(f'Task {name} takes a list of words, got one string: {words!r}')
-    words = [' '.join(word.split()) for word in words or []]
-    if not words or not all(words):
-        raise ValueError(f'Task {name} needs at least one word and no empty ones, got {words}')
-    if len(set(words)) != len(words):
-        raise ValueError(f'Task {name}: repeated words in {words}')
+    try:
+        words = list(() if words is None else words)
+    except TypeError:
+        raise ValueError(f'Task {name} takes a list of words, got {shown(words)}') from None
+    if not words or not all(map(is_text, words)):
+        raise ValueError(f'Task {name} needs at least one word and no empty ones, each a text, '
+                         f'got {shown(words)}')
+    words = [clean(word) for word in words]
+    if len(set(map(same_look, words))) != len(words):
+        raise ValueError(f'Task {name}: repeated words in {shown(words)}')
     return words
 
 

@@ -55,6 +55,36 @@ def test_validation_interleaves_with_training(toy_config, make_runner):
     assert runner.message_hub.get_info('best_score') == 4
 
 
+@pytest.mark.parametrize('when, problem', [
+    ('evaluate', 'nothing can be computed'), ('process', 'a sample has no score')])
+def test_what_one_data_set_cannot_measure_loses_no_other_figure(
+        toy_config, make_runner, when, problem):
+    toy_config.test_evaluator = dict(
+        panoptic=[dict(type='BrokenMetric', when=when)], refcoco=dict(type='ToyMetric'))
+    runner = make_runner(toy_config)
+    metrics = runner.test()
+    assert metrics == {'refcoco/toy/count': 3, 'refcoco/toy/total': 1 + 2 * 2.0}
+    assert runner.test_loop.problems == {'panoptic': problem}
+
+
+def test_a_metric_that_fails_loses_no_other_of_its_data_set(toy_config, make_runner):
+    toy_config.test_evaluator.panoptic = [dict(type='BrokenMetric'), dict(type='ToyMetric')]
+    runner = make_runner(toy_config)
+    assert runner.test()['panoptic/toy/count'] == 4
+    assert runner.test_loop.problems == {'panoptic': 'nothing can be computed'}
+
+
+def test_training_goes_on_after_a_validation_that_fails(toy_config, make_runner):
+    toy_config.train_cfg.val_interval = 2
+    toy_config.val_cfg = dict(type='MultiValLoop')
+    toy_config.val_dataloader = dict(first=toys.toy_loader(5), second=toys.toy_loader(5))
+    toy_config.val_evaluator = dict(first=dict(type='BrokenMetric'), second=dict(type='ToyMetric'))
+    runner = make_runner(toy_config)
+    runner.train()
+    assert runner.iter == 4
+    assert runner.message_hub.get_scalar('val/second/toy/count').current() == 4
+
+
 def test_names_must_agree(toy_config, make_runner):
     toy_config.test_evaluator = dict(panoptic=dict(type='ToyMetric'))
     runner = make_runner(toy_config)

@@ -69,6 +69,25 @@ class ToyMetric(BaseMetric):
         return dict(count=len(results), total=float(sum(results)))
 
 
+@METRICS.register_module()
+class BrokenMetric(ToyMetric):
+    """Cannot be computed, or cannot take a sample."""
+
+    default_prefix = 'broken'
+
+    def __init__(self, when: str = 'evaluate') -> None:
+        super().__init__()
+        self.when = when
+
+    def process(self, data_batch, data_samples):
+        super().process(data_batch, data_samples)
+        if self.when == 'process':
+            raise ValueError('a sample has no score')
+
+    def compute_metrics(self, results):
+        raise ValueError('nothing can be computed')
+
+
 def toy_loader(size: int = 5, **sampler) -> dict:
     """A data loader config over :class:`ToyDataset`."""
     sampler = sampler or dict(type='DefaultSampler', shuffle=False, round_up=False)

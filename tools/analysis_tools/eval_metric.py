@@ -23,6 +23,7 @@ from mvp_mm.engine.config_check import ConfigError, check_config
 from mvp_mm.engine.launch import add_common_arguments, load_config
 from mvp_mm.evaluation import PredictionReader
 from mvp_mm.evaluation.saved_vocabulary import json_annotations
+from mvp_mm.evaluation.scoring import evaluate_metrics
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,17 +41,33 @@ def parse_args() -> argparse.Namespace:
 
 
 def score(loader_cfg: dict, metrics: dict | list, folder: Path) -> dict[str, float]:
-    """Score one data set.
+    """Score one dataset; see :func:`score_each`.
+
+    Raises:
+        ValueError: If any metric fails, besides.
+    """
+    found, problems = score_each(loader_cfg, metrics, folder)
+    if problems:
+        raise ValueError('; '.join(problems))
+    return found
+
+
+def score_each(loader_cfg: dict, metrics: dict | list,
+               folder: Path) -> tuple[dict[str, float], list[str]]:
+    """Score one dataset by every metric, also where another one fails.
 
     Args:
         loader_cfg: Its data loader; the pipeline packs ``gt_eval``.
         metrics: Its metrics.
         folder: Its predictions.
 
+    Returns:
+        The figures, and a message for each metric that has failed.
+
     Raises:
         FileNotFoundError: If there are no predictions.
         KeyError: If one is missing.
-        ValueError: If one answers nothing that the data set asks, or cannot be scored.
+        ValueError: If one answers nothing that the dataset asks.
     """
     loader = Runner.build_dataloader(loader_cfg, seed=0)
     meta = loader.dataset.metainfo
@@ -69,7 +86,7 @@ def score(loader_cfg: dict, metrics: dict | list, folder: Path) -> dict[str, flo
         evaluator.process(data_samples=samples, data_batch=batch)
         count += len(samples)
     reader.check_all_used()
-    return evaluator.evaluate(count)
+    return evaluate_metrics(evaluator, count)
 
 
 def main() -> None:
@@ -90,16 +107,23 @@ def main() -> None:
         sys.exit(f'eval_metric: error: {error}')
     init_default_scope(cfg.get('default_scope', 'mvp_mm'))
     metrics: dict[str, float] = {}
+    errors: list[str] = []
     for name, (loader, evaluator) in chosen.items():
+        found: dict[str, float] = {}
         try:
-            found = score(loader, evaluator, args.predictions / name)
+            found, failed = score_each(loader, evaluator, args.predictions / name)
+            errors += [f'eval_metric: error: {args.predictions / name}: {text}' for text in failed]
         except (KeyError, ValueError, FileNotFoundError) as error:
             # A KeyError's text is in quotation marks.
-            sys.exit(f'eval_metric: error: {error.args[0] if len(error.args) == 1 else error}')
+            errors.append(f'eval_metric: error: '
+                          f'{error.args[0] if len(error.args) == 1 else error}')
         metrics.update({f'{name}/{key}' if name else key: value for key, value in found.items()})
-    target = args.metrics_file or args.predictions / 'metrics.json'
-    mmengine.dump(metrics, str(target), indent=2, sort_keys=True)
-    print(f'metrics written to {target}')
+    if metrics or not errors:
+        target = args.metrics_file or args.predictions / 'metrics.json'
+        mmengine.dump(metrics, str(target), indent=2, sort_keys=True)
+        print(f'metrics written to {target}')
+    if errors:
+        sys.exit('\n'.join(errors))
 
 
 if __name__ == '__main__':

@@ -12,10 +12,10 @@ from mvp_mm.registry import DATASETS
 
 
 def masks_of(index: CocoIndex, row: int) -> dict[str, Any]:
-    """``segmentations`` and ``ann_ids`` of an image's objects."""
+    """``segmentations``, ``ann_ids`` and ``areas`` of an image's objects."""
     objects = index.image(row)[1]
     return dict(segmentations=[record['segmentation'] for record in index.records(objects)],
-                ann_ids=index.annotation_ids(objects['ident']))
+                ann_ids=index.annotation_ids(objects['ident']), areas=objects['area'].copy())
 
 
 @DATASETS.register_module()

@@ -36,9 +36,9 @@ class PackPerceptionInputs(BaseTransform):
 
         Returns:
             ``inputs``, a uint8 tensor (3, H, W) in BGR, and ``data_samples``, a list (see
-            :class:`PerceptionDataSample`). A word list loses targets that a crop has removed; a
-            request that has lost all of them, and a sentence that has lost any, is left out;
-            None where no request is left.
+            :class:`PerceptionDataSample`). A word list loses targets that a crop has removed or,
+            in training, that have no pixel on the canvas; a request that has lost all of them,
+            and a sentence that has lost any, is left out; None where no request is left.
         """
         image = torch.from_numpy(_planes(results['img']))
         meta = {key: results[key] for key in _META_KEYS if key in results}
@@ -48,9 +48,10 @@ class PackPerceptionInputs(BaseTransform):
         row[present] = np.arange(len(present))
         boxes = results['gt_bboxes'].tensor.numpy()
         masks = results.get('gt_masks')
-        if masks is not None and 'crop' in results:
-            # An object whose box reaches into a crop may have no pixel there.
-            row[present[masks.areas == 0]] = -1
+        if masks is not None and ('crop' in results or not self.with_eval):
+            # An object whose box reaches into a crop may have no pixel there; a small one may
+            # have none after resizing.
+            row[present[_vanished(masks)]] = -1
         reference = _EvalReference(results) if self.with_eval else None
 
         samples = []
@@ -95,6 +96,14 @@ def _bitmaps(masks: BaseInstanceMasks, rows: np.ndarray) -> np.ndarray:
     return masks.masks[rows] if isinstance(masks, BitmapMasks) else masks[rows].to_ndarray()
 
 
+def _vanished(masks: BaseInstanceMasks) -> np.ndarray:
+    """(n,) whether a mask has no pixel."""
+    if isinstance(masks, BitmapMasks):
+        # Far faster than adding pixels up: it ends at the first one.
+        return np.array([not mask.any() for mask in masks.masks], dtype=bool)
+    return masks.areas == 0
+
+
 class _EvalReference:
     """Ground truth of an image in its original frame; mask codes are computed once."""
 
@@ -104,6 +113,7 @@ class _EvalReference:
         self.boxes = original['boxes']
         masks = original['masks']
         self.masks = None if masks is None else masks.to_ndarray()
+        self.areas = results.get('areas')
         self.has_segment_map = 'panoptic_path' in results
         self.row = np.full(len(self.annotation.labels), -1, dtype=np.int64)
         self.row[original['objects']] = np.arange(len(original['objects']))
@@ -121,6 +131,8 @@ class _EvalReference:
             crowd = np.concatenate([crowd, np.ones(len(regions), dtype=bool)])
         rows = self.row[objects]
         truth = dict(bboxes=self.boxes[rows], labels=labels, crowd=crowd)
+        if self.areas is not None:
+            truth['areas'] = self.areas[objects]
         if instruction.kind == 'caption':
             truth['captions'] = self.annotation.captions
         if self.masks is not None:
