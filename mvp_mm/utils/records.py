@@ -95,11 +95,12 @@ FINITE_BOX = Field(
     and value[2] >= 0 and value[3] >= 0, '[x, y, w, h], finite, of no negative size',
     fault='broken box')
 AREA = Field(lambda value: is_number(value) and value >= 0, 'a finite number, 0 or more')
-TEXT = Field(is_text, 'a text that shows something', fault='broken text')
+TEXT = Field(is_text, 'a text that shows something and can be encoded', fault='broken text')
 CLASS_NAME = TEXT._replace(fault='broken class name')
 # A text that may be empty.
-STRING = Field(lambda value: isinstance(value, str) and is_encodable(value), 'a text')
-FILE_NAME = Field(_is_file_name, "a file's name")
+STRING = Field(lambda value: isinstance(value, str) and is_encodable(value),
+               'a text that can be encoded')
+FILE_NAME = Field(_is_file_name, "a file's name that can be encoded")
 LIST = Field(lambda value: type(value) is list, 'a list')
 OBJECT = Field(lambda value: isinstance(value, dict), 'an object')
 # A mask is looked at where it is decoded: see `mvp_mm.utils.masks.to_rle`.

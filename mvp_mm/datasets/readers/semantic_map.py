@@ -1,13 +1,15 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Semantic segmentation: one PNG of class values an image (ADE20K, Cityscapes, Pascal)."""
+"""Semantic segmentation: one PNG of class values per image (ADE20K, Cityscapes, Pascal)."""
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
 from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as coco_mask
 
@@ -15,6 +17,9 @@ from mvp_mm.datasets.base import PerceptionDataset
 from mvp_mm.datasets.transforms import LoadPerceptionAnnotations
 from mvp_mm.datasets.vocabulary.class_lists import load_vocabulary
 from mvp_mm.registry import DATASETS, TRANSFORMS
+from mvp_mm.utils.faults import Faults
+from mvp_mm.utils.listings import SuffixListing, read_names
+from mvp_mm.utils.texts import named
 
 
 def read_label_map(path: str) -> np.ndarray:
@@ -32,7 +37,8 @@ def read_label_map(path: str) -> np.ndarray:
     try:
         with Image.open(path) as image:
             values = np.array(image)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError,
+            Image.DecompressionBombError) as error:
         raise ValueError(f'{path} is not a readable image: {error}') from error
     if values.ndim != 2 or values.dtype.kind not in 'iu':
         raise ValueError(f'{path} must have one channel of class values, it is of mode '
@@ -49,13 +55,14 @@ class SemanticMapDataset(PerceptionDataset):
     :class:`LoadSemanticMap`.
 
     Args:
-        ann_file: Text file with an image's name, without suffix, at the start of each line; empty
+        ann_file: Text file of one image's name per line, with or without ``img_suffix``; empty
             for all images in the folder, subfolders included.
         vocabulary: Name of a class list (see :func:`load_vocabulary`).
         values: Value of each class in the maps.
         ignore: Values that mean "not annotated"; any other value is an error.
-        img_suffix: End of an image's file name, after what it shares with its map.
-        seg_map_suffix: End of a map's file name.
+        img_suffix: End of an image's file name, after what it shares with its map; letters of
+            any case.
+        seg_map_suffix: End of a map's file name; letters of any case.
         **kwargs: See :class:`PerceptionDataset`; ``data_prefix`` has ``img`` and ``seg``.
 
     Raises:
@@ -87,32 +94,48 @@ class SemanticMapDataset(PerceptionDataset):
             if not Path(self.data_prefix.get(key, '')).is_dir():
                 raise FileNotFoundError(f'Folder {self.data_prefix.get(key)} does not exist')
 
-    def image_names(self) -> list[str]:
-        """What image and map have in common of their paths, without suffixes."""
-        if self.ann_file:
-            lines = Path(self.ann_file).read_text(encoding='utf-8').splitlines()
-            return [line.split()[0] for line in lines if line.strip()]
-        folder = Path(self.data_prefix['img'])
-        return sorted(path.relative_to(folder).as_posix().removesuffix(self.img_suffix)
-                      for path in folder.rglob(f'*{self.img_suffix}'))
+    def image_files(self, faults: Faults) -> list[tuple[str, str]]:
+        """Pairs of what image and map have in common of their paths, and the image's file."""
+        listing = SuffixListing(self.data_prefix['img'], self.img_suffix)
+        if not self.ann_file:
+            files, passed = listing.all()
+            if passed:
+                what = ', '.join(f'{number} {why}' for why, number in passed.items())
+                faults.note('files in the folder of images passed over', passed.total())
+                print_log(f'{self.data_prefix["img"]}: files passed over: {what}', logger='current')
+            return list(files.items())
+        pairs = []
+        for name in read_names(self.ann_file):
+            ending = len(name) - len(self.img_suffix)
+            if name[ending:].lower() == self.img_suffix.lower() and (
+                    Path(self.data_prefix['img']) / name).is_file():
+                pairs.append((name[:ending], name))
+            else:
+                pairs.append((name, listing.find(name)))
+        return pairs
 
     def load_items(self) -> list[dict[str, Any]]:
         """See :meth:`PerceptionDataset.load_items`."""
         self.set_classes(self.names, self.flags)
-        names = self.image_names()
         faults = self.faults_of(self.ann_file or self.data_prefix['img'])
+        pairs = self.image_files(faults)
+        names = [name for name, _ in pairs]
         faults.repeated(names, 'image')
+        repeated = [name for name, number in Counter(names).items() if number > 1]
+        if repeated and self.test_mode:
+            faults('duplicate id', f'image {named(repeated[0])}', 'is listed more than once')
         faults.count('classes', len(self.names))
         faults.count('images', len(names))
         if not names:
             raise ValueError(f'{self.ann_file or self.data_prefix["img"]}: no image '
                              f'*{self.img_suffix}')
+        maps = SuffixListing(self.data_prefix['seg'], self.seg_map_suffix)
         return [dict(
-            img_path=self.image_path(name + self.img_suffix),
+            img_path=self.image_path(file),
             img_id=name,
-            file_name=name + self.img_suffix,
-            seg_map_path=str(Path(self.data_prefix['seg']) / (name + self.seg_map_suffix)))
-            for name in names]
+            file_name=file,
+            seg_map_path=str(Path(self.data_prefix['seg']) / maps.find(name)))
+            for name, file in pairs]
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """See :meth:`PerceptionDataset.get_data_info`; reads the map.
