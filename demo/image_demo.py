@@ -20,6 +20,7 @@ from pycocotools import mask as coco_mask
 
 from mvp_mm.apis.inferencer import PerceptionInferencer, build_task, read_image
 from mvp_mm.apis.stored_config import config_of, read_checkpoint
+from mvp_mm.engine import load_config
 
 
 class _Parser(argparse.ArgumentParser):
@@ -81,7 +82,7 @@ def check(args: argparse.Namespace) -> tuple[Config, list[str] | None]:
     elif not args.config.is_file():
         raise FileNotFoundError(f'No such config file: {args.config}')
     else:
-        config = Config.fromfile(args.config)
+        config = load_config(args.config)
     if not args.weights.is_file():
         raise FileNotFoundError(f'No such weights file: {args.weights}')
     build_task(config, args.task).ask(words=words, text=args.text)

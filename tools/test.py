@@ -10,7 +10,8 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from mvp_mm.engine.config_check import ConfigError, check_config
+from mvp_mm.engine.config_check import check_config
+from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.launch import add_common_arguments, load_config, prepare_processes
 from mvp_mm.evaluation.saved_vocabulary import json_annotations
 

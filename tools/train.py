@@ -7,7 +7,8 @@ from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
 from mvp_mm.engine.batching import count_processes, is_first_process, spread_batch
-from mvp_mm.engine.config_check import ConfigError, check_config
+from mvp_mm.engine.config_check import check_config
+from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.launch import add_common_arguments, load_config, prepare_processes
 from mvp_mm.registry import RUNNERS
 

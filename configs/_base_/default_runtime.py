@@ -1,6 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 default_scope = 'mvp_mm'
-custom_imports = dict(imports=['mvp_mm'])
 
 env_cfg = dict(
     cudnn_benchmark=False,
@@ -19,11 +18,9 @@ default_hooks = dict(
     trainable_report=dict(type='TrainableReportHook'),
     finite_loss=dict(type='CheckFiniteLossHook'))
 
-# To write TensorBoard files too, inherit `tensorboard.py` beside this file.
-vis_backends = [dict(type='LocalVisBackend')]
-visualizer = dict(type='Visualizer', name='visualizer', vis_backends=vis_backends)
-
-log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
+# Values go to vis_data/scalars.json in the run's folder; inherit `tensorboard.py` beside this file
+# as well for TensorBoard.
+log_processor = dict(type='PerceptionLogProcessor', window_size=50, by_epoch=False)
 log_level = 'INFO'
 randomness = dict(seed=0)
 load_from = None

@@ -1,7 +1,7 @@
 # Stage 1 (paper table 2): only the connector trains, on captions, so that the LLM can read images.
-# 16 images a GPU on 8 GPUs make the paper's batch of 128.
+# 16 images per GPU on 8 GPUs make the paper's batch of 128.
 _base_ = [
-    '../_base_/models/mvplm_swin-b_phi-1.5.py', '../_base_/datasets/cc3m.py',
+    '../_base_/models/mvplm_swin-b_phi-1.5.py', '../_base_/datasets.py', '../_base_/pipelines.py',
     '../_base_/schedules/stage1.py', '../_base_/default_runtime.py'
 ]
 model = dict(trainable=['connector'])
@@ -9,20 +9,4 @@ model = dict(trainable=['connector'])
 # pixel decoder nor the perception head: these do not run. Encoder and LLM must be given.
 default_hooks = dict(
     handover=dict(trained_only=True, allow_frozen_random_init=['pixel_decoder', 'perception']))
-
-_canvas = (1024, 1024)
-_pipeline = [
-    dict(type='BuildInstructions', tokenizer=_base_.model.tokenizer, training=True),
-    dict(type='LoadImage'),
-    dict(type='LoadPerceptionAnnotations'),
-    dict(type='mmdet.Resize', scale=_canvas, keep_ratio=True),
-    dict(type='PadToCanvas', size=_canvas),
-    dict(type='PackPerceptionInputs'),
-]
-train_dataloader = dict(
-    batch_size=16,
-    num_workers=4,
-    persistent_workers=True,
-    collate_fn=dict(type='perception_collate'),
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(**_base_._cc3m, pipeline=_pipeline))
+train_dataloader = dict(batch_size=16, num_workers=4, dataset='cc3m')

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -18,7 +18,9 @@ from pycocotools import mask as coco_mask
 
 from mvp_mm.analysis.evaluation_sets import choose_test_sets
 from mvp_mm.apis.stored_config import read_checkpoint
-from mvp_mm.engine.config_check import ConfigError, check_config
+from mvp_mm.engine.config_check import check_config
+from mvp_mm.engine.config_error import ConfigError
+from mvp_mm.engine.config_loading import load_config
 from mvp_mm.evaluation.base import PerceptionMetric
 from mvp_mm.models import MVPLM
 from mvp_mm.registry import METRICS, MODELS
@@ -51,14 +53,9 @@ class EvaluatedModel:
 
     def __init__(self, args: argparse.Namespace,
                  kinds: Sequence[str] = ('word', 'sentence')) -> None:
-        if not Path(args.config).is_file():
-            raise ConfigError(f'config not found: {args.config}')
         if args.images < 1:
             raise ValueError(f'--images must be positive, got {args.images}')
-        self.cfg = Config.fromfile(args.config)
-        for name in [name for name in self.cfg if name.startswith('_')]:
-            self.cfg.pop(name)
-        self.cfg.merge_from_dict(args.cfg_options or {})
+        self.cfg = load_config(args.config, args.cfg_options)
         self.cfg.load_from = None
         self.images = args.images
         # Tables of every single run would drown the tool's own.

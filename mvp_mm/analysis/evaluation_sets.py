@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mmengine.config import Config
 
-from mvp_mm.engine.config_check import ConfigError
+from mvp_mm.engine.config_error import ConfigError
 
 
 def choose_test_sets(cfg: Config, only: list[str] | None) -> dict[str, tuple[dict, dict | list]]:

@@ -2,8 +2,6 @@
 """Made-up images and instructions of usual lengths, for measuring models without any data."""
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -19,9 +17,15 @@ OBJECTS = 6
 
 
 def canvas_side(cfg: Config) -> int:
-    """Side of the square canvas that gives the model its number of visual tokens."""
-    merged = 32 * cfg.model.connector['merge']  # as an attribute, a dict's method
-    return merged * math.isqrt(cfg.model.tokenizer.num_visual_tokens)
+    """Side of a loaded config's canvas.
+
+    Raises:
+        ValueError: If the canvas is not square.
+    """
+    width, height = cfg.canvas
+    if width != height:
+        raise ValueError(f'canvas={(width, height)}: made-up images are square')
+    return width
 
 
 def make_samples(images: int, sentences: int, side: int, visual_tokens: int, vocab_size: int,

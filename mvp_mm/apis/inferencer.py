@@ -18,6 +18,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from mvp_mm.apis.stored_config import config_of, read_checkpoint
+from mvp_mm.engine.config_loading import load_config
 from mvp_mm.registry import MODELS, TASKS, TRANSFORMS
 from mvp_mm.structures import ImageAnnotation, PerceptionDataSample, Request
 from mvp_mm.tasks.base import BaseTask
@@ -96,10 +97,9 @@ class PerceptionInferencer:
         checkpoint = read_checkpoint(weights)
         if config is None:
             config = config_of(checkpoint, weights)
-        elif not isinstance(config, Config):
-            if not Path(config).is_file():
-                raise FileNotFoundError(f'No such config file: {config}')
-            config = Config.fromfile(config)
+        elif not isinstance(config, Config) and not Path(config).is_file():
+            raise FileNotFoundError(f'No such config file: {config}')
+        config = load_config(config)
         if not config.get('inferencer'):
             raise ValueError('The config has no inferencer')
         init_default_scope(config.get('default_scope', 'mvp_mm'))

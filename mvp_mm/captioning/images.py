@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
 from mvp_mm.datasets.captions.keys import caption_key
+from mvp_mm.engine.config_loading import load_config, load_datasets
 from mvp_mm.registry import DATASETS
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif')
@@ -71,9 +70,10 @@ def images_of_dataset(config: str | Path, dataset: str) -> ImageSet:
 
     Args:
         config: A config file.
-        dataset: Where the dataset stands in it, such as ``train_dataloader.dataset``,
-            ``train_dataloader.dataset.datasets.0`` or ``_objects365_train``. Of a dataset that
-            holds others, the images of all.
+        dataset: A name of ``datasets`` such as ``objects365_train``, or where the dataset stands
+            in the loaded config, such as ``train_dataloader.dataset`` or
+            ``train_dataloader.dataset.datasets.0``. Of a dataset that holds others, the images
+            of all.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -82,7 +82,8 @@ def images_of_dataset(config: str | Path, dataset: str) -> ImageSet:
     where = f'{config}, {dataset}'
     if not Path(config).is_file():
         raise FileNotFoundError(f'Config {config} does not exist')
-    node: Any = Config.fromfile(config)
+    known = load_datasets(config)
+    node: Any = known if dataset in known else load_config(config)
     for part in dataset.split('.'):
         try:
             node = node[int(part)] if isinstance(node, (list, tuple)) else node[part]

@@ -1,6 +1,8 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 from mvp_mm.engine.checkpoint import StageCheckpointHook, load_stage_checkpoint
-from mvp_mm.engine.config_check import ConfigError, check_config
+from mvp_mm.engine.config_check import check_config
+from mvp_mm.engine.config_error import ConfigError
+from mvp_mm.engine.config_loading import load_config, load_datasets
 from mvp_mm.engine.hooks import CheckFiniteLossHook, StartCheckHook, TrainableReportHook
 from mvp_mm.engine.loops import MultiTestLoop, MultiValLoop
 from mvp_mm.engine.optimizer import AutocastOptimWrapper, NoNormBiasDecayConstructor
@@ -10,6 +12,6 @@ from mvp_mm.engine.wrappers import MVPDistributedDataParallel
 __all__ = [
     'AutocastOptimWrapper', 'CheckFiniteLossHook', 'ConfigError', 'MVPDistributedDataParallel',
     'NoNormBiasDecayConstructor', 'MultiTestLoop', 'MultiValLoop', 'ShardedRunner',
-    'StageCheckpointHook', 'StartCheckHook', 'TrainableReportHook', 'check_config',
-    'load_stage_checkpoint'
+    'StageCheckpointHook', 'StartCheckHook', 'TrainableReportHook', 'check_config', 'load_config',
+    'load_datasets', 'load_stage_checkpoint'
 ]

@@ -4,7 +4,7 @@ import os
 
 from mmengine.config import Config
 
-from mvp_mm.engine.config_check import ConfigError
+from mvp_mm.engine.config_error import ConfigError
 
 _SIZE_VARIABLES = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
 _RANK_VARIABLES = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')

@@ -5,11 +5,10 @@ mmengine ignores an unknown top-level key, finds an unknown type only when it bu
 missing file later still. :func:`check_config` finds all three first and names them together.
 """
 import ast
-import difflib
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mmengine import registry as root_registry
@@ -19,6 +18,14 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mvp_mm import registry as own_registry
+from mvp_mm.engine.config_binding import binding_problems
+from mvp_mm.engine.config_error import (
+    children,
+    hint,
+    join_path,
+    named_loaders,
+    raise_problems,
+)
 from mvp_mm.engine.size_check import checkpoint_fault, size_problems
 
 EXTRA_TOP_KEYS = (
@@ -26,7 +33,8 @@ EXTRA_TOP_KEYS = (
     'inferencer',  # what mvp_mm.apis.PerceptionInferencer offers
     'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile',
     'activation_checkpointing', 'efficient_conv_bn_eval',
-    'vis_backends',  # named apart from the visualizer so that a leaf config can replace it
+    'canvas',  # (width, height) of the network's input, bound to every pipeline
+    'vis_backends',  # given to the visualizer
     'runner_type',  # a runner of the registry; without it mmengine's
     'total_batch_size',  # images a step of the optimizer, on any number of processes
     'tta_model', 'tta_pipeline',
@@ -45,10 +53,6 @@ INPUT_FILE_KEYS = ('ann_file', 'instances_file', 'caption_store', 'exclude_refs'
                    'data_prefix', 'data_root', 'pretrained', 'pretrained_path', 'checkpoint',
                    'path')
 JOINED_KEYS = INPUT_FILE_KEYS[:6]
-
-
-class ConfigError(ValueError):
-    """A config that cannot be run; the message lists every problem found, one per line."""
 
 
 def check_config(cfg: Config, modes: Sequence[str] = ('train',)) -> None:
@@ -72,30 +76,8 @@ def check_config(cfg: Config, modes: Sequence[str] = ('train',)) -> None:
         problems += _loader_key_problems(cfg.get(f'{mode}_dataloader'), f'{mode}_dataloader')
     problems += _missing_files(cfg, modes)
     problems += size_problems(cfg)
-    where = cfg.filename or 'config'
-    if len(problems) == 1:
-        raise ConfigError(f'{where}: {problems[0]}')
-    if problems:
-        raise ConfigError(f'{where} has {len(problems)} problem(s):\n  ' + '\n  '.join(problems))
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    """Suggest the known name closest to an unknown one."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else ''
-
-
-def _join(path: str, key: str | int) -> str:
-    """Extend a config path by a key or a list position."""
-    return f'{path}[{key}]' if isinstance(key, int) else f'{path}.{key}'
-
-
-def _children(value: object) -> Iterator[tuple[str | int, object]]:
-    """Iterate the entries of a dict, list or tuple."""
-    if isinstance(value, dict):
-        yield from value.items()
-    elif isinstance(value, (list, tuple)):
-        yield from enumerate(value)
+    problems += binding_problems(cfg)
+    raise_problems(cfg.filename or 'config', problems)
 
 
 def _unknown_top_keys(cfg: Config) -> Iterator[str]:
@@ -104,7 +86,7 @@ def _unknown_top_keys(cfg: Config) -> Iterator[str]:
     known = runner_keys | set(EXTRA_TOP_KEYS)
     for key in cfg:
         if not key.startswith('_') and key not in known:
-            yield (f"unknown top-level key '{key}'{_hint(key, known)} "
+            yield (f"unknown top-level key '{key}'{hint(key, known)} "
                    "(a config's own variables start with '_')")
 
 
@@ -113,7 +95,7 @@ def _unknown_runner(cfg: Config) -> Iterator[str]:
     name = cfg.get('runner_type', 'Runner')
     if own_registry.RUNNERS.get(name) is None:
         known = {*own_registry.RUNNERS.module_dict, *root_registry.RUNNERS.module_dict}
-        yield f"runner_type: '{name}' is no runner{_hint(name, known)}"
+        yield f"runner_type: '{name}' is no runner{hint(name, known)}"
 
 
 def _all_registries() -> list[Registry]:
@@ -151,11 +133,11 @@ def _component_problems(value: object, path: str) -> Iterator[str]:
         kind = value['type']
         components = _resolve(kind) if isinstance(kind, str) else [kind]
         if not components:
-            yield f"{path}.type: '{kind}' is in no registry{_hint(kind, _all_names())}"
+            yield f"{path}.type: '{kind}' is in no registry{hint(kind, _all_names())}"
         elif all(callable(component) for component in components):
             yield from _unknown_arguments(value, components, path)
-    for key, child in _children(value):
-        yield from _component_problems(child, _join(path, key))
+    for key, child in children(value):
+        yield from _component_problems(child, join_path(path, key))
 
 
 def _arguments(component: Callable) -> set[str] | None:
@@ -210,28 +192,19 @@ def _unknown_arguments(value: dict, components: list[Callable], path: str) -> It
     for key in given:
         if key not in accepted[0]:
             yield (f"{path}.{key}: {components[0].__name__} takes no '{key}'"
-                   f'{_hint(key, accepted[0])}')
-
-
-def _named_loaders(loader: dict | None, path: str) -> Iterator[tuple[str, dict]]:
-    """Iterate the data loaders of one mode: one, or several by name for the multi loops."""
-    if loader and 'dataset' not in loader:
-        for name, child in loader.items():
-            yield f'{path}.{name}', child
-    elif loader:
-        yield path, loader
+                   f'{hint(key, accepted[0])}')
 
 
 def _loader_key_problems(loader: dict | None, path: str) -> Iterator[str]:
     """Find keys of a data loader that torch's DataLoader does not take."""
     known = {*inspect.signature(DataLoader).parameters, *LOADER_KEYS}
-    for where, child in _named_loaders(loader, path):
+    for where, child in named_loaders(loader, path):
         if not isinstance(child, dict) or 'dataset' not in child:
             yield f'{where}: a data loader is a dict with a dataset'
             continue
         for key in child:
             if key not in known:
-                yield f"{where}.{key}: a data loader takes no '{key}'{_hint(key, known)}"
+                yield f"{where}.{key}: a data loader takes no '{key}'{hint(key, known)}"
 
 
 def _missing_files(cfg: Config, modes: Sequence[str]) -> Iterator[str]:
@@ -252,8 +225,8 @@ def _missing_files(cfg: Config, modes: Sequence[str]) -> Iterator[str]:
 def _input_files(value: object, path: str) -> Iterator[tuple[str, str]]:
     """Iterate the input files named below ``value``, joined with their ``data_root``."""
     root = value.get('data_root') if isinstance(value, dict) else None
-    for key, child in _children(value):
-        where = _join(path, key)
+    for key, child in children(value):
+        where = join_path(path, key)
         if key in INPUT_FILE_KEYS:
             for leaf, name in _strings(child, where):
                 joined = Path(root, name) if root and key in JOINED_KEYS else Path(name)
@@ -266,5 +239,5 @@ def _strings(value: object, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, str) and value:
         yield path, value
     elif not isinstance(value, dict) or 'type' not in value:
-        for key, child in _children(value):
-            yield from _strings(child, _join(path, key))
+        for key, child in children(value):
+            yield from _strings(child, join_path(path, key))

@@ -1,13 +1,19 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """What the training and the test command share: options, work folder, process group."""
+from __future__ import annotations
+
 import argparse
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
 
-from mvp_mm.engine.config_check import ConfigError
+from mvp_mm.engine.config_error import ConfigError
+from mvp_mm.engine.config_loading import load_config
 from mvp_mm.engine.wrappers import init_cpu_process_group
 
 
@@ -24,33 +30,38 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
                         help='set by the launcher')
 
 
-def load_config(args: argparse.Namespace) -> Config:
-    """Read the config, merge the command line in.
+def config_from_args(args: argparse.Namespace) -> Config:
+    """Load the config that a command line names.
 
     Args:
-        args (argparse.Namespace): Parsed options, with ``config`` besides the common ones.
+        args: Parsed options, with ``config`` besides the common ones.
 
     Returns:
-        Config: The config with ``work_dir`` and ``launcher`` set.
+        The config that runs, with ``work_dir`` and ``launcher`` set.
+
+    Raises:
+        ConfigError: See :func:`~mvp_mm.engine.config_loading.load_config`.
     """
-    if not Path(args.config).is_file():
-        raise ConfigError(f'config not found: {args.config}')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
-    # Names with an underscore serve the files alone; without them the dumped config is half as
-    # long, and nobody overrides one and wonders why nothing changes.
-    for name in [name for name in cfg if name.startswith('_')]:
-        cfg.pop(name)
-    if args.cfg_options:
-        private = [name for name in args.cfg_options if name.startswith('_')]
-        if private:
-            raise ConfigError(f'--cfg-options {private[0]}: a helper of the config files, which '
-                              'has no effect here; override what it is used for')
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
         Path('work_dirs') / Path(args.config).stem)
     return cfg
+
+
+@contextmanager
+def config_errors_in_one_line(command: str) -> Iterator[None]:
+    """End the process with status 2 and the message on stderr at a :class:`ConfigError`.
+
+    Args:
+        command: Name that the message starts with.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        print(f'{command}: error: {error}', file=sys.stderr)
+        sys.exit(2)
 
 
 def prepare_processes(cfg: Config) -> None:

@@ -34,7 +34,12 @@ class PerceptionDataPreprocessor(ImgDataPreprocessor):
         Returns:
             ``inputs`` (B, 3, H, W) and ``data_samples``, the flat list of R samples, each with
             ``image_index`` and ``batch_input_shape`` set and masks padded to the canvas.
+
+        Raises:
+            ValueError: If the samples are not grouped by image, as without
+                ``collate_fn=dict(type='perception_collate')``.
         """
+        _check_groups(data['inputs'], data['data_samples'])
         data = super().forward(data, training)
         canvas = tuple(data['inputs'].shape[-2:])
         flat = []
@@ -49,3 +54,19 @@ class PerceptionDataPreprocessor(ImgDataPreprocessor):
                             instances.masks, (0, canvas[1] - width, 0, canvas[0] - height))
                 flat.append(sample)
         return dict(inputs=data['inputs'], data_samples=flat)
+
+
+def _check_groups(inputs: Any, groups: Any) -> None:
+    """Refuse a batch in which a sample would be paired with another image than its own.
+
+    A collation that transposes gives as many groups as an image has samples, or, where these are
+    as many as the images, groups of samples of different images.
+    """
+    sizes = [len(group) if isinstance(group, (list, tuple)) else 'no list' for group in groups]
+    fits = len(inputs) == len(groups) and 'no list' not in sizes and all(
+        len({sample.get('img_path') for sample in group}) <= 1 for group in groups)
+    if not fits:
+        raise ValueError(
+            f'A batch of {len(inputs)} images has data samples in {len(sizes)} groups of {sizes}, '
+            "which are not the images' own: set collate_fn=dict(type='perception_collate') in "
+            'the data loader')

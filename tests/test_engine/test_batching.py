@@ -5,7 +5,7 @@ from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
 from mvp_mm.engine.batching import count_processes, is_first_process, spread_batch
-from mvp_mm.engine.config_check import ConfigError
+from mvp_mm.engine.config_error import ConfigError
 
 
 def config(total=64, batch=8):

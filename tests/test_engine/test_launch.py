@@ -3,7 +3,7 @@ import argparse
 
 import pytest
 
-from mvp_mm.engine.config_check import ConfigError
+from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.launch import load_config
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mvp_mm.engine.config_check import ConfigError
+from mvp_mm.engine.config_error import ConfigError
 from tests.test_datasets.miniature import load_tool
 
 TOOL = load_tool('test')

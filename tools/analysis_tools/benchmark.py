@@ -33,6 +33,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from mvp_mm.analysis.synthetic_batch import canvas_side, make_samples
+from mvp_mm.engine.config_loading import load_config
+from mvp_mm.engine.launch import config_errors_in_one_line
 from mvp_mm.models import MVPLM
 from mvp_mm.models.language import language_loss
 from mvp_mm.models.losses import Targets, reduce_over_ranks
@@ -228,8 +230,8 @@ def main() -> None:
     args = parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    with config_errors_in_one_line('benchmark'):
+        cfg = load_config(args.config, args.cfg_options)
     device = torch.device(args.device)
     bench = Bench.build(cfg, args, device)
     print(f'{args.config}: {len(bench.images)} images of {bench.images.shape[-1]} x '

@@ -29,10 +29,11 @@ import cv2
 import numpy as np
 import psutil
 import torch
-from mmengine.config import Config
 from torch.utils.data import DataLoader, Dataset
 
 from mvp_mm.datasets import BoxDetectionDataset, PerceptionDataset, perception_collate
+from mvp_mm.engine.config_loading import load_config
+from mvp_mm.engine.launch import config_errors_in_one_line
 from mvp_mm.registry import DATASETS
 from mvp_mm.structures import ImageAnnotation
 
@@ -148,14 +149,15 @@ def benchmark_index(args: argparse.Namespace) -> None:
 
 def coco_dataset(args: argparse.Namespace) -> PerceptionDataset:
     """The config's first data set, on the files given."""
-    cfg = Config.fromfile(args.config).train_dataloader.dataset.datasets[0]
+    with config_errors_in_one_line('benchmark_data'):
+        cfg = load_config(args.config, {'model.tokenizer.path': args.tokenizer})
+    cfg = cfg.train_dataloader.dataset.datasets[0]
     cfg.update(
         data_root=args.coco, ann_file=f'annotations/panoptic_{args.split}.json',
         data_prefix=dict(img=args.split, seg=f'annotations/panoptic_{args.split}'),
         caption_store=f'annotations/captions_{args.split}.json', exclude_refs=[])
     for task in cfg.tasks:
         task.missing_caption = 'none'
-    cfg.pipeline[0].tokenizer.path = args.tokenizer
     return DATASETS.build(cfg)
 
 

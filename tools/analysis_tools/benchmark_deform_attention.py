@@ -23,6 +23,8 @@ from mmengine.config import Config
 from torch import Tensor
 
 from mvp_mm.analysis.synthetic_batch import canvas_side
+from mvp_mm.engine.config_loading import load_config
+from mvp_mm.engine.launch import config_errors_in_one_line
 from mvp_mm.ops.cpu_kernel import load_kernel
 from mvp_mm.ops.deformable_attention import sample_and_sum
 
@@ -115,7 +117,9 @@ def main() -> None:
     args = parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    inputs = make_inputs(Config.fromfile(args.config), args.images, args.device)
+    with config_errors_in_one_line('benchmark_deform_attention'):
+        cfg = load_config(args.config)
+    inputs = make_inputs(cfg, args.images, args.device)
     print(f'deformable attention on {args.device}: {tuple(inputs[3].shape)} locations, median '
           f'of {args.steps}')
     compare(inputs, torch.float32, args.steps)

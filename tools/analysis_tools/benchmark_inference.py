@@ -26,6 +26,8 @@ from mmengine.registry import init_default_scope
 from torch import Tensor
 
 from mvp_mm.analysis.synthetic_batch import canvas_side, make_samples
+from mvp_mm.engine.config_loading import load_config
+from mvp_mm.engine.launch import config_errors_in_one_line
 from mvp_mm.models import MVPLM
 from mvp_mm.models.state import InstructionBatch
 from mvp_mm.registry import MODELS
@@ -90,8 +92,8 @@ def main() -> None:
     args = parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    with config_errors_in_one_line('benchmark_inference'):
+        cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mvp_mm'))
     torch.manual_seed(0)
     cfg.model.llm.pretrained = None

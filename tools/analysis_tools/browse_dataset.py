@@ -10,19 +10,20 @@ Example::
     python tools/analysis_tools/browse_dataset.py configs/mvplm/stage2.py --out work_dirs/browse
 """
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.dataset import ConcatDataset
 from PIL import Image
 from tqdm import tqdm
 
 from mvp_mm.datasets import BuildInstructions
-from mvp_mm.engine.config_check import ConfigError, check_config
+from mvp_mm.engine.config_check import check_config
+from mvp_mm.engine.config_loading import load_config
+from mvp_mm.engine.launch import config_errors_in_one_line
 from mvp_mm.registry import DATASETS
 from mvp_mm.structures import PerceptionDataSample
 from mvp_mm.visualization import PerceptionVisualizer, contact_sheet, instruction_panel
@@ -102,14 +103,9 @@ def browse(cfg: dict, args: argparse.Namespace, folder: Path) -> int:
 def main() -> None:
     """Browse every data set of a config."""
     args = parse_args()
-    if not Path(args.config).is_file():
-        sys.exit(f'browse_dataset: error: config not found: {args.config}')
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
-    try:
+    with config_errors_in_one_line('browse_dataset'):
+        cfg = load_config(args.config, args.cfg_options)
         check_config(cfg, modes=(args.mode,))
-    except ConfigError as error:
-        sys.exit(f'browse_dataset: error: {error}')
     torch.manual_seed(args.seed)
     for name, dataset in dataset_configs(cfg[f'{args.mode}_dataloader']).items():
         folder = args.out / f'{name}_{dataset["type"]}'

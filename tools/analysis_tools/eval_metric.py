@@ -19,7 +19,8 @@ from mmengine.runner import Runner
 from tqdm import tqdm
 
 from mvp_mm.analysis.evaluation_sets import choose_test_sets
-from mvp_mm.engine.config_check import ConfigError, check_config
+from mvp_mm.engine.config_check import check_config
+from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.launch import add_common_arguments, load_config
 from mvp_mm.evaluation import PredictionReader
 from mvp_mm.evaluation.saved_vocabulary import json_annotations

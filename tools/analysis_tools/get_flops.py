@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mvp_mm.analysis.synthetic_batch import canvas_side, make_samples
+from mvp_mm.engine.config_loading import load_config
+from mvp_mm.engine.launch import config_errors_in_one_line
 from mvp_mm.models import MVPLM
 from mvp_mm.registry import MODELS
 
@@ -97,8 +99,8 @@ def watch(model: MVPLM) -> Counter[str]:
 def main() -> None:
     """Count."""
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    with config_errors_in_one_line('get_flops'):
+        cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mvp_mm'))
     torch.manual_seed(0)
     cfg.model.llm.pretrained = None

@@ -10,7 +10,7 @@ Examples::
         --captioner internvl2-8b --endpoint http://localhost:8000/v1 \
         --model OpenGVLab/InternVL2-8B --shard 0/4
     python tools/data/auto_caption.py --config configs/mvplm/stage2.py \
-        --dataset _objects365_train --out captions/raw --captioner small-vlm \
+        --dataset objects365_train --out captions/raw --captioner small-vlm \
         --local checkpoints/small-vlm --device cuda --dtype bfloat16
 """
 
@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
     source.add_argument('--images', help='folder of images')
     source.add_argument('--config', help='config with the dataset')
     parser.add_argument('--dataset', default='train_dataloader.dataset',
-                        help='where the dataset stands in the config')
+                        help='its name, or where it stands in the config')
     parser.add_argument('--out', required=True, help='folder of the captions, of all captioners')
     parser.add_argument('--captioner', required=True, help='name of the captioner in that folder')
     backend = parser.add_mutually_exclusive_group(required=True)

@@ -5,6 +5,7 @@ Examples::
 
     python tools/data/check_dataset.py data/coco --format coco_panoptic_train --workers 8
     python tools/data/check_dataset.py configs/mvplm/stage2.py --dataset train_dataloader
+    python tools/data/check_dataset.py configs/mvplm/stage2.py --dataset refcoco_train
 """
 from __future__ import annotations
 
@@ -15,22 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
 import mvp_mm.datasets  # noqa: F401  registers the datasets
 from mvp_mm.datasets.checks import can_be_checked, check_dataset
+from mvp_mm.engine.config_loading import load_config, load_datasets
 
-DATASET_CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets'
+DATASET_CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets.py'
 
 
 def dataset_configs(value: Any, path: str = '') -> Iterator[tuple[str, dict[str, Any]]]:
     """Every dataset config below a value, with its dotted path."""
     if can_be_checked(value):
-        # What is completed elsewhere is no dataset yet.
-        template = 'ann_file' not in value and 'vocabulary' not in value or (
-            'instances_file' in value and 'split' not in value)
-        if not template:
-            yield path, value
+        yield path, value
     elif isinstance(value, dict):
         for key, child in value.items():
             yield from dataset_configs(child, f'{path}.{key}' if path else str(key))
@@ -40,9 +36,8 @@ def dataset_configs(value: Any, path: str = '') -> Iterator[tuple[str, dict[str,
 
 
 def known_formats() -> dict[str, dict[str, Any]]:
-    """The project's own dataset configs by name, without the leading underscore."""
-    return {name.removeprefix('_'): cfg for path in sorted(DATASET_CONFIGS.glob('*.py'))
-            for name, cfg in dataset_configs(Config.fromfile(path).to_dict())}
+    """The project's own dataset configs by name."""
+    return dict(dataset_configs(load_datasets(DATASET_CONFIGS)))
 
 
 def below(entries: dict[str, dict[str, Any]], key: str) -> dict[str, dict[str, Any]]:
@@ -56,16 +51,16 @@ def from_config(path: Path, key: str | None) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: If there is none.
     """
-    content = Config.fromfile(path).to_dict()
-    entries = dict(dataset_configs(content))
+    named = dict(dataset_configs(load_datasets(path)))
+    entries = dict(dataset_configs(load_config(path).to_dict()))
     if key is not None:
-        chosen = below(entries, key)
+        chosen = below(named, key) or below(entries, key)
     else:
-        # A config's own variables are used where it has no data loader.
-        chosen = {k: v for k, v in entries.items() if not k.startswith('_')} or entries
+        # Those that the config knows by name count where no data loader reads any.
+        chosen = entries or named
     if not chosen:
         raise ValueError(f'{path}: no dataset {"at " + key if key else ""}; there are '
-                         f'{sorted(entries)}')
+                         f'{sorted(entries)} and {sorted(named)}')
     return distinct(chosen)
 
 
@@ -97,9 +92,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', type=Path, help='config file, or folder of a dataset')
-    parser.add_argument('--format', help='for a folder: name of a dataset config in '
-                        'configs/_base_/datasets, without its leading underscore')
-    parser.add_argument('--dataset', help='for a config: dotted path of the datasets to check')
+    parser.add_argument('--format', help='for a folder: name of a dataset of '
+                        'configs/_base_/datasets.py')
+    parser.add_argument('--dataset', help='for a config: name, or dotted path, of the datasets '
+                        'to check')
     parser.add_argument('--data-root', help='for a config: folder that takes the place of its own')
     parser.add_argument('--workers', type=int, default=0, help='processes that check files')
     parser.add_argument('--examples', type=int, default=5, help='faults shown of each kind')

@@ -30,6 +30,7 @@ from torch import nn
 import mvp_mm.models  # noqa: F401  registers the components
 from mvp_mm.converters import Conversion, Layout, convert_layout, read_weights
 from mvp_mm.engine.checkpoint import compare_with_model
+from mvp_mm.engine.config_loading import load_config
 from mvp_mm.models.llms.building import sizes_of
 from mvp_mm.models.position import DetrPosition
 from mvp_mm.models.released import DINODecoder
@@ -117,8 +118,7 @@ def report(done: Conversion, missing: list[str]) -> str:
 def main() -> None:
     args = parse_args()
     try:
-        cfg = Config.fromfile(args.config)
-        cfg.merge_from_dict(args.cfg_options or {})
+        cfg = load_config(args.config, args.cfg_options)
         parts = build_parts(cfg)
         points = decoder_points(parts)
         done, layout = convert_layout(

@@ -36,10 +36,8 @@ model = dict(
             num_attention_heads=32,
             partial_rotary_factor=0.5,
             max_position_embeddings=2048)),
-    # 1024² gives 32 × 32 positions at stride 32, merged 2 × 2.
-    tokenizer=dict(
-        type='InstructionTokenizer', path='checkpoints/phi-1_5', num_visual_tokens=256,
-        max_length=2048),
+    # Files, length and visual tokens follow from the LLM, the canvas and the connector.
+    tokenizer=dict(type='InstructionTokenizer'),
     pixel_decoder=dict(
         type='MSDeformPixelDecoder', num_layers=6, num_heads=8, num_points=4, feedforward=1024),
     perception=dict(

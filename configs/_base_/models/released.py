@@ -1,5 +1,15 @@
 # Parts that behave as the authors' released code does (mvp_mm/models/released), laid over the
 # paper's model. Sizes are the leaf's.
+# The padded area is attended to: it is grey.
+_released_fit = [
+    dict(type='mmdet.Resize', keep_ratio=True),
+    dict(type='PadToCanvas', pad_val=dict(img=(128, 128, 128), masks=0))
+]
+_released_questions = dict(
+    panoptic=dict(type='ReleasedPanopticTask'),
+    semantic=dict(type='ReleasedSemanticTask'),
+    referring_segmentation=dict(type='ReleasedReferringTask'),
+    generalized_referring=dict(type='ReleasedGeneralizedReferringTask'))
 _released = dict(
     type='ReleasedMVPLM',
     # The released code writes nothing at test time.

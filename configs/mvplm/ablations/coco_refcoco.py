@@ -10,7 +10,5 @@ param_scheduler = [
 ]
 train_cfg = dict(max_iters=_max_iters, val_interval=_max_iters + 1)
 
-_mix = [_base_._coco_panoptic_train, *_base_._refcoco_train]
-train_dataloader = dict(
-    sampler=dict(ratios=[3, 1, 1, 1]),
-    dataset=dict(datasets=[dict(**_d, pipeline=_base_._train_pipeline) for _d in _mix]))
+train_dataloader = dict(mix=dict(
+    _delete_=True, coco_panoptic_train=3, refcoco_train=1, refcoco_plus_train=1, refcocog_train=1))

@@ -2,8 +2,7 @@
 _base_ = 'coco_refcoco.py'
 model = dict(thinking=False)
 
-train_dataloader = dict(
-    dataset=dict(datasets=[
-        dict(_d, tasks=[dict(_t, response='none') for _t in _d['tasks']],
-             pipeline=_base_._train_pipeline) for _d in _base_._mix
-    ]))
+datasets = {
+    _name: dict(tasks=[dict(_t, response='none') for _t in _base_.datasets[_name].tasks])
+    for _name in _base_.train_dataloader.mix
+}

@@ -2,4 +2,3 @@
 _base_ = './all.py'
 
 test_dataloader = dict(_delete_=True, ade20k_instance=_base_.test_dataloader.ade20k_instance)
-test_evaluator = dict(_delete_=True, ade20k_instance=_base_.test_evaluator.ade20k_instance)

@@ -1,41 +1,32 @@
 # All benchmarks. They hold data and metrics alone and stand on a model's config, by default the
 # full-size one; MVP_MM_MODEL names another that inherits stage2.py (docs/reference/benchmarks.md).
-_base_ = [
-    '{{$MVP_MM_MODEL:../stage2.py}}', '../../_base_/datasets/coco_instance.py',
-    '../../_base_/datasets/ade20k.py', '../../_base_/datasets/cityscapes.py',
-    '../../_base_/datasets/pascal_context.py', '../../_base_/datasets/pascal_voc.py',
-    '../../_base_/datasets/lvis.py', '../../_base_/datasets/grefcoco.py'
-]
+_base_ = '{{$MVP_MM_MODEL:../stage2.py}}'
 
-_referring = {k: v for k, v in _base_._refcoco_eval.items() if 'google' not in k}
-_joined = {f'{k}_joined': _base_._refcoco_eval_joined[k] for k in _referring}
-_lvis = dict(
-    _base_._lvis_val, listed='all', tasks=[dict(type='InstanceTask', max_instances=300)])
+datasets = dict(lvis_val=dict(
+    listed='all', tasks=[dict(type='InstanceTask', max_instances=300)]))
+_referring = {
+    f'{_name}_{_split}{_end}': f'{_name.replace("+", "_plus")}_{_split}{_end}'
+    for _end in ('', '_joined')
+    for _name, _splits in (('refcoco', ('val', 'testA', 'testB')),
+                           ('refcoco+', ('val', 'testA', 'testB')),
+                           ('refcocog', ('val', 'test'))) for _split in _splits
+}
 _benchmarks = dict(
     # PQ and mIoU from one forward pass, of COCO also AP on the panoptic segments.
-    coco_panoptic=(_base_._coco_panoptic_val, _base_._coco_panoptic_evaluator),
-    ade20k=(_base_._ade20k_panoptic_val, _base_._ade20k_panoptic_evaluator),
-    cityscapes=(_base_._cityscapes_panoptic_val, _base_._cityscapes_panoptic_evaluator),
-    coco_instance=(_base_._coco_instance_val, _base_._coco_instance_evaluator),
-    ade20k_instance=(_base_._ade20k_instance_val, _base_._ade20k_instance_evaluator),
-    cityscapes_instance=(_base_._cityscapes_instance_val, _base_._cityscapes_instance_evaluator),
-    pascal_context59=(_base_._pascal_context_val, _base_._pascal_context_evaluator),
-    pascal_voc20=(_base_._pascal_voc_val, _base_._pascal_voc_evaluator),
-    lvis=(_lvis, [dict(type='LvisAPMetric')]),
-    # Masks (RES) and boxes (REC) of one sentence a sample, and of a reference's sentences joined.
-    **{k: (v, _base_._refcoco_evaluator) for k, v in {**_referring, **_joined}.items()},
-    **{k: (v, _base_._grefcoco_evaluator) for k, v in _base_._grefcoco_eval.items()},
-    flickr30k=(_base_._flickr_val, _base_._goldg_evaluator))
-
-_maps_pipeline = [
-    dict(_step, type='LoadSemanticMap') if _step['type'] == 'LoadPerceptionAnnotations' else _step
-    for _step in _base_._test_pipeline
-]
-_loader = dict(_base_._test_loader, persistent_workers=False)
-test_dataloader = dict(_delete_=True, **{
-    _name: dict(_loader, dataset=dict(
-        _data, pipeline=_maps_pipeline if 'vocabulary' in _data else _base_._test_pipeline))
-    for _name, (_data, _) in _benchmarks.items()
-})
-test_evaluator = dict(
-    _delete_=True, **{_name: _metrics for _name, (_, _metrics) in _benchmarks.items()})
+    coco_panoptic='coco_panoptic_val',
+    ade20k='ade20k_panoptic_val',
+    cityscapes='cityscapes_panoptic_val',
+    coco_instance='coco_instance_val',
+    ade20k_instance='ade20k_instance_val',
+    cityscapes_instance='cityscapes_instance_val',
+    pascal_context59='pascal_context_val',
+    pascal_voc20='pascal_voc_val',
+    lvis='lvis_val',
+    # Masks (RES) and boxes (REC) of one sentence per sample, and of a reference's sentences joined.
+    **_referring,
+    grefcoco_val='grefcoco_val',
+    grefcoco_testA='grefcoco_testA',
+    grefcoco_testB='grefcoco_testB',
+    flickr30k='flickr30k_val')
+test_dataloader = dict(
+    _delete_=True, **{_name: dict(dataset=_data) for _name, _data in _benchmarks.items()})

@@ -2,4 +2,3 @@
 _base_ = './all.py'
 
 test_dataloader = dict(_delete_=True, cityscapes=_base_.test_dataloader.cityscapes)
-test_evaluator = dict(_delete_=True, cityscapes=_base_.test_evaluator.cityscapes)

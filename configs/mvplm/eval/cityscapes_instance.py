@@ -3,4 +3,3 @@ _base_ = './all.py'
 
 _name = 'cityscapes_instance'
 test_dataloader = dict(_delete_=True, **{_name: _base_.test_dataloader[_name]})
-test_evaluator = dict(_delete_=True, **{_name: _base_.test_evaluator[_name]})

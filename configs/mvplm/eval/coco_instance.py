@@ -2,4 +2,3 @@
 _base_ = './all.py'
 
 test_dataloader = dict(_delete_=True, coco_instance=_base_.test_dataloader.coco_instance)
-test_evaluator = dict(_delete_=True, coco_instance=_base_.test_evaluator.coco_instance)

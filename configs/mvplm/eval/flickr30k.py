@@ -2,4 +2,3 @@
 _base_ = './all.py'
 
 test_dataloader = dict(_delete_=True, flickr30k=_base_.test_dataloader.flickr30k)
-test_evaluator = dict(_delete_=True, flickr30k=_base_.test_evaluator.flickr30k)

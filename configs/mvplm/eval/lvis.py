@@ -2,4 +2,3 @@
 _base_ = './all.py'
 
 test_dataloader = dict(_delete_=True, lvis=_base_.test_dataloader.lvis)
-test_evaluator = dict(_delete_=True, lvis=_base_.test_evaluator.lvis)

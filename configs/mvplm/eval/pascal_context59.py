@@ -2,4 +2,3 @@
 _base_ = './all.py'
 
 test_dataloader = dict(_delete_=True, pascal_context59=_base_.test_dataloader.pascal_context59)
-test_evaluator = dict(_delete_=True, pascal_context59=_base_.test_evaluator.pascal_context59)

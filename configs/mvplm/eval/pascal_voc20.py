@@ -2,4 +2,3 @@
 _base_ = './all.py'
 
 test_dataloader = dict(_delete_=True, pascal_voc20=_base_.test_dataloader.pascal_voc20)
-test_evaluator = dict(_delete_=True, pascal_voc20=_base_.test_evaluator.pascal_voc20)

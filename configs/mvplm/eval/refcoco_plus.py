@@ -3,4 +3,3 @@ _base_ = './all.py'
 
 _names = [_name for _name in _base_.test_dataloader if _name.startswith('refcoco+_')]
 test_dataloader = dict(_delete_=True, **{_n: _base_.test_dataloader[_n] for _n in _names})
-test_evaluator = dict(_delete_=True, **{_n: _base_.test_evaluator[_n] for _n in _names})

@@ -32,6 +32,11 @@ class ConvConnector(BaseModule):
             nn.Conv2d(in_channels, planes, 1, stride=2, bias=False), nn.BatchNorm2d(planes))
         self.linear = nn.Linear(planes, out_channels)
 
+    @staticmethod
+    def num_tokens(height: int, width: int, planes: int = 2048) -> int:
+        """Number V of visual tokens of a map of ``height`` × ``width`` positions."""
+        return -(-height // 2) * -(-width // 2)
+
     def forward(self, feature: Tensor) -> Tensor:
         """Map (B, C5, H, W) to visual tokens (B, V, D), V = ⌈H / 2⌉ · ⌈W / 2⌉, row by row."""
         block = F.relu(self.bn1(self.conv1(feature)))

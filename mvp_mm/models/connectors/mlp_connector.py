@@ -27,6 +27,18 @@ class MLPConnector(BaseModule):
             nn.LayerNorm(width), nn.Linear(width, out_channels), nn.GELU(),
             nn.Linear(out_channels, out_channels))
 
+    @staticmethod
+    def num_tokens(height: int, width: int, merge: int = 2) -> int:
+        """Number V of visual tokens of a map of ``height`` × ``width`` positions.
+
+        Raises:
+            ValueError: If the map's sides are no multiples of ``merge``.
+        """
+        if height % merge or width % merge:
+            raise ValueError(f'a feature map of {height} × {width} cannot be merged '
+                             f'{merge} × {merge}')
+        return height * width // merge**2
+
     def forward(self, feature: Tensor) -> Tensor:
         """Map (B, C5, H, W) to visual tokens (B, V, D), V = H·W / merge², row by row.
 

@@ -1,0 +1,148 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Read a config, the one way for every command.
+
+A config file says each setting once. :func:`load_config` merges what the command line overrides,
+writes out the datasets, pipelines and metrics that a config names, and binds the settings that
+several parts need (tokenizer, canvas, room for the response) to all of them.
+"""
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mvp_mm.engine.config_binding import bind_settings
+from mvp_mm.engine.config_datasets import (
+    expand_datasets,
+    fill_loader_defaults,
+    named_datasets,
+)
+from mvp_mm.engine.config_error import ConfigError
+
+# Top-level keys that only serve the reading; a loaded config has them written out.
+COMPOSING_KEYS = ('datasets', 'pipelines', 'test_loader_defaults', 'task_settings')
+_SECTIONS = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'inferencer',
+             'train_cfg')
+
+
+def load_config(source: str | Path | Config,
+                cfg_options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config file, merge overrides, and write out what runs.
+
+    Args:
+        source: A config file, or a config in memory, which is copied. A config that was loaded
+            before comes back as it is.
+        cfg_options: Overrides by dotted path, as from ``--cfg-options``. A path may name what is
+            written in the files (``datasets.refcoco_train.data_root``) or what comes of it
+            (``train_dataloader.dataset.datasets.1.data_root``).
+
+    Returns:
+        The config that runs: without names starting with ``_`` and without
+        :data:`COMPOSING_KEYS`.
+
+    Raises:
+        ConfigError: If the file cannot be read, a name is unknown, or a setting is written twice
+            with different values; the message names both places and both values.
+    """
+    cfg = _merged(source, cfg_options)
+    bind_settings(cfg)
+    for key in COMPOSING_KEYS:
+        cfg.pop(key, None)
+    return cfg
+
+
+def load_datasets(source: str | Path | Config) -> dict[str, dict]:
+    """List the datasets that a config knows by name.
+
+    Args:
+        source: A config file with ``datasets``, or such a config in memory.
+
+    Returns:
+        Dataset configs by name, without pipelines and metrics: what reads the files.
+
+    Raises:
+        ConfigError: See :func:`load_config`.
+    """
+    return named_datasets(_read(source))
+
+
+def _read(source: str | Path | Config) -> Config:
+    """Read the files alone."""
+    if isinstance(source, Config):
+        cfg = copy.deepcopy(source)
+    elif not Path(source).is_file():
+        raise ConfigError(f'config not found: {source}')
+    else:
+        try:
+            cfg = Config.fromfile(source)
+        except Exception as error:  # a config is Python: whatever it raises
+            raise ConfigError(f'{source}: {type(error).__name__}: '
+                              f'{" ".join(str(error).split())}') from error
+    # Names with an underscore serve the files alone; without them the dumped config is half as
+    # long, and nobody overrides one and wonders why nothing changes.
+    for name in [name for name in cfg if name.startswith('_')]:
+        cfg.pop(name)
+    # mmengine leaves the key where the base has nothing to delete.
+    _drop_delete_keys(cfg._cfg_dict)
+    return cfg
+
+
+def _check_sections(cfg: Config) -> None:
+    """Refuse a section that is no dict before anything is looked up in it."""
+    for key in (*COMPOSING_KEYS, *_SECTIONS):
+        if cfg.get(key) is not None and not isinstance(cfg[key], dict):
+            raise ConfigError(f'{cfg.filename or "config"}: {key} is a dict, got {cfg[key]!r}')
+
+
+def _drop_delete_keys(value: object) -> None:
+    if isinstance(value, dict):
+        value.pop('_delete_', None)
+    for child in value.values() if isinstance(value, dict) else value:
+        if isinstance(child, (dict, list, tuple)):
+            _drop_delete_keys(child)
+
+
+def _merged(source: str | Path | Config, cfg_options: Mapping[str, Any] | None) -> Config:
+    """Read a config, with its datasets written out and the overrides merged in."""
+    cfg = _read(source)
+    early, late = {}, {}
+    for key, value in (cfg_options or {}).items():
+        if key.startswith('_'):
+            raise ConfigError(f'--cfg-options {key}: a helper of the config files, which has no '
+                              'effect here; override what it is used for')
+        (early if _stands_in_files(cfg, key) else late)[key] = value
+    for options in (early, late):
+        _merge(cfg, options)
+        _check_sections(cfg)
+        expand_datasets(cfg)
+    fill_loader_defaults(cfg)
+    return cfg
+
+
+def _stands_in_files(cfg: Config, key: str) -> bool:
+    """Tell whether the parent of a dotted path exists before datasets are written out."""
+    *parents, _ = key.split('.')
+    if key.split('.')[0] in COMPOSING_KEYS:
+        return True
+    place: Any = cfg
+    for part in parents:
+        if isinstance(place, (list, tuple)) and part.isdigit() and int(part) < len(place):
+            place = place[int(part)]
+        elif isinstance(place, (dict, Config)) and part in place:
+            place = place[part]
+        else:
+            return False
+    return isinstance(place, (dict, list, tuple, Config))
+
+
+def _merge(cfg: Config, options: dict[str, Any]) -> None:
+    """Merge overrides one by one, so that a message can name the one that does not fit."""
+    for key, value in options.items():
+        try:
+            cfg.merge_from_dict({key: value})
+        except (KeyError, TypeError, AttributeError) as error:
+            reason = str(error.args[0] if error.args else error)
+            raise ConfigError(f'--cfg-options {key}: {" ".join(reason.split())[:200]}') from error
