@@ -8,11 +8,16 @@ from pathlib import Path
 import mmengine
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.runner import Runner
 
 from mvp_mm.engine.config_check import check_config
 from mvp_mm.engine.config_error import ConfigError
-from mvp_mm.engine.launch import add_common_arguments, load_config, prepare_processes
+from mvp_mm.engine.launch import (
+    add_common_arguments,
+    config_errors_in_one_line,
+    config_from_args,
+    prepare_processes,
+)
+from mvp_mm.engine.runner import PerceptionRunner
 from mvp_mm.evaluation.saved_vocabulary import json_annotations
 
 
@@ -92,8 +97,8 @@ def draw_predictions(cfg: Config, show_dir: str) -> None:
 def main() -> None:
     """Test."""
     args = parse_args()
-    try:
-        cfg = load_config(args)
+    with config_errors_in_one_line('test'):
+        cfg = config_from_args(args)
         cfg.load_from, cfg.resume = args.checkpoint, False
         if args.out:
             save_predictions(cfg, args.out)
@@ -103,10 +108,8 @@ def main() -> None:
         target = Path(args.metrics_file or Path(cfg.work_dir) / 'metrics.json')
         source = dict(config=args.config, checkpoint=args.checkpoint)
         check_free(target, source, args.overwrite)
-    except ConfigError as error:
-        sys.exit(f'test: error: {error}')
     prepare_processes(cfg)
-    runner = Runner.from_cfg(cfg)
+    runner = PerceptionRunner.from_cfg(cfg)
     metrics = runner.test()
     problems = getattr(runner.test_loop, 'problems', {})
     if is_main_process() and (metrics or not problems):

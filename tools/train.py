@@ -3,13 +3,20 @@
 import argparse
 import sys
 
+import torch
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
 from mvp_mm.engine.batching import count_processes, is_first_process, spread_batch
 from mvp_mm.engine.config_check import check_config
 from mvp_mm.engine.config_error import ConfigError
-from mvp_mm.engine.launch import add_common_arguments, load_config, prepare_processes
+from mvp_mm.engine.config_guards import missing_guards
+from mvp_mm.engine.launch import (
+    add_common_arguments,
+    config_errors_in_one_line,
+    config_from_args,
+    prepare_processes,
+)
 from mvp_mm.registry import RUNNERS
 
 
@@ -52,20 +59,33 @@ def apply_start(cfg: Config, resume: str | None, load_from: str | None) -> None:
         cfg.load_from = resume
 
 
+def use_float16(cfg: Config) -> None:
+    """Train in float16 with a scaled loss.
+
+    Raises:
+        ConfigError: If this machine has no GPU.
+    """
+    if not torch.cuda.is_available():
+        raise ConfigError('--amp: float16 with a scaled loss needs a GPU; leave it out, or set '
+                          "optim_wrapper.dtype='bfloat16'")
+    cfg.optim_wrapper.update(type='AmpOptimWrapper', dtype='float16')
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
 def main() -> None:
     """Train."""
     args = parse_args()
-    try:
-        cfg = load_config(args)
+    with config_errors_in_one_line('train'):
+        cfg = config_from_args(args)
         if args.amp:
-            cfg.optim_wrapper.update(type='AmpOptimWrapper', dtype='float16')
-            cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+            use_float16(cfg)
         apply_start(cfg, args.resume, args.load_from)
+        check_config(cfg, modes=('train', 'val'))
         processes = count_processes(args.launcher)
         passes = spread_batch(cfg, processes)
-        check_config(cfg, modes=('train', 'val'))
-    except ConfigError as error:
-        sys.exit(f'train: error: {error}')
+    if is_first_process(args.launcher):
+        for guard in missing_guards(cfg):
+            print(f'train: note: {guard}', file=sys.stderr)
     if cfg.get('total_batch_size') is not None and is_first_process(args.launcher):
         print(f'total_batch_size={cfg.total_batch_size}: {processes} processes with '
               f'{cfg.train_dataloader.batch_size} images each, {passes} forward passes a step of '

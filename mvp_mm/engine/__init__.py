@@ -4,14 +4,17 @@ from mvp_mm.engine.config_check import check_config
 from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.config_loading import load_config, load_datasets
 from mvp_mm.engine.hooks import CheckFiniteLossHook, StartCheckHook, TrainableReportHook
+from mvp_mm.engine.log_processor import PerceptionLogProcessor
 from mvp_mm.engine.loops import MultiTestLoop, MultiValLoop
 from mvp_mm.engine.optimizer import AutocastOptimWrapper, NoNormBiasDecayConstructor
+from mvp_mm.engine.runner import PerceptionRunner
 from mvp_mm.engine.sharding import ShardedRunner
 from mvp_mm.engine.wrappers import MVPDistributedDataParallel
 
 __all__ = [
     'AutocastOptimWrapper', 'CheckFiniteLossHook', 'ConfigError', 'MVPDistributedDataParallel',
-    'NoNormBiasDecayConstructor', 'MultiTestLoop', 'MultiValLoop', 'ShardedRunner',
-    'StageCheckpointHook', 'StartCheckHook', 'TrainableReportHook', 'check_config', 'load_config',
-    'load_datasets', 'load_stage_checkpoint'
+    'MultiTestLoop', 'MultiValLoop', 'NoNormBiasDecayConstructor', 'PerceptionLogProcessor',
+    'PerceptionRunner', 'ShardedRunner', 'StageCheckpointHook', 'StartCheckHook',
+    'TrainableReportHook', 'check_config', 'load_config', 'load_datasets',
+    'load_stage_checkpoint'
 ]

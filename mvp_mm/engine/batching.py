@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""One batch size whatever the number of processes."""
+"""Gradient accumulation: one total batch size whatever the number of processes."""
+from __future__ import annotations
+
 import os
 
 from mmengine.config import Config
@@ -18,29 +20,29 @@ _COUNTING_HOOKS = ('EMAHook', 'mmengine.EMAHook')
 
 
 def count_processes(launcher: str) -> int:
-    """How many processes a launcher has started, before they have met."""
+    """Number of processes that a launcher has started, before the process group exists."""
     return 1 if launcher == 'none' else int(os.environ[_SIZE_VARIABLES[launcher]])
 
 
 def is_first_process(launcher: str) -> bool:
-    """Whether this is the process that speaks for all, before they have met."""
+    """Whether this is rank 0, before the process group exists."""
     return launcher == 'none' or os.environ[_RANK_VARIABLES[launcher]] == '0'
 
 
 def spread_batch(cfg: Config, processes: int) -> int:
     """Make the config's ``total_batch_size`` of the processes at hand.
 
-    A process takes ``train_dataloader.batch_size`` images at once, or fewer where there are more
-    processes than that needs. What is missing is made up by accumulating gradients. mmengine
-    counts a step for every forward pass: the numbers of steps of loop, schedule and checkpoints
-    grow with it, so that the optimizer's steps stay what the config says.
+    A process takes ``train_dataloader.batch_size`` images per forward pass, or fewer where there
+    are more processes than that needs; gradients are accumulated for the rest. mmengine counts
+    forward passes: the iteration counts of loop, schedule and checkpoints are multiplied, so that
+    the optimizer's steps stay what the config says.
 
     Args:
-        cfg (Config): The config to change; without ``total_batch_size`` it stays as it is.
-        processes (int): Number of processes.
+        cfg: The config to change; without ``total_batch_size`` it stays as it is.
+        processes: Number of processes.
 
     Returns:
-        int: Forward passes for each step of the optimizer.
+        Forward passes for each step of the optimizer.
 
     Raises:
         ConfigError: If the total cannot be made of equal shares, or if the schedule cannot be
@@ -60,12 +62,14 @@ def spread_batch(cfg: Config, processes: int) -> int:
     passes = share // batch
     if passes > 1:
         cfg.optim_wrapper.accumulative_counts = passes
-        _stretch(cfg, passes)
+        _scale_iters_for_accumulation(cfg, passes)
     return passes
 
 
-def _stretch(cfg: Config, factor: int) -> None:
-    """Multiply every number of steps; what is counted in epochs or validations stays.
+def _scale_iters_for_accumulation(cfg: Config, factor: int) -> None:
+    """Multiply every iteration count by the accumulation steps; counts of epochs stay.
+
+    mmengine counts forward passes, not steps of the optimizer.
 
     Raises:
         ConfigError: If a setting depends on the number of steps in a way that is not known here.

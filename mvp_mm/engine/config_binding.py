@@ -226,6 +226,8 @@ def visual_tokens(model: dict, canvas: tuple[int, int]) -> int | None:
 def _told(registry: Any, cfg: Any, method: str, *args: Any) -> Any:
     """Ask the class of a component's config; None where it cannot tell."""
     kind = cfg.get('type') if isinstance(cfg, dict) else None
+    if isinstance(kind, str) and '.' in kind and not kind.startswith('mvp_mm.'):
+        return None  # another package's, which has no such method
     component = registry.get(kind) if isinstance(kind, str) else kind
     told = getattr(component, method, None)
     if told is None:

@@ -1,15 +1,17 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Check a config before anything is built from it.
 
-mmengine ignores an unknown top-level key, finds an unknown type only when it builds it, and a
-missing file later still. :func:`check_config` finds all three first and names them together.
+mmengine ignores an unknown top-level key, finds an unknown type or a value that cannot be only
+when it builds it, and a missing file later still. :func:`check_config` finds them first and names
+them together, with the paths of their keys.
 """
+from __future__ import annotations
+
 import ast
 import functools
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from mmengine import registry as root_registry
 from mmengine.config import Config
@@ -26,7 +28,10 @@ from mvp_mm.engine.config_error import (
     named_loaders,
     raise_problems,
 )
-from mvp_mm.engine.size_check import checkpoint_fault, size_problems
+from mvp_mm.engine.config_files import missing_files
+from mvp_mm.engine.config_guards import hook_problems
+from mvp_mm.engine.config_values import loader_type_problems, type_problems, value_problems
+from mvp_mm.engine.size_check import size_problems
 
 EXTRA_TOP_KEYS = (
     'custom_imports',  # modules that register their components on import
@@ -48,23 +53,19 @@ CONSUMED_KEYS = {
     'default_hooks': ('priority',),
     'custom_hooks': ('priority',),
 }
-# Keys whose strings are input files, and those of them that a data set joins with data_root.
-INPUT_FILE_KEYS = ('ann_file', 'instances_file', 'caption_store', 'exclude_refs', 'img_dir',
-                   'data_prefix', 'data_root', 'pretrained', 'pretrained_path', 'checkpoint',
-                   'path')
-JOINED_KEYS = INPUT_FILE_KEYS[:6]
 
 
 def check_config(cfg: Config, modes: Sequence[str] = ('train',)) -> None:
     """Check a config; raise one error that names every problem.
 
     Args:
-        cfg (Config): The config, with the command line already merged in.
-        modes (Sequence[str]): Which of 'train', 'val' and 'test' will run. Files are looked for
-            only in the data loaders and evaluators of these. Defaults to ('train',).
+        cfg: The config, as :func:`~mvp_mm.engine.config_loading.load_config` gives it.
+        modes: Which of 'train', 'val' and 'test' will run. Files are looked for
+            only in the data loaders and evaluators of these.
 
     Raises:
-        ConfigError: If a key or type is unknown, an input file is missing, or sizes contradict.
+        ConfigError: If a key or type is unknown, a value is of another type or out of its range,
+            an input file is missing, or settings contradict each other.
     """
     problems = [*_unknown_top_keys(cfg), *_unknown_runner(cfg)]
     _resolve.cache_clear()  # components may have been registered since
@@ -73,11 +74,29 @@ def check_config(cfg: Config, modes: Sequence[str] = ('train',)) -> None:
             continue
         problems += _component_problems(value, key)
     for mode in ('train', 'val', 'test'):
-        problems += _loader_key_problems(cfg.get(f'{mode}_dataloader'), f'{mode}_dataloader')
-    problems += _missing_files(cfg, modes)
-    problems += size_problems(cfg)
-    problems += binding_problems(cfg)
+        problems += _loader_problems(cfg.get(f'{mode}_dataloader'), f'{mode}_dataloader')
+        problems += _evaluator_problems(cfg, mode)
+    # Components have told where a value is of another type.
+    told = {problem.split(':')[0] for problem in problems}
+    values = [one for one in value_problems(cfg) if one.split(':')[0] not in told]
+    problems += [*values, *hook_problems(cfg), *missing_files(cfg, modes)]
+    if not values and not told:
+        problems += [*size_problems(cfg), *binding_problems(cfg)]
     raise_problems(cfg.filename or 'config', problems)
+
+
+def _evaluator_problems(cfg: Config, mode: str) -> Iterator[str]:
+    """Compare the names of the multi loops' datasets and metrics."""
+    loaders, metrics = cfg.get(f'{mode}_dataloader'), cfg.get(f'{mode}_evaluator')
+    where = f'{mode}_dataloader'
+    names = {path.partition('.')[2] for path, _ in named_loaders(loaders, where)} - {''}
+    if not names or not isinstance(metrics, (dict, type(None))):
+        return
+    for name in sorted(names - set(metrics or ())):
+        yield (f"{mode}_evaluator.{name}: no metrics; write them there or as metrics of the "
+               'dataset in datasets')
+    for name in sorted(set(metrics or ()) - names):
+        yield f'{mode}_evaluator.{name}: {where} has no such dataset{hint(name, names)}'
 
 
 def _unknown_top_keys(cfg: Config) -> Iterator[str]:
@@ -136,6 +155,8 @@ def _component_problems(value: object, path: str) -> Iterator[str]:
             yield f"{path}.type: '{kind}' is in no registry{hint(kind, _all_names())}"
         elif all(callable(component) for component in components):
             yield from _unknown_arguments(value, components, path)
+            if len(components) == 1:
+                yield from type_problems(value, components[0], path)
     for key, child in children(value):
         yield from _component_problems(child, join_path(path, key))
 
@@ -195,8 +216,8 @@ def _unknown_arguments(value: dict, components: list[Callable], path: str) -> It
                    f'{hint(key, accepted[0])}')
 
 
-def _loader_key_problems(loader: dict | None, path: str) -> Iterator[str]:
-    """Find keys of a data loader that torch's DataLoader does not take."""
+def _loader_problems(loader: dict | None, path: str) -> Iterator[str]:
+    """Find keys and values of a data loader that torch's DataLoader does not take."""
     known = {*inspect.signature(DataLoader).parameters, *LOADER_KEYS}
     for where, child in named_loaders(loader, path):
         if not isinstance(child, dict) or 'dataset' not in child:
@@ -205,39 +226,7 @@ def _loader_key_problems(loader: dict | None, path: str) -> Iterator[str]:
         for key in child:
             if key not in known:
                 yield f"{where}.{key}: a data loader takes no '{key}'{hint(key, known)}"
-
-
-def _missing_files(cfg: Config, modes: Sequence[str]) -> Iterator[str]:
-    """Look for the input files of everything that will be built."""
-    sections = ['model', *(f'{mode}_{part}' for mode in modes for part in
-                           ('dataloader', 'evaluator'))]
-    for section in sections:
-        for path, name in _input_files(cfg.get(section), section):
-            if not Path(name).exists():
-                yield f'{path}: no such file or folder: {name}'
-    start = cfg.get('load_from')
-    if isinstance(start, str) and not Path(start).is_file():
-        yield f'load_from: no such file or folder: {start}'
-    elif isinstance(start, str) and checkpoint_fault(start):
-        yield f'load_from: {checkpoint_fault(start)}: {start}'
-
-
-def _input_files(value: object, path: str) -> Iterator[tuple[str, str]]:
-    """Iterate the input files named below ``value``, joined with their ``data_root``."""
-    root = value.get('data_root') if isinstance(value, dict) else None
-    for key, child in children(value):
-        where = join_path(path, key)
-        if key in INPUT_FILE_KEYS:
-            for leaf, name in _strings(child, where):
-                joined = Path(root, name) if root and key in JOINED_KEYS else Path(name)
-                yield leaf, str(joined)
-        yield from _input_files(child, where)
-
-
-def _strings(value: object, path: str) -> Iterator[tuple[str, str]]:
-    """Iterate the non-empty strings of a string, list or dict."""
-    if isinstance(value, str) and value:
-        yield path, value
-    elif not isinstance(value, dict) or 'type' not in value:
-        for key, child in children(value):
-            yield from _strings(child, join_path(path, key))
+        if isinstance(child['dataset'], str):
+            yield (f"{where}.dataset: '{child['dataset']}' is a name; read the config with "
+                   'mvp_mm.engine.load_config')
+        yield from loader_type_problems(child, DataLoader, where)

@@ -172,8 +172,8 @@ def fill_loader_defaults(cfg: Config) -> None:
             else:
                 for key, value in (cfg.get('test_loader_defaults') or {}).items():
                     loader.setdefault(key, copy.deepcopy(value))
-                loader.setdefault('batch_size', 1)
                 sampler = dict(type='DefaultSampler', shuffle=False, round_up=False)
+            loader.setdefault('batch_size', 1)
             loader.setdefault('num_workers', 0)
             for key, default in (('collate_fn', dict(type='perception_collate')),
                                  ('sampler', sampler)):

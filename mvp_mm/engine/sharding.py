@@ -17,6 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from mvp_mm.engine.runner import PerceptionRunner
 from mvp_mm.registry import RUNNERS
 
 
@@ -140,7 +141,7 @@ def _sharded_parts(model: nn.Module) -> Iterator[FSDPModule]:
 
 
 @RUNNERS.register_module()
-class ShardedRunner(Runner):
+class ShardedRunner(PerceptionRunner):
     """Trains a model that is shared out among the processes, for GPUs that cannot hold it all.
 
     Each process keeps its share of parameters, gradients and optimizer state. Gradients are

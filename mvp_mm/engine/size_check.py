@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Sizes in a config that must fit together, and files that must be whole."""
+from __future__ import annotations
+
 import zipfile
 from collections.abc import Iterator
 from math import ceil
@@ -17,7 +19,7 @@ def size_problems(cfg: Config) -> Iterator[str]:
     model = cfg.get('model') or {}
     generator = (model.get('perception') or {}).get('query_generator') or {}
     wanted = generator.get('num_queries')
-    if generator.get('type') not in SELECTING or wanted is None:
+    if generator.get('type') not in SELECTING or not isinstance(wanted, int):
         return
     for section in ('train_dataloader', 'val_dataloader', 'test_dataloader', 'inferencer'):
         for width, height in sorted(set(_canvases(cfg.get(section)))):
@@ -42,10 +44,10 @@ def checkpoint_fault(path: str | Path) -> str | None:
     """Tell why a file cannot be a checkpoint, from its first and last bytes.
 
     Args:
-        path (str | Path): An existing file.
+        path: An existing file.
 
     Returns:
-        str, optional: The reason; None where nothing speaks against it.
+        The reason; None where nothing speaks against it.
     """
     if zipfile.is_zipfile(path):
         return None

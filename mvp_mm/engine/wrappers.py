@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Data parallelism and the process group, on GPUs or on the CPU."""
+from __future__ import annotations
+
 import os
 
 import torch
@@ -17,8 +19,8 @@ class MVPDistributedDataParallel(MMDistributedDataParallel):
     on the CPU. In a config the type needs its scope: ``type='mvp_mm.MVPDistributedDataParallel'``.
 
     Args:
-        module (nn.Module): The model to wrap.
-        device_ids (list[int], optional): The GPU of this process; left out for a CPU module.
+        module: The model to wrap.
+        device_ids: The GPU of this process; left out for a CPU module.
         **kwargs: Arguments of :class:`mmengine.model.MMDistributedDataParallel`.
     """
 
@@ -34,7 +36,7 @@ def init_cpu_process_group(launcher: str) -> None:
     group that already exists as it is.
 
     Args:
-        launcher (str): Must be 'pytorch' (torchrun).
+        launcher: Must be 'pytorch' (torchrun).
     """
     if launcher != 'pytorch':
         raise ValueError(

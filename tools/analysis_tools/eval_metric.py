@@ -21,7 +21,7 @@ from tqdm import tqdm
 from mvp_mm.analysis.evaluation_sets import choose_test_sets
 from mvp_mm.engine.config_check import check_config
 from mvp_mm.engine.config_error import ConfigError
-from mvp_mm.engine.launch import add_common_arguments, load_config
+from mvp_mm.engine.launch import add_common_arguments, config_from_args
 from mvp_mm.evaluation import PredictionReader
 from mvp_mm.evaluation.saved_vocabulary import json_annotations
 from mvp_mm.evaluation.scoring import evaluate_metrics
@@ -94,7 +94,7 @@ def main() -> None:
     """Score and write the metrics."""
     args = parse_args()
     try:
-        cfg = load_config(args)
+        cfg = config_from_args(args)
         if args.launcher != 'none':
             raise ConfigError('--launcher: one process scores')
         # Neither the model nor its weights are looked at.

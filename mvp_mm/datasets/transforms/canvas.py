@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from mmdet.datasets.transforms import Pad
 from mmdet.structures.mask import BitmapMasks
 
 from mvp_mm.registry import TRANSFORMS
+from mvp_mm.utils.noise import import_quietly
+
+Pad = import_quietly('mmdet.datasets.transforms').Pad
 
 
 @TRANSFORMS.register_module()

@@ -1,0 +1,52 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""mmengine's runner with a start that shows what matters."""
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+
+from mvp_mm.registry import RUNNERS
+from mvp_mm.utils.noise import is_no_noise
+
+# How mmengine's messages of tens and hundreds of lines begin.
+_FOR_FILES = ('Config:\n', 'Hooks will be executed in the following order:\n',
+              f'\n{"-" * 60}\nSystem environment:')
+
+
+@RUNNERS.register_module(name='Runner')
+class PerceptionRunner(Runner):
+    """mmengine's runner; config, environment and list of hooks go to the log file alone."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger; its screen leaves out the messages that are for the file."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            handler.addFilter(is_no_noise)
+            if isinstance(handler, logging.StreamHandler) and not isinstance(
+                    handler, logging.FileHandler):
+                handler.addFilter(ScreenFilter())
+        return logger
+
+    def dump_config(self) -> None:
+        """Write the config into the run's folder."""
+        super().dump_config()
+        name = Path(self.cfg.filename).name if self.cfg.filename else f'{self.timestamp}.py'
+        self.logger.info(f'Config: {Path(self.work_dir, name)}')
+
+
+class ScreenFilter(logging.Filter):
+    """Leaves out long messages, and those that repeat the one before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = ''
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is shown."""
+        message = record.getMessage()
+        repeated, self._last = message == self._last, message
+        return not repeated and not message.startswith(_FOR_FILES)
