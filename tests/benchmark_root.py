@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mvp_mm.engine import load_config
 from mvp_mm.registry import MODELS
 from tests.helpers import ROOT, save_tokenizer
 from tests.test_datasets.miniature import write_all
@@ -35,7 +36,7 @@ def enter(root: Path, patch: pytest.MonkeyPatch) -> Config:
     # mmengine lays out a config's text four times, which takes longer than all the rest.
     patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
     patch.setenv('MVP_MM_MODEL', str(root / 'model.py'))
-    cfg = Config.fromfile(ALL)
+    cfg = load_config(ALL)
     torch.manual_seed(0)
     torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), 'model.pth')
     return cfg

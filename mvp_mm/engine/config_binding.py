@@ -155,7 +155,7 @@ def _bind_tokenizer(cfg: Config) -> Iterator[str]:
                    f"canvas={tuple(cfg['canvas'])} and model.connector make; leave it out")
         elif count is not None:
             tokenizer['num_visual_tokens'] = count
-        elif own is None:
+        elif own is None and _is_known(model.get('connector')):
             yield ("model.tokenizer.num_visual_tokens: write it; model.connector's type has no "
                    'num_tokens to tell')
 
@@ -182,7 +182,7 @@ def llm_context(llm: dict) -> tuple[int | None, str]:
         The length in tokens, None where it is not known, and where it is written.
     """
     sizes, source = llm.get('config') or {}, 'model.llm.config'
-    if llm.get('pretrained') is not None:
+    if isinstance(llm.get('pretrained'), str):
         file = Path(llm['pretrained'], 'config.json')
         sizes, source = {}, str(file)
         if file.is_file():
@@ -190,7 +190,7 @@ def llm_context(llm: dict) -> tuple[int | None, str]:
                 sizes = json.loads(file.read_text(encoding='utf-8'))
             except ValueError as error:
                 raise ConfigError(f'model.llm.pretrained: {file} is no JSON: {error}') from error
-    for key in _CONTEXT_KEYS:
+    for key in _CONTEXT_KEYS if isinstance(sizes, dict) else ():
         if isinstance(sizes.get(key), int):
             return sizes[key], f'{source}.{key}' if source == 'model.llm.config' else (
                 f'{key} of {source}')
@@ -214,7 +214,9 @@ def visual_tokens(model: dict, canvas: tuple[int, int]) -> int | None:
     Raises:
         ValueError: If the connector cannot divide the map.
     """
-    stride = _told(MODELS, (model.get('encoder') or {}).get('backbone'), 'last_stride')
+    encoder = model.get('encoder')
+    backbone = encoder.get('backbone') if isinstance(encoder, dict) else None
+    stride = _told(MODELS, backbone, 'last_stride')
     stride = stride or ENCODER_STRIDE
     width, height = (ceil(side / stride) for side in canvas)
     try:
@@ -236,9 +238,16 @@ def _told(registry: Any, cfg: Any, method: str, *args: Any) -> Any:
     return told(*args, **{key: value for key, value in cfg.items() if key in known})
 
 
+def _is_known(cfg: Any) -> bool:
+    """Whether a component's type is in the registry; one that is not is named by the check."""
+    kind = cfg.get('type') if isinstance(cfg, dict) else None
+    return not isinstance(kind, str) or MODELS.get(kind) is not None
+
+
 def _takes(tokenizer: dict, key: str) -> bool:
     """Whether a tokenizer's class has an argument; one that is unknown is named by the check."""
-    component = TOKENIZERS.get(tokenizer.get('type') or '')
+    kind = tokenizer.get('type')
+    component = TOKENIZERS.get(kind) if isinstance(kind, str) else None
     return component is not None and key in inspect.signature(component).parameters
 
 

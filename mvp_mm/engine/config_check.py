@@ -151,14 +151,24 @@ def _component_problems(value: object, path: str) -> Iterator[str]:
     if isinstance(value, dict) and 'type' in value:
         kind = value['type']
         components = _resolve(kind) if isinstance(kind, str) else [kind]
-        if not components:
+        if not isinstance(kind, str) and not callable(kind):
+            yield f'{path}.type: must be the name of a type, got {kind!r}'
+        elif not components:
             yield f"{path}.type: '{kind}' is in no registry{hint(kind, _all_names())}"
         elif all(callable(component) for component in components):
             yield from _unknown_arguments(value, components, path)
             if len(components) == 1:
                 yield from type_problems(value, components[0], path)
+    elif isinstance(value, (list, tuple)) and any(map(_is_component, value)):
+        for position, child in enumerate(value):
+            if not _is_component(child) and not callable(child):
+                yield f'{path}[{position}]: must be a dict with a type, got {child!r}'
     for key, child in children(value):
         yield from _component_problems(child, join_path(path, key))
+
+
+def _is_component(value: object) -> bool:
+    return isinstance(value, dict) and 'type' in value
 
 
 def _arguments(component: Callable) -> set[str] | None:

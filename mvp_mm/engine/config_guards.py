@@ -35,7 +35,9 @@ def hook_problems(cfg: Config) -> Iterator[str]:
     """Find hooks that are None and that mmengine cannot switch off."""
     hooks = cfg.get('default_hooks') or {}
     for name, hook in hooks.items() if isinstance(hooks, dict) else ():
-        if hook is None and name not in _MMENGINE_HOOKS:
+        if hook is not None and not isinstance(hook, dict):
+            yield f'default_hooks.{name}: must be a dict with a type, got {hook!r}'
+        elif hook is None and name not in _MMENGINE_HOOKS:
             yield (f"default_hooks.{name}: None switches off mmengine's own hooks alone "
                    f"({', '.join(_MMENGINE_HOOKS)}); leave this one out by "
                    'default_hooks=dict(_delete_=True, ...) in a config')

@@ -25,7 +25,8 @@ from mvp_mm.engine.config_error import ConfigError
 # Top-level keys that only serve the reading; a loaded config has them written out.
 COMPOSING_KEYS = ('datasets', 'pipelines', 'test_loader_defaults', 'task_settings')
 _SECTIONS = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'inferencer',
-             'train_cfg')
+             'train_cfg', 'optim_wrapper', 'env_cfg', 'default_hooks', 'randomness',
+             'log_processor', 'visualizer', 'model_wrapper_cfg')
 
 
 def load_config(source: str | Path | Config,

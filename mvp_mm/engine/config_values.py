@@ -42,6 +42,7 @@ RANGES: dict[str, str] = {
     'interval': _PACE,
 }
 _MAY_BE_INFINITE = ('max_norm', )
+_MAY_BE_LISTS = ('depths', 'num_heads', 'num_negatives', 'betas', 'std')
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -66,7 +67,7 @@ def value_problems(cfg: Config) -> Iterator[str]:
 
 def _range_problems(key: str, value: Any, path: str) -> Iterator[str]:
     """Check one value, or the numbers of a list."""
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)) and (key not in RANGES or key in _MAY_BE_LISTS):
         for position, child in enumerate(value):
             if isinstance(child, (int, float)):
                 yield from _range_problems(key, child, join_path(path, position))
@@ -74,7 +75,7 @@ def _range_problems(key: str, value: Any, path: str) -> Iterator[str]:
     if isinstance(value, float) and not math.isfinite(value) and not (
             value > 0 and key in _MAY_BE_INFINITE):
         yield f'{path}: {value} is not finite'
-    elif key in RANGES and value is not None and not isinstance(value, dict):
+    elif key in RANGES and value is not None:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             yield f'{path}: must be a number, {RANGES[key]}, got {value!r}'
         elif not _TESTS[RANGES[key]](value):
@@ -114,11 +115,14 @@ def type_problems(value: Mapping[str, Any], component: Callable, path: str) -> I
     """
     hints, defaults = _annotations(component)
     for key, child in value.items():
-        wanted = hints.get(key)
+        wanted = hints.get(key, _like(defaults.get(key)))
         if wanted is None or child is None and defaults.get(key, 0) is None:
             continue
         if not _fits(child, wanted):
             yield f'{path}.{key}: must be {_name(wanted)}, got {child!r}'
+        elif (wanted is dict and defaults[key] is inspect.Parameter.empty and 'type' not in child
+              and component.__module__.startswith('mvp_mm.')):
+            yield f'{path}.{key}: must be a dict with a type, got {child!r}'
 
 
 def _annotations(component: Callable) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -135,8 +139,17 @@ def _annotations(component: Callable) -> tuple[dict[str, Any], dict[str, Any]]:
         except (NameError, TypeError, AttributeError):
             found = {}  # names that only a type checker sees
         for name, parameter in inspect.signature(function).parameters.items():
-            hints[name], defaults[name] = found.get(name), parameter.default
+            hints.pop(name, None)
+            if name in found:
+                hints[name] = found[name]
+            defaults[name] = parameter.default
     return hints, defaults
+
+
+def _like(default: Any) -> Any:
+    """What an argument without annotation must be where its default is a number."""
+    number = isinstance(default, (int, float)) and not isinstance(default, bool)
+    return float | list | tuple if number else None
 
 
 def _fits(value: Any, wanted: Any) -> bool:

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from torch.overrides import TorchFunctionMode
 
 import mvp_mm.models  # noqa: F401  registers the components
-from mvp_mm.engine import check_config
+from mvp_mm.engine import check_config, load_config
 from mvp_mm.registry import MODELS
 from tests.helpers import ROOT, save_tokenizer
 
@@ -37,7 +37,7 @@ TINY_MODEL_KEYS = {
     'tokenizer.max_length', 'tokenizer.num_visual_tokens', 'tokenizer.path', 'trainable'
 }
 TINY_OTHER_KEYS = {
-    'default_hooks.checkpoint.interval', 'default_hooks.visualization.interval',
+    'canvas', 'default_hooks.checkpoint.interval', 'default_hooks.visualization.interval',
     'default_hooks.visualization.type', 'load_from', 'model_wrapper_cfg.bucket_cap_mb',
     'optim_wrapper.dtype', 'optim_wrapper.optimizer.lr', 'param_scheduler', 'total_batch_size',
     'train_cfg.max_iters', 'train_cfg.val_interval'
@@ -46,7 +46,7 @@ DATA_KEYS = {'train_dataloader', 'test_dataloader', 'test_evaluator', 'inference
 
 
 def read(name):
-    return Config.fromfile(CONFIGS / 'mvplm' / f'{name}.py')
+    return load_config(CONFIGS / 'mvplm' / f'{name}.py')
 
 
 @pytest.fixture(scope='module')
@@ -80,7 +80,10 @@ def depth(path):
             bases = [value] if isinstance(value, str) else value
             # An environment variable may name another base than the default.
             bases = [re.sub(r'\{\{\$\w+:(.*)\}\}', r'\1', base) for base in bases]
-    return max((1 + depth((path.parent / base).resolve()) for base in bases), default=0)
+    # The parts in _base_ are one level, also where one lists the others.
+    levels = [1 if '_base_/' in base else 1 + depth((path.parent / base).resolve())
+              for base in bases]
+    return max(levels, default=0)
 
 
 @pytest.mark.parametrize('path', ALL, ids=lambda path: str(path.relative_to(CONFIGS)))
@@ -90,9 +93,8 @@ def test_every_config_parses(path):
 
 @pytest.mark.parametrize('path', LEAVES, ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_keys_and_types_of_a_leaf_are_known(path, tmp_path):
-    cfg = Config.fromfile(path)
-    cfg.load_from, cfg.model.tokenizer.path = None, str(tmp_path)
-    cfg.model.llm.pretrained = None
+    cfg = load_config(path, {'load_from': None, 'model.tokenizer.path': str(tmp_path),
+                             'model.llm.pretrained': None})
     check_config(cfg, modes=())
 
 
@@ -155,7 +157,8 @@ def test_data_mixes_of_the_ablations(name, shares):
 
 @pytest.mark.parametrize('path', LEAVES, ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_leaf_configs_are_short(path):
-    assert len(path.read_text().splitlines()) <= 120
+    longest = 45 if path.stem == 'stage2' else 42
+    assert len(path.read_text().splitlines()) <= longest
 
 
 @pytest.mark.parametrize('name, lr, decay, steps, batch', [
@@ -282,14 +285,12 @@ def sound_options(tmp_path_factory):
             (root / name).touch()
     return {
         'model.tokenizer.path': tokenizer,
-        'train_dataloader.dataset.pipeline.0.tokenizer.path': tokenizer,
-        'train_dataloader.dataset.data_root': str(root),
+        'datasets.syn_captions_train.data_root': str(root),
     }
 
 
 def test_a_tiny_config_with_its_files_is_sound(sound_options):
-    cfg = read('tiny/stage1')
-    cfg.merge_from_dict(sound_options)
+    cfg = load_config(CONFIGS / 'mvplm/tiny/stage1.py', sound_options)
     check_config(cfg, modes=('train', 'val'))
 
 
@@ -308,7 +309,7 @@ def test_training_stops_at_a_mistake_and_names_it(sound_options, tmp_path, optio
         [sys.executable, ROOT / 'tools/train.py', CONFIGS / 'mvplm/tiny/stage1.py',
          '--work-dir', tmp_path / 'work', '--cfg-options', *options, option],
         capture_output=True, text=True, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(ROOT)})
-    assert done.returncode == 1
+    assert done.returncode == 2
     line, = done.stderr.splitlines()
     assert line.startswith('train: error: ') and named in line
     assert not (tmp_path / 'work').exists()

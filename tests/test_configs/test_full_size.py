@@ -4,11 +4,10 @@ import copy
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 
-import mvp_mm.engine  # noqa: F401  registers the optimizer's wrapper
+from mvp_mm.engine import load_config
 from mvp_mm.registry import MODELS, TOKENIZERS
 from tests.helpers import ROOT, make_batch, make_samples, save_tokenizer
 
@@ -50,7 +49,7 @@ def like_cuda(monkeypatch):
 
 def shallow(name, tokenizer_path):
     """The config with few layers, and the tasks of its first sources."""
-    cfg = Config.fromfile(ROOT / f'configs/mvplm/{name}.py')
+    cfg = load_config(ROOT / f'configs/mvplm/{name}.py')
     cfg.merge_from_dict(dict(model=copy.deepcopy(SHALLOW)))
     cfg.model.tokenizer.update(path=tokenizer_path, num_visual_tokens=VISUAL_TOKENS,
                                max_length=256)

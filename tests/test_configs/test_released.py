@@ -2,8 +2,8 @@
 """The released variant's full-size config."""
 import pytest
 import torch
-from mmengine.config import Config
 
+from mvp_mm.engine import load_config
 from mvp_mm.registry import MODELS
 from tests.helpers import ROOT
 from tests.test_configs.test_configs import LinspaceOnCpu
@@ -11,7 +11,7 @@ from tests.test_configs.test_configs import LinspaceOnCpu
 
 @pytest.fixture(scope='module')
 def config():
-    return Config.fromfile(ROOT / 'configs/mvplm/released/stage2.py')
+    return load_config(ROOT / 'configs/mvplm/released/stage2.py')
 
 
 @pytest.fixture(scope='module')

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.config import Config
 from PIL import Image
 
+from mvp_mm.engine import load_datasets
 from tests.helpers import ROOT
 from tests.test_datasets.small_data import BOXES, HEIGHT, WIDTH, rectangle, write_json
 
-CONFIGS = ROOT / 'configs' / '_base_' / 'datasets'
+CONFIGS = ROOT / 'configs' / '_base_' / 'datasets.py'
 REF_KEYS = dict(category_id=1, file_name='COCO_train2014_000000000001.jpg')
 
 
@@ -315,21 +315,9 @@ def write_all(root: Path) -> None:
 
 
 def entries() -> dict[str, dict]:
-    """Dataset configs of ``configs/_base_/datasets`` by the name of their variable."""
-    found: dict[str, dict] = {}
-    for path in sorted(CONFIGS.glob('*.py')):
-        if path.stem == 'synthetic':
-            continue
-        for name, value in Config.fromfile(path).to_dict().items():
-            if isinstance(value, dict) and 'ann_file' not in value and 'type' not in value:
-                found |= {f'{name}.{key}': child for key, child in value.items()}
-            elif isinstance(value, list):
-                found |= {f'{name}.{k}': child for k, child in enumerate(value)}
-            elif isinstance(value, dict):
-                found[name] = value
-    templates = ('_refcoco', '_grefcoco', '_goldg')
-    return {name: cfg for name, cfg in found.items()
-            if 'data_root' in cfg and name not in templates}
+    """The datasets of ``configs/_base_/datasets.py`` by name, without the synthetic world's."""
+    return {name: cfg for name, cfg in load_datasets(CONFIGS).items()
+            if not name.startswith('syn_')}
 
 
 def moved(cfg: dict, root: Path) -> dict:

@@ -43,7 +43,7 @@ def sound(tmp_path_factory):
 def test_a_sound_tree_has_no_fault(sound, name):
     report = check_dataset(moved(ENTRIES[name], sound))
     # One ODVG box is planted outside its image.
-    expected = ['box outside the image'] if name == '_odvg_detection' else []
+    expected = ['box outside the image'] if name == 'odvg_detection' else []
     assert list(report.by_kind) == expected
     assert report.counts['samples read'] > 0 and report.counts['image files looked at'] > 0
 
@@ -80,7 +80,7 @@ def test_a_bad_box_is_found(coco, kind):
     def change(content):
         content['annotations'][4]['bbox'] = BOXES_AT_FAULT[kind]
     change_json(coco / 'coco/annotations/instances_train2017.json', change)
-    (name, where), = found(coco, '_coco_instance_train')
+    (name, where), = found(coco, 'coco_instance_train')
     assert name == kind and where.startswith('annotation 21')
 
 
@@ -95,7 +95,7 @@ def test_a_bad_box_is_found(coco, kind):
 def test_a_bad_annotation_is_found(coco, change, fault):
     change_json(coco / 'coco/annotations/instances_train2017.json',
                 lambda content: content['annotations'][4].update(change))
-    assert found(coco, '_coco_instance_train') == [fault]
+    assert found(coco, 'coco_instance_train') == [fault]
 
 
 def test_a_repeated_image_and_a_missing_key_are_found(coco):
@@ -103,7 +103,7 @@ def test_a_repeated_image_and_a_missing_key_are_found(coco):
         content['images'].append(content['images'][0])
         del content['annotations'][0]['bbox']
     change_json(coco / 'coco/annotations/instances_train2017.json', change)
-    assert sorted(found(coco, '_coco_instance_train')) == [
+    assert sorted(found(coco, 'coco_instance_train')) == [
         ('duplicate id', 'image 1'), ('missing key', 'annotation 10')]
 
 
@@ -114,21 +114,21 @@ def test_a_repeated_image_and_a_missing_key_are_found(coco):
     (lambda path: Image.new('RGB', (31, 20)).save(path), 'image size')])
 def test_a_bad_image_is_found(coco, spoil, kind):
     spoil(coco / 'coco/train2017/000000000002.jpg')
-    assert found(coco, '_coco_instance_train') == [(kind, 'image 2')]
+    assert found(coco, 'coco_instance_train') == [(kind, 'image 2')]
 
 
 def test_an_image_that_exif_turns_is_measured_as_it_is_read(coco):
     tag = Image.Exif()
     tag[0x0112] = 6
     Image.new('L', (20, 30)).save(coco / 'coco/train2017/000000000002.jpg', exif=tag)
-    report = check_dataset(moved(ENTRIES['_coco_instance_train'], coco))
+    report = check_dataset(moved(ENTRIES['coco_instance_train'], coco))
     assert not report.faults
     assert report.notes == {'images of mode L': 1, 'images that an EXIF tag turns': 1}
 
 
 def test_a_panoptic_map_that_differs_from_its_json_is_found(coco):
     segment_png(coco / 'coco/annotations/panoptic_train2017/000000000002.png', [1, 7, 66000, 255])
-    assert sorted(found(coco, '_coco_panoptic_train')) == [
+    assert sorted(found(coco, 'coco_panoptic_train')) == [
         ('segment not in the JSON', 'image 2'), ('segment without pixels', 'image 2')]
 
 
@@ -140,7 +140,7 @@ def test_a_bad_reference_is_found(coco, change, kind):
     refs = pickle.loads(path.read_bytes())
     refs[0].update(change)
     path.write_bytes(pickle.dumps(refs))
-    assert kind in {kind for kind, _ in found(coco, '_refcoco_train.0')}
+    assert kind in {kind for kind, _ in found(coco, 'refcoco_train')}
 
 
 def spoil_many(content):
@@ -155,23 +155,23 @@ def spoil_many(content):
 def test_a_large_file_at_fault_is_checked_to_its_end(coco, monkeypatch):
     path = coco / 'coco/annotations/instances_train2017.json'
     change_json(path, spoil_many)
-    small = sorted(found(coco, '_coco_instance_train'))
+    small = sorted(found(coco, 'coco_instance_train'))
     monkeypatch.setattr(coco_index, 'KEEP_IN_MEMORY', 0)
-    assert sorted(found(coco, '_coco_instance_train')) == small
+    assert sorted(found(coco, 'coco_instance_train')) == small
     assert [kind for kind, _ in small] == [
         'box without area', 'broken record', 'duplicate id', 'missing key', 'unknown image']
 
 
 def test_a_sound_large_file_is_checked_from_its_index(coco, monkeypatch):
     monkeypatch.setattr(coco_index, 'KEEP_IN_MEMORY', 0)
-    assert found(coco, '_coco_instance_train') == []
+    assert found(coco, 'coco_instance_train') == []
     monkeypatch.setattr(json_stream.JsonStream, 'records', lambda *args: pytest.fail('read again'))
-    assert found(coco, '_coco_instance_train') == []
+    assert found(coco, 'coco_instance_train') == []
 
 
 def test_a_no_target_reference_with_targets_is_found(coco):
     change_json(coco / 'refer/grefcoco/grefs(unc).json', lambda refs: refs[1].update(ann_id=[10]))
-    assert found(coco, '_grefcoco_train') == [('contradiction', 'reference 1')]
+    assert found(coco, 'grefcoco_train') == [('contradiction', 'reference 1')]
 
 
 def test_a_cut_tar_is_found(tmp_path):
@@ -180,18 +180,18 @@ def test_a_cut_tar_is_found(tmp_path):
     write_tar_index(sorted(tars.glob('*.tar')), tars / 'index.jsonl')
     content = (tars / '00001.tar').read_bytes()
     (tars / '00001.tar').write_bytes(content[:-1])
-    assert [kind for kind, _ in found(tmp_path, '_cc3m_tars')] == ['tar file']
+    assert [kind for kind, _ in found(tmp_path, 'cc3m_tars')] == ['tar file']
 
 
 def test_a_map_with_another_value_is_found(sound):
-    cfg = dict(moved(ENTRIES['_pascal_voc_val'], sound), ignore=[255])
+    cfg = dict(moved(ENTRIES['pascal_voc_val'], sound), ignore=[255])
     fault, = check_dataset(cfg).by_kind['unknown class value']
     assert fault.message.endswith('2007_000033.png: values [0]')
 
 
 def test_workers_find_the_same(coco):
     (coco / 'coco/train2017/000000000002.jpg').unlink()
-    cfg = moved(ENTRIES['_coco_instance_train'], coco)
+    cfg = moved(ENTRIES['coco_instance_train'], coco)
     assert check_dataset(cfg, workers=2).to_dict() == check_dataset(cfg).to_dict()
 
 
@@ -220,7 +220,7 @@ def test_the_command_ends_with_the_outcome(monkeypatch, coco, capsys):
 
 def test_the_command_takes_a_configs_entry(monkeypatch, coco, capsys):
     config = coco / 'my.py'
-    cfg = moved(ENTRIES['_coco_instance_train'], coco)
+    cfg = moved(ENTRIES['coco_instance_train'], coco)
     config.write_text(f'train_dataloader = dict(dataset={cfg!r})\n_unused = dict({cfg!r})\n')
     assert run(monkeypatch, 'check_dataset', config) == 0
     assert capsys.readouterr().out.startswith('train_dataloader.dataset\n')
@@ -236,7 +236,7 @@ def test_the_command_says_what_it_needs(monkeypatch, capsys, args, message):
 
 @needs_sample
 def test_the_real_references_are_sound():
-    cfg = dict(ENTRIES['_refcoco_eval.refcoco_val'], data_root=str(SAMPLE / 'refer'))
+    cfg = dict(ENTRIES['refcoco_val'], data_root=str(SAMPLE / 'refer'))
     report = check_dataset(cfg)
     assert not report.faults
     assert report.counts['sentences of the split'] == 11
@@ -245,7 +245,7 @@ def test_the_real_references_are_sound():
 @needs_sample
 def test_the_real_semantic_maps_are_sound():
     root = SAMPLE / 'ade20k/ADEChallengeData2016'
-    report = check_dataset(dict(ENTRIES['_ade20k_semantic_val'], data_root=str(root)))
+    report = check_dataset(dict(ENTRIES['ade20k_semantic_val'], data_root=str(root)))
     assert not report.faults and report.counts['images'] == 2
 
 

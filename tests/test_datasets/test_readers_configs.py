@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.dataset import ConcatDataset
 
 from mvp_mm.datasets import perception_collate
 from mvp_mm.datasets.readers.tar_images import write_tar_index
+from mvp_mm.engine import load_config
 from mvp_mm.registry import DATASETS, SAMPLERS
 from tests.helpers import ROOT
 from tests.test_datasets.miniature import entries, moved, write_all
@@ -18,17 +18,17 @@ from tests.test_datasets.small_data import pipeline, tokenizer_config
 ENTRIES = entries()
 # Images, and objects of the first one; training leaves a RefCOCO test image out of COCO.
 COUNTS = {
-    '_ade20k_instance_val': (1, 3), '_ade20k_panoptic_train': (1, 4),
-    '_ade20k_panoptic_val': (1, 4), '_ade20k_semantic_val': (1, 3), '_cc3m': (1, 0),
-    '_cc3m_tars': (5, 0), '_cityscapes_instance_val': (1, 3), '_cityscapes_panoptic_train': (1, 4),
-    '_cityscapes_panoptic_val': (1, 4), '_cityscapes_semantic_trainids_val': (1, 3),
-    '_cityscapes_semantic_val': (1, 3), '_coco_caption_train': (1, 0), '_coco_caption_val': (1, 0),
-    '_coco_instance_train': (1, 3), '_coco_instance_val': (1, 3), '_coco_panoptic_train': (1, 4),
-    '_coco_panoptic_val': (1, 4), '_flickr_val': (1, 2), '_goldg_train.0': (1, 2),
-    '_goldg_train.1': (1, 2), '_grefcoco_train': (1, 3), '_lvis_train': (1, 3),
-    '_lvis_val': (1, 3), '_objects365_train': (1, 3), '_objects365_val': (1, 3),
-    '_odvg_detection': (1, 2), '_odvg_grounding': (1, 3), '_pascal_context_listed_val': (1, 4),
-    '_pascal_context_val': (1, 4), '_pascal_voc_val': (1, 2)
+    'ade20k_instance_val': (1, 3), 'ade20k_panoptic_train': (1, 4),
+    'ade20k_panoptic_val': (1, 4), 'ade20k_semantic_val': (1, 3), 'cc3m': (1, 0),
+    'cc3m_tars': (5, 0), 'cityscapes_instance_val': (1, 3), 'cityscapes_panoptic_train': (1, 4),
+    'cityscapes_panoptic_val': (1, 4), 'cityscapes_semantic_trainids_val': (1, 3),
+    'cityscapes_semantic_val': (1, 3), 'coco_caption_train': (1, 0), 'coco_caption_val': (1, 0),
+    'coco_instance_train': (1, 3), 'coco_instance_val': (1, 3), 'coco_panoptic_train': (1, 4),
+    'coco_panoptic_val': (1, 4), 'flickr30k_val': (1, 2), 'goldg_mixed_train': (1, 2),
+    'goldg_flickr_train': (1, 2), 'grefcoco_train': (1, 3), 'lvis_train': (1, 3),
+    'lvis_val': (1, 3), 'objects365_train': (1, 3), 'objects365_val': (1, 3),
+    'odvg_detection': (1, 2), 'odvg_grounding': (1, 3), 'pascal_context_listed_val': (1, 4),
+    'pascal_context_val': (1, 4), 'pascal_voc_val': (1, 2)
 }
 
 
@@ -55,9 +55,11 @@ def steps(root: Path, name: str, training: bool) -> list[dict]:
 
 def test_every_entry_has_a_known_count():
     families = {name for name in ENTRIES
-                if name.startswith(('_refcoco', '_grefcoco_eval', '_refcocog'))}
+                if name.startswith('refcoco') or name.startswith('grefcoco_') and
+                name != 'grefcoco_train'}
     assert set(COUNTS) == set(ENTRIES) - families
-    assert len(families) == 1 + 3 + 1 + 3 * 9 + 3
+    # Four to train on; nine splits to score by each of three protocols; gRefCOCO's three.
+    assert len(families) == 4 + 3 * 9 + 3
 
 
 @pytest.mark.parametrize('name', sorted(ENTRIES))
@@ -82,27 +84,28 @@ def test_entry_reads_its_tree_and_its_samples_flow(root, name):
 
 
 @pytest.mark.parametrize('key, sentences', [
-    ('refcoco_testA', 3), ('refcoco+_testB', 3), ('refcocog_test', 3), ('refcocog_google_val', 3)])
+    ('refcoco_testA', 3), ('refcoco_plus_testB', 3), ('refcocog_test', 3),
+    ('refcocog_google_val', 3)])
 def test_a_reference_is_asked_by_sentence_or_joined(root, key, sentences):
     asked = {}
-    for variant in ('_refcoco_eval', '_refcoco_eval_joined'):
-        name = f'{variant}.{key}'
+    for variant in ('', '_joined'):
+        name = f'{key}{variant}'
         dataset = DATASETS.build(dict(
             moved(ENTRIES[name], root), pipeline=steps(root, name, training=False)))
         asked[variant] = [s.instruction.phrases for s in dataset[0]['data_samples']]
-    assert asked['_refcoco_eval'] == [['man in red'], ['man'], ['red shirt']]
-    assert asked['_refcoco_eval_joined'] == [['man in red. man. red shirt']]
+    assert asked[''] == [['man in red'], ['man'], ['red shirt']]
+    assert asked['_joined'] == [['man in red. man. red shirt']]
 
 
 def test_boxes_only_variant_asks_for_boxes(root):
-    name = '_refcoco_eval_boxes.refcoco_val'
+    name = 'refcoco_val_boxes'
     dataset = DATASETS.build(dict(
         moved(ENTRIES[name], root), pipeline=steps(root, name, training=False)))
     assert dataset[0]['data_samples'][0].task == 'referring_comprehension'
 
 
 def test_grefcoco_has_sentences_with_many_and_without_targets(root):
-    name = '_grefcoco_eval.grefcoco_testB'
+    name = 'grefcoco_testB'
     dataset = DATASETS.build(dict(
         moved(ENTRIES[name], root), pipeline=steps(root, name, training=False)))
     assert [len(s.gt_instances.bboxes) for s in dataset[0]['data_samples']] == [3, 0]
@@ -111,15 +114,13 @@ def test_grefcoco_has_sentences_with_many_and_without_targets(root):
 @pytest.fixture(scope='module')
 def stage2(root):
     """Datasets and sampler of stage 2; only roots, the tokenizer and the canvas differ."""
-    loader = Config.fromfile(ROOT / 'configs/mvplm/stage2.py').train_dataloader.to_dict()
+    tokenizer = {k: v for k, v in tokenizer_config(root).items()
+                 if k not in ('num_visual_tokens', 'max_length')}
+    options = {f'model.tokenizer.{key}': value for key, value in tokenizer.items()}
+    loader = load_config(ROOT / 'configs/mvplm/stage2.py', dict(
+        options, canvas=(64, 64))).train_dataloader.to_dict()
     for dataset in loader['dataset']['datasets']:
         dataset['data_root'] = moved(dataset, root)['data_root']
-        dataset['pipeline'][0]['tokenizer'] = tokenizer_config(root)
-        for step in dataset['pipeline']:
-            if step['type'] == 'mmdet.Resize':
-                step['scale'] = (64, 64)
-            elif step['type'] == 'PadToCanvas':
-                step['size'] = (64, 64)
     members = [DATASETS.build(member) for member in loader['dataset']['datasets']]
     dataset = ConcatDataset(members, ignore_keys=loader['dataset']['ignore_keys'])
     sampler = SAMPLERS.build(dict(loader['sampler'], dataset=dataset, seed=0))

@@ -17,7 +17,7 @@ ENTRIES = entries()
 @pytest.fixture
 def objects365(tmp_path):
     write_objects365(tmp_path / 'objects365')
-    return moved(ENTRIES['_objects365_train'], tmp_path)
+    return moved(ENTRIES['objects365_train'], tmp_path)
 
 
 def test_published_paths_lead_to_the_unpacked_tree(objects365):
@@ -28,7 +28,7 @@ def test_published_paths_lead_to_the_unpacked_tree(objects365):
 
 def test_validation_keeps_the_published_folders(tmp_path):
     write_objects365(tmp_path / 'objects365')
-    dataset = DATASETS.build(moved(ENTRIES['_objects365_val'], tmp_path))
+    dataset = DATASETS.build(moved(ENTRIES['objects365_val'], tmp_path))
     assert dataset.get_data_info(0)['img_path'].endswith(
         '/val/images/v2/patch16/objects365_v2_00908727.jpg')
 
@@ -75,7 +75,7 @@ def test_every_spelling_of_the_sample_list_ends_at_the_same_names():
 def lvis(tmp_path):
     write_coco(tmp_path / 'coco')
     write_refer(tmp_path / 'refer')
-    return moved(ENTRIES['_lvis_val'], tmp_path)
+    return moved(ENTRIES['lvis_val'], tmp_path)
 
 
 def test_lvis_images_lie_where_their_url_says(lvis):
@@ -129,7 +129,7 @@ def test_lvis_refuses_an_unknown_mode(lvis):
 @pytest.fixture
 def odvg(tmp_path):
     write_objects365(tmp_path / 'objects365')
-    return moved(ENTRIES['_odvg_detection'], tmp_path)
+    return moved(ENTRIES['odvg_detection'], tmp_path)
 
 
 def test_odvg_names_can_be_those_of_objects365(odvg, tmp_path):

@@ -40,18 +40,18 @@ def names_of(item):
 
 
 @pytest.mark.parametrize('name, expected', [
-    ('_ade20k_semantic_val', ['wall', 'road', 'person']),
-    ('_cityscapes_semantic_val', ['road', 'person', 'car']),
-    ('_cityscapes_semantic_trainids_val', ['road', 'person', 'car']),
-    ('_pascal_context_val', ['aeroplane', 'bag', 'truck', 'wood']),
-    ('_pascal_context_listed_val', ['aeroplane', 'bag', 'wall', 'wood']),
-    ('_pascal_voc_val', ['aeroplane', 'tv monitor'])])
+    ('ade20k_semantic_val', ['wall', 'road', 'person']),
+    ('cityscapes_semantic_val', ['road', 'person', 'car']),
+    ('cityscapes_semantic_trainids_val', ['road', 'person', 'car']),
+    ('pascal_context_val', ['aeroplane', 'bag', 'truck', 'wood']),
+    ('pascal_context_listed_val', ['aeroplane', 'bag', 'wall', 'wood']),
+    ('pascal_voc_val', ['aeroplane', 'tv monitor'])])
 def test_values_mean_the_published_classes(tmp_path, name, expected):
     assert names_of(build(tmp_path, name).get_data_info(0)) == expected
 
 
 def test_masks_and_boxes_are_the_maps_pixels(tmp_path):
-    item = build(tmp_path, '_cityscapes_semantic_val').get_data_info(0)
+    item = build(tmp_path, 'cityscapes_semantic_val').get_data_info(0)
     values = read_label_map(item['seg_map_path'])
     masks = coco_mask.decode(item['segmentations'])
     for k, value in enumerate((7, 24, 26)):
@@ -62,7 +62,7 @@ def test_masks_and_boxes_are_the_maps_pixels(tmp_path):
 def test_ignored_pixels_are_void_in_evaluation(tmp_path):
     steps = [dict(s, type='LoadSemanticMap') if s['type'] == 'LoadPerceptionAnnotations' else s
              for s in pipeline(tmp_path, training=False)]
-    dataset = build(tmp_path, '_pascal_voc_val', pipeline=steps)
+    dataset = build(tmp_path, 'pascal_voc_val', pipeline=steps)
     truth = dataset[0]['data_samples'][0].gt_eval
     values = read_label_map(dataset.get_data_info(0)['seg_map_path'])
     assert np.array_equal(truth['panoptic'] == 0, (values == 0) | (values == 255))
@@ -70,14 +70,14 @@ def test_ignored_pixels_are_void_in_evaluation(tmp_path):
 
 
 def test_a_value_that_is_no_class_is_named(tmp_path):
-    dataset = build(tmp_path, '_pascal_context_val')
+    dataset = build(tmp_path, 'pascal_context_val')
     value_png(tmp_path / 'VOCdevkit/VOC2010/SegmentationClassContext/2008_000002.png', [60], 0)
     with pytest.raises(ValueError, match=r'2008_000002.png: values \[60\]'):
         dataset.get_data_info(0)
 
 
 def test_a_missing_or_coloured_map_is_named(tmp_path):
-    dataset = build(tmp_path, '_pascal_voc_val')
+    dataset = build(tmp_path, 'pascal_voc_val')
     path = tmp_path / 'VOCdevkit/VOC2012/SegmentationClass/2007_000033.png'
     Image.new('RGB', (WIDTH, HEIGHT)).save(path)
     with pytest.raises(ValueError, match='2007_000033.png must have one channel'):
@@ -93,13 +93,13 @@ def test_a_missing_or_coloured_map_is_named(tmp_path):
                                                       'no image')])
 def test_settings_that_do_not_fit_are_refused(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
-        build(tmp_path, '_pascal_voc_val', **change)
+        build(tmp_path, 'pascal_voc_val', **change)
 
 
 @needs_sample
 def test_real_ade20k_maps():
     root = SAMPLE / 'ade20k/ADEChallengeData2016'
-    dataset = DATASETS.build(dict(ENTRIES['_ade20k_semantic_val'], data_root=str(root)))
+    dataset = DATASETS.build(dict(ENTRIES['ade20k_semantic_val'], data_root=str(root)))
     assert len(dataset) == 2
     for k in range(2):
         item = dataset.get_data_info(k)
@@ -143,18 +143,18 @@ def test_context_orders_agree_on_the_flags():
 
 
 def test_ade20k_panoptic_names_are_first_synonyms(tmp_path):
-    dataset = build(tmp_path, '_ade20k_panoptic_val')
+    dataset = build(tmp_path, 'ade20k_panoptic_val')
     assert dataset.metainfo['classes'] == ('wall', 'road', 'person', 'window')
     assert dataset.metainfo['thing_flags'] == (False, False, True, True)
     assert dataset.get_data_info(0)['img_id'] == 'ADE_val_00000001'
 
 
 def test_ade20k_instance_names_are_first_synonyms(tmp_path):
-    assert build(tmp_path, '_ade20k_instance_val').metainfo['classes'] == ('person', 'window')
+    assert build(tmp_path, 'ade20k_instance_val').metainfo['classes'] == ('person', 'window')
 
 
 def test_cityscapes_images_lie_in_folders_of_cities(tmp_path):
-    item = build(tmp_path, '_cityscapes_panoptic_val').get_data_info(0)
+    item = build(tmp_path, 'cityscapes_panoptic_val').get_data_info(0)
     assert item['img_path'].endswith(
         'leftImg8bit/val/frankfurt/frankfurt_000000_000294_leftImg8bit.png')
     assert names_of(item) == ['person', 'person', 'car', 'road']

@@ -40,7 +40,7 @@ def test_index_counts_samples_and_those_without_an_image(tars):
 
 def test_any_sample_of_a_tar_is_read_by_itself(tars):
     index(tars)
-    dataset = DATASETS.build(moved(ENTRIES['_cc3m_tars'], tars.parent))
+    dataset = DATASETS.build(moved(ENTRIES['cc3m_tars'], tars.parent))
     load = LoadImageFromTar()
     for k in (4, 0, 2):
         item = dataset.get_data_info(k)
@@ -81,7 +81,7 @@ def test_a_broken_line_of_a_tar_index_is_named(tars, line, message):
     path = tars / 'index.jsonl'
     path.write_text(path.read_text() + line + '\n')
     with pytest.raises(ValueError, match=f'index.jsonl: line 8 {message}'):
-        DATASETS.build(moved(ENTRIES['_cc3m_tars'], tars.parent))
+        DATASETS.build(moved(ENTRIES['cc3m_tars'], tars.parent))
 
 
 def test_a_tar_that_changed_is_refused(tars):
@@ -89,14 +89,14 @@ def test_a_tar_that_changed_is_refused(tars):
     with tarfile.open(tars / '00001.tar', 'a') as tar:
         add_member(tar, 'more.txt', b'x' * 20000)
     with pytest.raises(ValueError, match='00001.tar, which has .* index it again'):
-        DATASETS.build(moved(ENTRIES['_cc3m_tars'], tars.parent))
+        DATASETS.build(moved(ENTRIES['cc3m_tars'], tars.parent))
 
 
 def test_a_missing_tar_is_named(tars):
     index(tars)
     (tars / '00001.tar').unlink()
     with pytest.raises(FileNotFoundError, match='00001.tar'):
-        DATASETS.build(moved(ENTRIES['_cc3m_tars'], tars.parent))
+        DATASETS.build(moved(ENTRIES['cc3m_tars'], tars.parent))
 
 
 def test_what_is_no_tar_is_named(tars):
@@ -122,14 +122,14 @@ def test_a_bytes_range_past_the_end_is_named(tars):
 
 def test_chat_answers_are_captions(tmp_path):
     write_cc3m(tmp_path / 'cc3m')
-    item = DATASETS.build(moved(ENTRIES['_cc3m'], tmp_path)).get_data_info(0)
+    item = DATASETS.build(moved(ENTRIES['cc3m'], tmp_path)).get_data_info(0)
     assert item['annotation'].captions == ['a dog runs along the beach']
 
 
 @needs_sample
 def test_real_chat_pairs(tmp_path):
     dataset = DATASETS.build(dict(
-        ENTRIES['_cc3m'], data_root=str(SAMPLE / 'cc3m_style'), data_prefix=dict(img=''),
+        ENTRIES['cc3m'], data_root=str(SAMPLE / 'cc3m_style'), data_prefix=dict(img=''),
         pipeline=pipeline(tmp_path, training=True, size=224)))
     assert len(dataset) == 32
     assert dataset[5]['data_samples'][0].instruction.response
@@ -137,7 +137,7 @@ def test_real_chat_pairs(tmp_path):
 
 @needs_sample
 def test_real_coco_captions():
-    dataset = DATASETS.build(dict(ENTRIES['_coco_caption_train'], exclude_refs=[],
+    dataset = DATASETS.build(dict(ENTRIES['coco_caption_train'], exclude_refs=[],
                                   data_root=str(SAMPLE / 'coco')))
     captions = [dataset.get_data_info(k)['annotation'].captions for k in range(len(dataset))]
     assert len(captions) == 127 and sum(map(len, captions)) == 635
@@ -145,7 +145,7 @@ def test_real_coco_captions():
 
 @needs_sample
 def test_real_coco_images_of_references_leave_training():
-    dataset = DATASETS.build(dict(ENTRIES['_coco_caption_train'], data_root=str(SAMPLE / 'coco')))
+    dataset = DATASETS.build(dict(ENTRIES['coco_caption_train'], data_root=str(SAMPLE / 'coco')))
     kept = {dataset.get_data_info(k)['img_id'] for k in range(len(dataset))}
     assert not kept & {154, 100667, 322517} and len(kept) < 127
 
@@ -166,7 +166,7 @@ def test_broken_coco_captions_are_named(tmp_path, caption, message):
 def mixed(tmp_path):
     """A config of final_mixed_train.json with an image of COCO and one of Visual Genome."""
     write_goldg(tmp_path / 'goldg')
-    cfg = moved(ENTRIES['_goldg_train.0'], tmp_path)
+    cfg = moved(ENTRIES['goldg_mixed_train'], tmp_path)
     path = tmp_path / 'goldg/annotations/final_mixed_train_no_coco.json'
     content = json.loads(path.read_text())
     content['images'].append(dict(content['images'][0], id=1, data_source='coco',
@@ -195,7 +195,7 @@ def test_boxes_without_a_phrase_are_left_out(mixed):
 
 def test_odvg_regions_share_the_targets_of_a_phrase(tmp_path):
     write_goldg(tmp_path / 'goldg')
-    dataset = DATASETS.build(moved(ENTRIES['_odvg_grounding'], tmp_path))
+    dataset = DATASETS.build(moved(ENTRIES['odvg_grounding'], tmp_path))
     annotation = dataset.get_data_info(0)['annotation']
     assert annotation.caption_spans == [('two people', [0, 1]), ('a dog', [2])]
     assert annotation.captions == ['Two people walk a dog .']

@@ -4,7 +4,7 @@ import argparse
 import pytest
 
 from mvp_mm.engine.config_error import ConfigError
-from mvp_mm.engine.launch import load_config
+from mvp_mm.engine.launch import config_from_args
 
 
 def options(tmp_path, **cfg_options):
@@ -15,10 +15,10 @@ def options(tmp_path, **cfg_options):
 
 
 def test_helpers_of_the_files_do_not_reach_the_config(tmp_path):
-    cfg = load_config(options(tmp_path))
+    cfg = config_from_args(options(tmp_path))
     assert cfg.train_cfg.max_iters == 5 and '_steps' not in cfg
 
 
 def test_overriding_a_helper_is_refused(tmp_path):
     with pytest.raises(ConfigError, match='_steps: a helper of the config files'):
-        load_config(options(tmp_path, _steps=7))
+        config_from_args(options(tmp_path, _steps=7))

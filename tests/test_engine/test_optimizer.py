@@ -1,12 +1,12 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 import mvp_mm.engine  # noqa: F401  registers the constructor
 import mvp_mm.models  # noqa: F401  registers the components
+from mvp_mm.engine import load_config
 from mvp_mm.registry import MODELS
 from tests.helpers import ROOT
 
@@ -64,7 +64,7 @@ def test_settings_of_single_parameters_are_refused():
 
 
 def test_stage_two_has_two_groups_and_a_plain_setting():
-    cfg = Config.fromfile(ROOT / 'configs/mvplm/tiny/stage2.py')
+    cfg = load_config(ROOT / 'configs/mvplm/tiny/stage2.py')
     model = MODELS.build(cfg.model)
     wrapper = dict(cfg.optim_wrapper, type=f'mvp_mm.{cfg.optim_wrapper.type}')
     found = groups(model, build_optim_wrapper(

@@ -2,6 +2,7 @@
 import pytest
 from mmengine.config import Config
 
+from mvp_mm.engine import load_config
 from mvp_mm.engine.size_check import size_problems
 from tests.helpers import ROOT, build_model, make_batch, make_samples
 
@@ -29,7 +30,7 @@ def test_queries_that_are_not_selected_may_be_more():
 
 @pytest.mark.parametrize('name', ['stage2', 'tiny/stage2', 'ablations/queries_300'])
 def test_the_configs_of_the_paper_fit(name):
-    assert not list(size_problems(Config.fromfile(ROOT / f'configs/mvplm/{name}.py')))
+    assert not list(size_problems(load_config(ROOT / f'configs/mvplm/{name}.py')))
 
 
 def test_tokens_are_counted_as_the_pixel_decoder_makes_them(tokenizer_path):

@@ -133,7 +133,6 @@ def answer_badly(sample):
 
 CONFIG = """
 default_scope = 'mvp_mm'
-custom_imports = dict(imports=['mvp_mm', 'mvp_mm.tasks'])
 model = dict(type='NoSuchModel')
 load_from = 'no_such_checkpoint.pth'
 test_dataloader = dict(coco=dict(

@@ -1,14 +1,14 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 import ast
-import copy
 
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 
 from mvp_mm.datasets.transforms import BuildInstructions
-from mvp_mm.engine import check_config
+from mvp_mm.engine import check_config, load_config
 from mvp_mm.registry import METRICS, TASKS
 from mvp_mm.structures import Instruction, PerceptionDataSample, RawPrediction
 from mvp_mm.tasks.prompts import word_prompt
@@ -21,12 +21,15 @@ from tests.helpers import (
     make_samples,
     save_tokenizer,
 )
+from tests.test_engine import toys  # noqa: F401  registers the toy dataset
+
+CONFIG = ROOT / 'projects/counting/configs/counting_tiny.py'
 
 
 @pytest.fixture(scope='module')
 def config():
     """Reading the config is what loads the plugin: this file never imports it."""
-    return Config.fromfile(ROOT / 'projects/counting/configs/counting_tiny.py')
+    return load_config(CONFIG)
 
 
 @pytest.fixture(scope='module')
@@ -69,16 +72,21 @@ def test_the_config_loads_the_plugin(config):
         assert registry.get(name).__module__.startswith('projects.counting.counting.')
 
 
-def test_the_config_passes_the_check(config, tokenizer):
-    cfg = copy.deepcopy(config)
-    cfg.model.tokenizer.path = tokenizer
-    check_config(cfg, modes=())
+def test_the_config_passes_the_check(tokenizer):
+    check_config(load_config(CONFIG, {'model.tokenizer.path': tokenizer}), modes=())
+
+
+def test_its_test_loader_builds_with_the_workers_of_the_tiny_config(config):
+    loader = dict(config.test_dataloader.counting, dataset=dict(type='mvp_mm.ToyDataset'))
+    with DefaultScope.overwrite_default_scope('mvp_mm'):
+        built = Runner.build_dataloader(loader, seed=0)
+    assert (built.num_workers, built.persistent_workers) == (0, False)
 
 
 def test_the_config_changes_only_the_test_and_the_inferencer(config):
-    parent = Config.fromfile(ROOT / 'configs/mvplm/tiny/stage2.py')
+    parent = load_config(ROOT / 'configs/mvplm/tiny/stage2.py')
     differing = {key for key in config.keys() | parent.keys()
-                 if not key.startswith('_') and config.get(key) != parent.get(key)}
+                 if config.get(key) != parent.get(key)}
     assert differing == {'custom_imports', 'test_dataloader', 'test_evaluator', 'inferencer'}
 
 

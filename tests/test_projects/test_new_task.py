@@ -46,9 +46,9 @@ class PresenceMetric(PerceptionMetric):
 '''
 CONFIG = """
 _base_ = '{root}/configs/mvplm/eval/coco_instance.py'
-custom_imports = dict(imports=['mvp_mm', 'presence'])
-test_dataloader = dict(coco_instance=dict(dataset=dict(tasks=[dict(type='PresenceTask')])))
-test_evaluator = dict(coco_instance=[dict(type='PresenceMetric')])
+custom_imports = dict(imports=['presence'])
+datasets = dict(coco_instance_val=dict(
+    tasks=[dict(type='PresenceTask')], metrics=[dict(type='PresenceMetric')]))
 """
 
 

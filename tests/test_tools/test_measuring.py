@@ -5,9 +5,9 @@ import sys
 
 import pytest
 import torch
-from mmengine.config import Config
 
 import mvp_mm.models  # noqa: F401  registers the components
+from mvp_mm.engine import load_config
 from mvp_mm.ops.cpu_kernel import load_kernel
 from mvp_mm.registry import MODELS
 from tests.helpers import ROOT
@@ -31,7 +31,7 @@ def test_parameters_and_operations_of_the_parts_add_up():
     assert done.returncode == 0, done.stderr
     parts = table(done.stdout)
     whole = parts.pop('all')
-    model = MODELS.build(Config.fromfile(ROOT / TINY).model)
+    model = MODELS.build(load_config(ROOT / TINY).model)
     held = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     assert whole[0] == pytest.approx(held, rel=1e-3)
     for column, slack in ((0, 0), (1, 0), (2, 0.05)):

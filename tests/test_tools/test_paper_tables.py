@@ -3,8 +3,8 @@ import json
 import sys
 
 import pytest
-from mmengine.config import Config
 
+from mvp_mm.engine import load_config
 from tests.helpers import ROOT
 from tests.test_datasets.miniature import load_tool
 
@@ -84,7 +84,7 @@ def test_folders_are_one_model_or_stand_apart(tables, tmp_path):
 
 
 def test_every_key_is_one_that_the_benchmarks_report():
-    cfg = Config.fromfile(ROOT / 'configs/mvplm/eval/all.py')
+    cfg = load_config(ROOT / 'configs/mvplm/eval/all.py')
     prefixes = {'PanopticQualityMetric': 'panoptic', 'SemanticIoUMetric': 'semantic',
                 'ReferringMetric': 'referring', 'GeneralizedReferringMetric': 'generalized'}
     reported = {f'{name}/{prefixes[metric.type]}' for name, metrics in cfg.test_evaluator.items()

@@ -171,10 +171,12 @@ def test_load_from_starts_a_new_run(run_tool, capsys):
     ('test', ['toy.py', 'no.pth'], 'load_from: no such file or folder: no.pth'),
     ('test', ['toy.py', 'toy.py', '--out', 'toy.py'], '--out toy.py exists and is not an'),
 ])
-def test_bad_input_ends_in_one_error(run_tool, tool, args, message):
-    with pytest.raises(SystemExit, match='error') as stopped:
+def test_bad_input_ends_in_one_error(run_tool, capsys, tool, args, message):
+    with pytest.raises(SystemExit) as stopped:
         run_tool(tool, *args)
-    assert message in str(stopped.value)
+    assert stopped.value.code == 2
+    line, = capsys.readouterr().err.splitlines()
+    assert line.startswith(f'{tool}: error: ') and message in line
 
 
 def test_resume_auto_keeps_load_from_when_there_is_nothing_to_resume(tmp_path):
