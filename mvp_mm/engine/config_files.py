@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mvp_mm.engine.config_error import children, join_path, walk_dicts
+from mvp_mm.engine.config_error import children, join_path
 from mvp_mm.engine.size_check import checkpoint_fault
 
 # Keys whose strings are input files, and those of them that a dataset joins with data_root.
@@ -23,11 +23,6 @@ def missing_files(cfg: Config, modes: Sequence[str]) -> Iterator[str]:
                            ('dataloader', 'evaluator'))]
     places: dict[str, list[str]] = {}
     for section in sections:
-        for path, place in walk_dicts(cfg.get(section), section):
-            prefixes = place.get('data_prefix')
-            for key, value in prefixes.items() if isinstance(prefixes, dict) else ():
-                if not isinstance(value, str):
-                    yield f'{path}.data_prefix.{key}: must be a text, got {value!r}'
         for path, name in _input_files(cfg.get(section), section):
             if not Path(name).exists():
                 places.setdefault(name, []).append(path)

@@ -57,6 +57,7 @@ def value_problems(cfg: Config) -> Iterator[str]:
             for path, place in walk_dicts(value, section):
                 for key, child in place.items():
                     yield from _range_problems(key, child, join_path(path, key))
+                yield from _prefix_problems(place, path)
             if not isinstance(value, dict):
                 yield from _range_problems(section, value, section)
     for mode in ('train', 'val', 'test'):
@@ -80,6 +81,14 @@ def _range_problems(key: str, value: Any, path: str) -> Iterator[str]:
             yield f'{path}: must be a number, {RANGES[key]}, got {value!r}'
         elif not _TESTS[RANGES[key]](value):
             yield f'{path}: must be {RANGES[key]}, got {value!r}'
+
+
+def _prefix_problems(dataset: dict, path: str) -> Iterator[str]:
+    """Find folders of a dataset that are no texts."""
+    prefixes = dataset.get('data_prefix')
+    for key, value in prefixes.items() if isinstance(prefixes, dict) else ():
+        if not isinstance(value, str):
+            yield f'{path}.data_prefix.{key}: must be a text, got {value!r}'
 
 
 def _ratio_problems(loader: Any, path: str) -> Iterator[str]:

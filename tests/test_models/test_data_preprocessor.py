@@ -62,3 +62,28 @@ def test_samples_without_targets_pass(preprocessor, data):
     bare = PerceptionDataSample(metainfo=dict(img_id='d'))
     data['data_samples'][1].append(bare)
     assert preprocessor(data)['data_samples'][-1].image_index == 1
+
+
+def of_image(path, *names):
+    samples = [make_sample(name) for name in names]
+    for sample in samples:
+        sample.set_metainfo(dict(img_path=path))
+    return samples
+
+
+@pytest.mark.parametrize('groups', [[1, 1], [2, 2], [2, 1], [3, 3, 3]], ids=str)
+def test_a_batch_that_was_transposed_is_refused(preprocessor, groups):
+    images = [torch.zeros(3, 32, 32, dtype=torch.uint8) for _ in groups]
+    grouped = [of_image(f'{i}.jpg', *range(count)) for i, count in enumerate(groups)]
+    assert len(preprocessor(dict(inputs=images, data_samples=grouped))['data_samples']) == (
+        sum(groups))
+    # As mmengine's pseudo_collate pairs them.
+    transposed = [list(group) for group in zip(*grouped, strict=False)]
+    with pytest.raises(ValueError, match=r"set collate_fn=dict\(type='perception_collate'\)"):
+        preprocessor(dict(inputs=images, data_samples=transposed))
+
+
+def test_samples_that_are_not_grouped_by_image_are_refused(preprocessor):
+    images = [torch.zeros(3, 32, 32, dtype=torch.uint8)]
+    with pytest.raises(ValueError, match='1 images has data samples in 1 groups'):
+        preprocessor(dict(inputs=images, data_samples=of_image('a.jpg', 'a')))

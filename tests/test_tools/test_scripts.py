@@ -168,6 +168,7 @@ def test_load_from_starts_a_new_run(run_tool, capsys):
     ('train', ['nowhere.py'], 'train: error: config not found: nowhere.py'),
     ('train', ['toy.py', '--load-from', 'no.pth'], 'load_from: no such file or folder: no.pth'),
     ('train', ['toy.py', '--cfg-options', 'modle.width=3'], "unknown top-level key 'modle'"),
+    ('train', ['toy.py', '--amp'], '--amp: float16 with a scaled loss needs a GPU'),
     ('test', ['toy.py', 'no.pth'], 'load_from: no such file or folder: no.pth'),
     ('test', ['toy.py', 'toy.py', '--out', 'toy.py'], '--out toy.py exists and is not an'),
 ])

@@ -1,0 +1,85 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Values of another type or out of their range are refused by their path."""
+import pytest
+
+from mvp_mm.engine import ConfigError, check_config, load_config
+from mvp_mm.engine.config_guards import GUARDS, missing_guards
+from tests.helpers import ROOT
+
+TINY = ROOT / 'configs/mvplm/tiny/stage2.py'
+
+
+@pytest.fixture(scope='module')
+def tiny(tmp_path_factory):
+    return {'model.tokenizer.path': str(tmp_path_factory.mktemp('tokenizer'))}
+
+
+@pytest.mark.parametrize('key, value, message', [
+    ('train_cfg.max_iters', 'abc', "a whole number, got 'abc'"),
+    ('train_cfg.max_iters', 0, '1 or more, got 0'),
+    ('model.perception.query_generator.num_queries', -3, '1 or more, got -3'),
+    ('train_dataloader.sampler.ratios', [1, 2], '2 ratios for 3 datasets'),
+    ('train_dataloader.sampler.ratios', [1, 0, 2], 'a number above 0, got 0'),
+    ('train_dataloader.batch_size', 'x', "got 'x'"),
+    ('train_dataloader.num_workers', -1, '0 or more, got -1'),
+    ('total_batch_size', 0, '1 or more, got 0'),
+    ('optim_wrapper.clip_grad.max_norm', 0, 'above 0, got 0'),
+    ('optim_wrapper.optimizer.lr', float('nan'), 'nan is not finite'),
+    ('optim_wrapper.optimizer.betas', (0.9, 1.5), 'from 0 to below 1, got 1.5'),
+    ('param_scheduler.1.eta_min', (1, 2), 'a number, got (1, 2)'),
+    ('model.perception.denoising.box_noise', -1, '0 or more, got -1'),
+    ('model.perception', {}, 'a dict with a type'),
+    ('model.perception.decoder.type', 3, 'the name of a type, got 3'),
+    ('model.thinking', 'yes', "True or False, got 'yes'"),
+    ('model.encoder.backbone.drop_path_rate', '0.1', "must be"),
+    ('train_dataloader.dataset.datasets.1.pipeline.1', 3, 'a dict with a type, got 3'),
+    ('train_dataloader.dataset.datasets.1.data_prefix.img', 3, 'a text, got 3'),
+    ('default_hooks.logger.interval', 0, '1 or more, or -1 for never, got 0'),
+    ('default_hooks.checkpoint', 3.7, 'a dict with a type, got 3.7'),
+    ('default_hooks.visualization', None, "None switches off mmengine's own hooks alone"),
+])
+def test_a_value_that_cannot_be_is_named_with_its_key(tiny, key, value, message):
+    cfg = load_config(TINY, tiny)
+    place = cfg
+    *parents, last = key.split('.')
+    for part in parents:
+        place = place[int(part)] if part.isdigit() else place[part]
+    place[int(last) if last.isdigit() else last] = value
+    with pytest.raises(ConfigError) as caught:
+        check_config(cfg, modes=())
+    line = next(line for line in str(caught.value).splitlines() if message in line)
+    assert key.split('.')[-1] in line or f'[{key.split(".")[-1]}]' in line
+
+
+@pytest.mark.parametrize('key, value', [
+    ('optim_wrapper.clip_grad', None), ('optim_wrapper.clip_grad.max_norm', float('inf')),
+    ('model.perception.denoising', None), ('total_batch_size', None),
+    ('model.perception.query_generator.num_queries', 3), ('default_hooks.timer', None),
+    ('default_hooks.checkpoint.interval', -1)])
+def test_values_that_mean_something_pass(tiny, key, value):
+    check_config(load_config(TINY, {**tiny, key: value}), modes=())
+
+
+@pytest.mark.parametrize('key', ['model', 'train_dataloader', 'datasets', 'optim_wrapper'])
+def test_a_section_is_a_dict(key):
+    with pytest.raises(ConfigError, match=f'{key} is a dict, got 3'):
+        load_config(TINY, {key: 3})
+
+
+def test_guards_that_a_config_leaves_out_are_named():
+    cfg = load_config(TINY)
+    assert missing_guards(cfg) == []
+    cfg.default_hooks.pop('finite_loss')
+    line, = missing_guards(cfg)
+    assert line.startswith('no CheckFiniteLossHook: ')
+    cfg.default_hooks = None
+    assert len(missing_guards(cfg)) == len(GUARDS)
+
+
+def test_a_missing_file_that_many_places_name_is_told_once(tmp_path):
+    cfg = load_config(TINY, {'model.tokenizer.path': str(tmp_path / 'gone')})
+    with pytest.raises(ConfigError) as caught:
+        check_config(cfg, modes=('train', 'test'))
+    lines = [line for line in str(caught.value).splitlines() if f'{tmp_path}/gone' in line]
+    line, = lines
+    assert 'model.tokenizer.path (and 8 more places)' in line
