@@ -26,7 +26,7 @@ def tiny(tmp_path_factory):
     ('optim_wrapper.clip_grad.max_norm', 0, 'above 0, got 0'),
     ('optim_wrapper.optimizer.lr', float('nan'), 'nan is not finite'),
     ('optim_wrapper.optimizer.betas', (0.9, 1.5), 'from 0 to below 1, got 1.5'),
-    ('param_scheduler.1.eta_min', (1, 2), 'a number, got (1, 2)'),
+    ('param_scheduler.1.eta_min', (1, 2), 'got (1, 2)'),
     ('model.perception.denoising.box_noise', -1, '0 or more, got -1'),
     ('model.perception', {}, 'a dict with a type'),
     ('model.perception.decoder.type', 3, 'the name of a type, got 3'),
