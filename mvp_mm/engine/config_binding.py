@@ -279,6 +279,8 @@ def _bind_tasks(cfg: Config) -> Iterator[str]:
 
 def _bind_backends(cfg: Config) -> Iterator[str]:
     """Give ``vis_backends``, which OpenMMLab's configs write apart, to the visualizer."""
+    if isinstance(cfg.get('visualizer'), dict):
+        cfg['visualizer'].setdefault('type', 'Visualizer')
     if cfg.get('vis_backends') is not None:
         if cfg.get('visualizer') is None:
             cfg['visualizer'] = dict(type='Visualizer')
