@@ -1,8 +1,9 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Builds a part of the model from its config."""
+"""Builds parts of the model from their configs, and checks settings."""
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -20,3 +21,28 @@ def build_part(config: dict, **sizes: Any) -> nn.Module:
     part = MODELS.get(config['type'])
     takes = inspect.signature(part).parameters if part else {}
     return MODELS.build({**{k: v for k, v in sizes.items() if k in takes}, **config})
+
+
+def check_choice(setting: str, value: object, choices: Sequence[object]) -> None:
+    """Refuse a setting that is none of its choices.
+
+    Raises:
+        ValueError: Naming the setting and the choices.
+    """
+    if value not in choices:
+        raise ValueError(f'{setting} must be one of {", ".join(map(repr, choices))}, got {value!r}')
+
+
+def train_only(model: nn.Module, parts: Sequence[str]) -> None:
+    """Freeze all top-level parts of a model but some.
+
+    Raises:
+        ValueError: If the model has no such part.
+    """
+    children = dict(model.named_children())
+    unknown = sorted(set(parts) - set(children))
+    if unknown:
+        raise ValueError(f'Cannot train {unknown}: the model has {sorted(children)}')
+    for name, child in children.items():
+        if name not in parts:
+            child.requires_grad_(False)

@@ -1,35 +1,39 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""What the model reads from and writes with the LLM."""
+"""Connects the LLM: visual tokens in, pooled phrases and the language loss out."""
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mvp_mm.models.llms import CausalLM
-from mvp_mm.models.losses.weighted_sum import WeightedSum
+from mvp_mm.models.losses.weighted_sum import ImageShares, WeightedSum
 from mvp_mm.models.state import InstructionBatch
+from mvp_mm.tasks.prompts import RESULT
+from mvp_mm.tokenization import InstructionTokenizer
 
 
 @dataclass
 class LanguageOutput:
-    """Result of one run of the LLM over R instructions.
+    """What one run of the LLM over R instructions gives.
 
     Attributes:
         text: (R, K, D) mean of the output states over each phrase's tokens.
         summary: (R, D) state of ``<PER>``.
-        captions: Written responses as token ids, one 1-D tensor a row; empty in training.
+        captions: Written responses as token ids, one 1-D tensor per row; empty in training.
+        forced: Rows whose response was cut and its ending forced; empty in training.
     """
 
     text: Tensor
     summary: Tensor
-    captions: list[Tensor]
+    captions: list[Tensor] = field(default_factory=list)
+    forced: list[bool] = field(default_factory=list)
 
 
 def insert_visual_tokens(embeds: Tensor, visual: Tensor, batch: InstructionBatch) -> Tensor:
-    """Put each row's visual tokens at its placeholder.
+    """Put each row's visual tokens in the place of its image.
 
     Args:
         embeds: (R, T, D) token embeddings.
@@ -65,24 +69,34 @@ def pool_phrases(states: list[Tensor], phrase_index: Tensor, num_phrases: int) -
     return total / onehot.sum(1).clamp(min=1)[..., None]
 
 
-def language_loss(llm: CausalLM, hidden: Tensor, labels: Tensor) -> WeightedSum:
-    """Next-token cross-entropy at response positions only.
+def language_loss(llm: CausalLM, hidden: Tensor, labels: Tensor,
+                  shares: ImageShares) -> WeightedSum:
+    """Compute the next-token cross-entropy at response positions (paper section 3.1, L_LLM).
 
     Args:
-        llm: Gives the vocabulary logits, for the supervised positions alone.
+        llm: Gives the vocabulary logits, for the supervised positions alone, and says what the
+            loss is averaged over.
         hidden: (R, T, D) last-layer states.
         labels: (R, T) int64, the token *at* each position, -100 where it is not supervised.
+        shares: How much each row counts where the average is over images.
 
     Returns:
-        The sum, and the number of supervised tokens.
+        The sum, and what it is over.
     """
-    wanted = F.pad(labels[:, 1:], (0, 1), value=-100).flatten()
+    wanted = F.pad(labels[:, 1:], (0, 1), value=-100)
     keep = wanted != -100
     # One list of places instead of two masks: the host waits for the device once.
-    at = keep.nonzero()[:, 0]
+    at = keep.flatten().nonzero()[:, 0]
     logits = llm.logits(hidden.flatten(0, 1).index_select(0, at)).float()
-    loss = F.cross_entropy(logits, wanted.index_select(0, at), reduction='sum')
-    return WeightedSum(loss, keep.sum())
+    loss = F.cross_entropy(logits, wanted.flatten().index_select(0, at), reduction='none')
+    if llm.loss_average == 'tokens':
+        return WeightedSum(loss.sum(), keep.sum())
+    tokens = keep.sum(1)
+    rows = loss.new_zeros(len(labels)).index_add(0, at // labels.shape[1], loss)
+    rows = rows / tokens.clamp(min=1)
+    if llm.loss_average == 'instructions':
+        return WeightedSum(rows.sum(), (tokens > 0).sum())
+    return WeightedSum((rows * shares.weight).sum(), shares.num_images)
 
 
 def append_tokens(batch: InstructionBatch, tokens: list[int]) -> InstructionBatch:
@@ -97,3 +111,33 @@ def append_tokens(batch: InstructionBatch, tokens: list[int]) -> InstructionBatc
     grown['ids'].scatter_(1, at, torch.tensor(tokens, device=device).expand(rows, -1))
     grown['mask'].scatter_(1, at, True)
     return replace(batch, **grown, per_position=at[:, -1])
+
+
+def prompt_ids(batch: InstructionBatch) -> list[list[int]]:
+    """Give the token ids of each right-padded row."""
+    lengths = batch.mask.sum(1).tolist()
+    return [ids[:n] for ids, n in zip(batch.ids.tolist(), lengths, strict=True)]
+
+
+def check_tokenizer(tokenizer: InstructionTokenizer, llm: CausalLM,
+                    max_response_tokens: int) -> None:
+    """Compare tokenizer, LLM and response limit.
+
+    Raises:
+        ValueError: If the tokenizer has tokens that the LLM does not embed, knows less than half
+            of those that it does, or makes sequences longer than the LLM's context, or if the
+            limit has no room for what every response ends with.
+    """
+    least = len(tokenizer.encode(f' {RESULT}')) + 1
+    if max_response_tokens < least:
+        raise ValueError(f'max_response_tokens={max_response_tokens} has no room for "{RESULT} '
+                         f'<PER>", which takes {least} tokens')
+    known, embedded = tokenizer.vocab_size, llm.vocab_size
+    if known > embedded:
+        raise ValueError(f'The tokenizer has {known} tokens, the LLM embeds {embedded}')
+    if 2 * known < embedded:
+        raise ValueError(f'The tokenizer has {known} tokens, the LLM embeds {embedded}: it '
+                         'must be the tokenizer of another LLM')
+    if tokenizer.max_length > llm.max_length:
+        raise ValueError(f'tokenizer.max_length={tokenizer.max_length} is more than the '
+                         f"LLM's context of {llm.max_length}")

@@ -2,6 +2,7 @@
 """The MVP-LM model (arXiv 2507.16213)."""
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -9,14 +10,17 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mvp_mm.models.building import train_only
 from mvp_mm.models.language import (
     LanguageOutput,
     append_tokens,
+    check_tokenizer,
     insert_visual_tokens,
     language_loss,
     pool_phrases,
+    prompt_ids,
 )
-from mvp_mm.models.losses import Targets, reduce_over_ranks
+from mvp_mm.models.losses import ImageShares, Targets, reduce_over_ranks
 from mvp_mm.models.state import ImageState, InstructionBatch
 from mvp_mm.models.vocabulary_parts import LLMRows
 from mvp_mm.registry import MODELS, TOKENIZERS
@@ -51,7 +55,8 @@ class MVPLM(BaseModel):
         embed_dims: Width C of pixel decoder and perception head.
         trainable: Top-level parts that train; None trains all that do not freeze themselves.
         thinking: Write the response before ``<PER>`` at test time.
-        max_response_tokens: Limit of the written response, ``<PER>`` included.
+        max_response_tokens: Limit of the written response, "The perception result is ``<PER>``"
+            included.
         data_preprocessor: Config.
         init_cfg: Initialisation by mmengine.
     """
@@ -75,41 +80,30 @@ class MVPLM(BaseModel):
         self.tokenizer = TOKENIZERS.build(tokenizer)
         self.thinking = thinking
         self.max_response_tokens = max_response_tokens
+        if self.llm.pretrained and self.tokenizer.per_is_new:
+            self.llm.start_at_mean(self.per_id, self.tokenizer.vocab_size)
         if trainable is not None:
-            self._train_only(trainable)
+            train_only(self, trainable)
         self.perception_trains = any(p.requires_grad for p in self.perception.parameters())
-
-    def _train_only(self, parts: list[str]) -> None:
-        children = dict(self.named_children())
-        unknown = sorted(set(parts) - set(children))
-        if unknown:
-            raise ValueError(f'Cannot train {unknown}: the model has {sorted(children)}')
-        for name, child in children.items():
-            if name not in parts:
-                child.requires_grad_(False)
 
     @cached_property
     def per_id(self) -> int:
-        """int: Id of ``<PER>``; the tokenizer's files are read and checked on first use."""
+        """Id of ``<PER>``; the tokenizer's files are read and checked on first use."""
         self.check_tokenizer()
         return self.tokenizer.per_id
 
+    @cached_property
+    def ending(self) -> list[int]:
+        """Token ids that every perceiving response ends with: its result and ``<PER>``."""
+        return [*self.tokenizer.encode(f' {RESULT}'), self.per_id]
+
     def check_tokenizer(self) -> None:
-        """Compare tokenizer and LLM.
+        """Compare tokenizer, LLM and response limit.
 
         Raises:
-            ValueError: If the tokenizer has tokens that the LLM does not embed, knows less than
-                half of those that it does, or makes sequences longer than the LLM's context.
+            ValueError: If they do not fit; see :func:`~mvp_mm.models.language.check_tokenizer`.
         """
-        known, embedded = self.tokenizer.vocab_size, self.llm.vocab_size
-        if known > embedded:
-            raise ValueError(f'The tokenizer has {known} tokens, the LLM embeds {embedded}')
-        if 2 * known < embedded:
-            raise ValueError(f'The tokenizer has {known} tokens, the LLM embeds {embedded}: it '
-                             'must be the tokenizer of another LLM')
-        if self.tokenizer.max_length > self.llm.max_length:
-            raise ValueError(f'tokenizer.max_length={self.tokenizer.max_length} is more than the '
-                             f"LLM's context of {self.llm.max_length}")
+        check_tokenizer(self.tokenizer, self.llm, self.max_response_tokens)
 
     def shard_units(self) -> list[nn.Module]:
         """FSDP wrap units, outermost excluded."""
@@ -175,7 +169,7 @@ class MVPLM(BaseModel):
         text = self.pool_text(states, batch)
         every_row = torch.arange(len(batch.ids), device=batch.ids.device)
         summary = states[-1][every_row, batch.per_position]
-        return states[-1], LanguageOutput(text, summary, [])
+        return states[-1], LanguageOutput(text, summary)
 
     def embed_inputs(self, state: ImageState, batch: InstructionBatch) -> Tensor:
         """Make the LLM's input (R, T, D) of token embeddings and visual tokens."""
@@ -188,23 +182,22 @@ class MVPLM(BaseModel):
     @torch.no_grad()
     def generate_then_read(self, state: ImageState, batch: InstructionBatch) -> LanguageOutput:
         """Write the responses up to ``<PER>``, then read prompt and summary states."""
-        embeds = self.embed_inputs(state, batch)
-        end = torch.where(batch.needs_decoder, self.per_id, self.tokenizer.eos_id)
-        prompts = None
-        if self.llm.sampling is not None:
-            prompts = [ids[:n] for ids, n in zip(
-                batch.ids.tolist(), batch.mask.sum(1).tolist(), strict=True)]
-        written = self.llm.generate(embeds, batch.mask, end, self.max_response_tokens, prompts,
-                                    self.tokenizer.vocab_size)
+        endings = [self.ending if needed else [self.tokenizer.eos_id]
+                   for needed in batch.needs_decoder.tolist()]
+        written = self.llm.generate(
+            self.embed_inputs(state, batch), batch.mask, endings, self.max_response_tokens,
+            self.tokenizer.eos_id, prompt_ids(batch), self.tokenizer.vocab_size)
         text = self.pool_text(written.prompt_states, batch)
-        return LanguageOutput(text, written.summary, [t[t >= 0] for t in written.tokens])
+        return LanguageOutput(text, written.summary, [t[t >= 0] for t in written.tokens],
+                              written.forced.tolist())
 
     def loss(self, inputs: Tensor, data_samples: list[PerceptionDataSample]) -> dict[str, Tensor]:
         """Compute the losses of a mixed batch; see :class:`PerceptionCriterion` for their names."""
         batch = InstructionBatch.collate(data_samples, inputs.device, self.per_id)
         state = self.encode(inputs, data_samples, self.perception_trains)
         hidden, language = self.forward_llm(state, batch)
-        sums = dict(loss_llm=language_loss(self.llm, hidden, batch.labels))
+        shares = ImageShares.of(batch.image_index, len(inputs))
+        sums = dict(loss_llm=language_loss(self.llm, hidden, batch.labels, shares))
         if not self.perception_trains:
             return reduce_over_ranks(sums)
         perceiving = [r for r, s in enumerate(data_samples) if s.instruction.needs_decoder]
@@ -236,19 +229,19 @@ class MVPLM(BaseModel):
             found, self.perception.similarity_head, self.perception.num_queries)
         for sample, raw, first in zip(data_samples, raws, llm_rows.first, strict=True):
             raw.caption = caption_of(self.tokenizer.decode(language.captions[first].tolist()))
+            sample.response_forced = language.forced[first]
             sample.task_object.decode(raw, sample)
         return data_samples
 
     def _respond(self, state: ImageState, batch: InstructionBatch) -> LanguageOutput:
-        suffix = [*self.tokenizer.encode(f' {RESULT}'), self.per_id]
-        room = self.max_response_tokens if self.thinking else len(suffix)
+        room = self.max_response_tokens if self.thinking else len(self.ending)
         if batch.ids.shape[1] + room > self.llm.max_length:
             raise ValueError(
                 f'A question of {batch.ids.shape[1]} tokens and a response of up to {room} exceed '
                 f"the LLM's {self.llm.max_length} positions; give the pipeline a response_room")
         if self.thinking:
             return self.generate_then_read(state, batch)
-        _, language = self.forward_llm(state, append_tokens(batch, suffix))
-        written = torch.tensor(suffix, device=batch.ids.device)
-        language.captions = [written] * len(batch.ids)
-        return language
+        _, language = self.forward_llm(state, append_tokens(batch, self.ending))
+        rows = len(batch.ids)
+        written = torch.tensor(self.ending, device=batch.ids.device)
+        return replace(language, captions=[written] * rows, forced=[False] * rows)

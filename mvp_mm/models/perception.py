@@ -17,6 +17,7 @@ from mvp_mm.models.losses import (
     Denoising,
     DenoisingRows,
     HungarianMatcher,
+    ImageShares,
     PerceptionCriterion,
     Predictions,
     SampledMasks,
@@ -138,10 +139,12 @@ class PerceptionHead(BaseModule):
         main = self.add_selection(main, generated, text)
         masks = self.criterion.sample(state.mask_features, targets, batch.image_index)
         matches = self.matcher(main, targets, batch.is_word, masks)
-        values = self.criterion(main, targets, matches, batch.is_word, masks)
+        shares = ImageShares.of(batch.image_index, len(state.memory))
+        values = self.criterion(main, targets, matches, batch.is_word, masks, shares=shares)
         losses = self._named(values, selection=generated.selected is not None)
         if self.denoising is not None:
-            losses.update(self.denoising_loss(denoised, targets, noised, batch, masks))
+            losses.update(self.denoising_loss(
+                denoised, targets, noised, batch, masks, shares))
         # Stuff queries take part only where a row asks for them, yet must have a gradient
         # on every rank.
         idle = (self.stuff.content.sum() + self.stuff.boxes.sum()) * 0
@@ -270,7 +273,8 @@ class PerceptionHead(BaseModule):
         return named_sets(values, prefixes)
 
     def denoising_loss(self, predictions: Predictions, targets: Targets, noised: DenoisingRows,
-                       batch: InstructionBatch, masks: SampledMasks) -> dict[str, WeightedSum]:
+                       batch: InstructionBatch, masks: SampledMasks,
+                       shares: ImageShares) -> dict[str, WeightedSum]:
         """Compute the losses of the denoising rows after every layer, named ``denoise.d0.`` ….
 
         Args:
@@ -279,6 +283,7 @@ class PerceptionHead(BaseModule):
             noised: The denoising rows.
             batch: R instructions.
             masks: Where masks are compared.
+            shares: How much each of the R rows counts.
         """
         source = noised.source
         # Stuff is not noised and must not count.
@@ -289,7 +294,7 @@ class PerceptionHead(BaseModule):
         sets = len(predictions.logits)
         values = self.criterion(
             predictions, wanted, noised.matches(sets), batch.is_word[source],
-            masks.of_rows(source), one_to_many=True)
+            masks.of_rows(source), one_to_many=True, shares=shares.of_rows(source))
         for sentence_loss in ('loss_sent', 'loss_rank'):
             values.pop(sentence_loss)
         return named_sets(values, [f'denoise.d{i}.' for i in range(sets)])

@@ -30,6 +30,8 @@ class PerceptionDataSample(DetDataSample):
     - ``pred_candidates`` (original frame): the best ``num_candidates`` queries before selection,
       as ``pred_instances``; what an oracle could choose from.
     - ``pred_caption``: the text that the LLM wrote before ``<PER>``.
+    - ``response_forced``: whether that text was cut (at its limit, or where the LLM stopped) and
+      "The perception result is ``<PER>``" forced.
 
     Metainfo: ``img_id``, ``img_path``, ``ori_shape`` (h, w), ``img_shape`` (h, w) of the resized
     image, ``batch_input_shape`` (H, W) of the canvas, ``scale_factor`` (w, h), ``task``,
@@ -91,3 +93,11 @@ class PerceptionDataSample(DetDataSample):
     @pred_caption.setter
     def pred_caption(self, value: str) -> None:
         self.set_field(value, '_pred_caption', dtype=str)
+
+    @property
+    def response_forced(self) -> bool:
+        return self._response_forced
+
+    @response_forced.setter
+    def response_forced(self, value: bool) -> None:
+        self.set_field(value, '_response_forced', dtype=bool)

@@ -35,6 +35,7 @@ def _load_tokenizer(path: str, per_token: str) -> PreTrainedTokenizerBase:
             'vocab.json with merges.txt')
     if tokenizer.eos_token_id is None:
         raise ValueError(f'Tokenizer {path} has no end-of-text token')
+    tokenizer.per_is_new = per_token not in tokenizer.get_vocab()
     tokenizer.add_special_tokens({'additional_special_tokens': [per_token]})
     # A phrase that spells a special token is text like any other, never that token.
     tokenizer.backend_tokenizer.encode_special_tokens = True
@@ -96,6 +97,11 @@ class InstructionTokenizer:
     def per_id(self) -> int:
         """Id of the summary token."""
         return self.tokenizer.convert_tokens_to_ids(self.per_token)
+
+    @property
+    def per_is_new(self) -> bool:
+        """Whether the folder's own vocabulary, and so its LLM, does not know the summary token."""
+        return self.tokenizer.per_is_new
 
     @property
     def eos_id(self) -> int:

@@ -7,6 +7,7 @@ import torch
 
 from mvp_mm.converters import convert_layout
 from mvp_mm.models.heads import TextEmbeddings
+from mvp_mm.models.losses import ImageShares
 from mvp_mm.models.position import inverse_sigmoid
 from mvp_mm.models.released.heads import MemorySimilarity
 from mvp_mm.models.released.query_generator import ReleasedSelection
@@ -245,7 +246,8 @@ def test_losses_and_gradients_of_a_training_step_are_the_recorded_ones(task, mon
     means = head._named(head.criterion(
         main, targets, matches, batch.is_word, at_losses), selection=True)
     if denoised is not None:
-        means |= head.denoising_loss(denoised, targets, noised, batch, at_losses)
+        means |= head.denoising_loss(
+            denoised, targets, noised, batch, at_losses, ImageShares.of(batch.image_index, 2))
     total, seen = 0.0, set()
     for name, mean in means.items():
         value = mean.total / mean.count.clamp(min=1e-6)

@@ -19,6 +19,11 @@ def prompts():
     return make_prompts()
 
 
+def ends(*tokens):
+    """Endings of one token each."""
+    return [[int(token)] for token in tokens]
+
+
 def alone(prompts, row):
     embeds, mask = prompts
     return embeds[row:row + 1, :LENGTHS[row]], mask[row:row + 1, :LENGTHS[row]]
@@ -68,7 +73,7 @@ def test_generation_equals_a_loop_without_cache(llm, prompts):
     free = [free_tokens(llm, alone(prompts, r)[0], limit) for r in range(3)]
     # The first row ends by itself with its fourth token at the latest, the others when they may.
     end = torch.tensor([free[0][3], 1, free[2][1]])
-    written = llm.generate(*prompts, end, limit)
+    written = llm.generate(*prompts, ends(*end), limit)
     for row in range(3):
         tokens, summary = plain_generate(llm, alone(prompts, row)[0], int(end[row]), limit)
         assert [t for t in written.tokens[row].tolist() if t >= 0] == tokens
@@ -77,7 +82,7 @@ def test_generation_equals_a_loop_without_cache(llm, prompts):
 
 
 def test_a_batch_writes_what_its_rows_write_alone(llm, prompts):
-    end = torch.tensor([1, 2, 3])
+    end = ends(1, 2, 3)
     together = llm.generate(*prompts, end, 5)
     for row, n in enumerate(LENGTHS):
         single = llm.generate(*alone(prompts, row), end[row:row + 1], 5)
@@ -94,7 +99,7 @@ def test_a_batch_writes_what_its_rows_write_alone(llm, prompts):
 def test_the_last_token_is_forced_at_the_limit(llm, prompts, limit):
     greedy = {t for r in range(3) for t in free_tokens(llm, alone(prompts, r)[0], 6)}
     end = next(t for t in range(60) if t not in greedy)
-    written = llm.generate(*prompts, torch.tensor([end] * 3), limit)
+    written = llm.generate(*prompts, ends(end, end, end), limit)
     assert written.tokens.shape == (3, limit)
     assert (written.tokens[:, -1] == end).all()
     assert not (written.tokens[:, :-1] == end).any()
@@ -102,7 +107,7 @@ def test_the_last_token_is_forced_at_the_limit(llm, prompts, limit):
 
 
 def test_prompt_states_are_those_of_a_plain_forward(llm, prompts):
-    written = llm.generate(*prompts, torch.tensor([1, 1, 1]), 3)
+    written = llm.generate(*prompts, ends(1, 1, 1), 3)
     plain, = llm(*prompts)
     mask = prompts[1]
     torch.testing.assert_close(written.prompt_states[0][mask], plain[mask], atol=1e-5, rtol=1e-4)
@@ -189,7 +194,7 @@ def test_greedy_text_is_that_of_transformers(llm, prompts):
         inputs_embeds=embeds, attention_mask=mask.long(), do_sample=False, max_new_tokens=6,
         eos_token_id=59, pad_token_id=58)
     for padded in (prompts, (embeds, mask)):
-        ours = llm.generate(*padded, torch.tensor([59] * 3), 6)
+        ours = llm.generate(*padded, ends(59, 59, 59), 6)
         for found, expected in zip(ours.tokens.tolist(), theirs.tolist(), strict=True):
             found = [t for t in found if t >= 0]
             # Our last token is the forced one.
@@ -197,7 +202,7 @@ def test_greedy_text_is_that_of_transformers(llm, prompts):
 
 
 def test_padding_in_front_changes_nothing(llm, prompts):
-    end = torch.tensor([1, 2, 3])
+    end = ends(1, 2, 3)
     right, left = llm.generate(*prompts, end, 5), llm.generate(*left_padded(prompts), end, 5)
     assert torch.equal(right.tokens, left.tokens)
     torch.testing.assert_close(right.summary, left.summary, atol=1e-5, rtol=1e-5)
@@ -208,14 +213,15 @@ def test_padding_in_front_changes_nothing(llm, prompts):
 
 
 def test_sampled_text_depends_on_seed_and_prompt_alone(prompts):
-    end, ids = torch.tensor([1, 2, 3]), [[4, 5], [6], [7, 8, 9]]
+    end, ids = ends(1, 2, 3), [[4, 5], [6], [7, 8, 9]]
     drawn = {}
     for seed in (0, 1):
         llm = small_llm(sampling=dict(temperature=2.0, top_p=0.9, seed=seed))
-        together = llm.generate(*prompts, end, 8, ids)
+        together = llm.generate(*prompts, end, 8, prompts=ids)
         drawn[seed] = together.tokens.tolist()
         for row in range(3):
-            single = llm.generate(*alone(prompts, row), end[row:row + 1], 8, ids[row:row + 1])
+            single = llm.generate(*alone(prompts, row), end[row:row + 1], 8,
+                                  prompts=ids[row:row + 1])
             n = single.tokens.shape[1]
             assert together.tokens[row, :n].tolist() == single.tokens[0].tolist()
             torch.testing.assert_close(together.summary[row], single.summary[0],
@@ -254,20 +260,20 @@ def test_settings_of_sampling_are_checked(sampling, message):
 
 def test_sampling_needs_the_prompts_ids(prompts):
     with pytest.raises(ValueError, match='needs the token ids'):
-        small_llm(sampling={}).generate(*prompts, torch.tensor([1, 2, 3]), 4)
+        small_llm(sampling={}).generate(*prompts, ends(1, 2, 3), 4)
 
 
 def test_ids_that_the_tokenizer_lacks_are_not_written(prompts):
-    free = small_llm().generate(*prompts, torch.tensor([1, 2, 3]), 8).tokens
-    kept = small_llm().generate(*prompts, torch.tensor([1, 2, 3]), 8, vocabulary=20).tokens
+    free = small_llm().generate(*prompts, ends(1, 2, 3), 8).tokens
+    kept = small_llm().generate(*prompts, ends(1, 2, 3), 8, vocabulary=20).tokens
     assert free.max() >= 20 > kept.max()
 
 
 def test_the_context_is_a_limit_too(prompts):
     llm = small_llm()
     llm.max_length = max(LENGTHS) + 2
-    written = llm.generate(*prompts, torch.tensor([57, 58, 59]), 8)
+    written = llm.generate(*prompts, ends(57, 58, 59), 8)
     assert (written.tokens >= 0).sum(1).tolist() == [6, 2, 8]
     llm.max_length = max(LENGTHS)
     with pytest.raises(ValueError, match='prompt of 9 tokens leaves no room .* context of 9'):
-        llm.generate(*prompts, torch.tensor([1, 2, 3]), 8)
+        llm.generate(*prompts, ends(1, 2, 3), 8)

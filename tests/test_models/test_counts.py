@@ -121,11 +121,11 @@ def test_masks_are_made_for_matched_and_denoising_queries_alone(model, data, mon
     logits = SampledMasks.logits
     monkeypatch.setattr(SampledMasks, 'logits', lambda self, embed, index: rows.append(
         len(embed)) or logits(self, embed, index))
-    masks = criterion.PerceptionCriterion._masks
+    masks = criterion.PerceptionCriterion.mask_losses
     monkeypatch.setattr(
-        criterion.PerceptionCriterion, '_masks',
-        lambda self, p, t, m, g, s: matched.append(
-            int((t.mask_index[m.rows, m.targets] >= 0).sum())) or masks(self, p, t, m, g, s))
+        criterion.PerceptionCriterion, 'mask_losses',
+        lambda self, p, t, m, g: matched.append(
+            int((t.mask_index[m.rows, m.targets] >= 0).sum())) or masks(self, p, t, m, g))
     model(**data(), mode='loss')
     # The answering queries of all layers at once, then the denoising ones.
     assert len(rows) == 2 and rows == matched

@@ -30,9 +30,20 @@ DENOISING = dict(
 )
 
 
-def build(path, denoising):
-    noise = dict(label_noise=0.0, box_noise=0.0) if denoising else None
-    model = build_model(path, perception=dict(denoising=noise))
+# The average over images reads other counts.
+OVER_IMAGES = dict(
+    images_of_different_counts=([PANOPTIC, SENTENCES], [BOXES]),
+    images_without_answers=([ONE_SENTENCE], [CAPTION]),
+)
+AVERAGES = dict(normalization='images', sentence_reduction='mean')
+
+
+def build(path, name):
+    noise = dict(label_noise=0.0, box_noise=0.0) if name in DENOISING else None
+    over_images = name in OVER_IMAGES
+    model = build_model(
+        path, llm=dict(loss_average='images' if over_images else 'tokens'),
+        perception=dict(denoising=noise, criterion=AVERAGES if over_images else {}))
     torch.manual_seed(1)
     for parameter in model.parameters():
         # Nothing stays at an initial zero that would hide a gradient.
@@ -62,8 +73,8 @@ def run_process(rank, path, folder):
     distributed.init_process_group(
         'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
     found = {}
-    for mixes, denoising in ((MIXES, False), (DENOISING, True)):
-        model = build(path, denoising)
+    for mixes in (MIXES, DENOISING, OVER_IMAGES):
+        model = build(path, next(iter(mixes)))
         wrapped = MVPDistributedDataParallel(module=model, device_ids=[0])
         for name, mix in mixes.items():
             found[name] = gradients(model, wrapped, collate(path, mix, [rank]))
@@ -81,11 +92,11 @@ def parallel(tmp_path_factory):
     return path, torch.load(folder / 'gradients.pth')
 
 
-@pytest.mark.parametrize('name', [*MIXES, *DENOISING])
+@pytest.mark.parametrize('name', [*MIXES, *DENOISING, *OVER_IMAGES])
 def test_two_processes_give_the_gradients_of_one(parallel, name):
     path, found = parallel
-    mix = {**MIXES, **DENOISING}[name]
-    model = build(path, name in DENOISING)
+    mix = {**MIXES, **DENOISING, **OVER_IMAGES}[name]
+    model = build(path, name)
     expected = gradients(model, model, collate(path, mix, [0, 1]))
     largest = max(g.abs().max() for g in expected.values())
     assert largest > 0

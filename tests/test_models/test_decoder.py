@@ -123,3 +123,25 @@ def test_where_a_query_is_reaches_what_it_tells_the_others(in_content, box_head,
         decode(decoder, box_head, (content, b, allowed), state)[0][-1, :, 1:]
         for b in (boxes, moved))
     assert torch.allclose(before, after, atol=1e-6) != in_content
+
+
+def test_boxes_may_be_encoded_as_in_detr(box_head, inputs):
+    decoder = MultiGranularityDecoder(
+        WIDTH, num_layers=1, num_heads=4, num_points=2, feedforward=32, position_code='detr',
+        position_in_content=False).eval()
+    codes = []
+    decoder.position.register_forward_pre_hook(lambda module, args: codes.append(args[0]))
+    decode(decoder, box_head, inputs, make_state())
+    # y first, with the temperature of 10 000; then x, width and height.
+    box = inputs[1][1, 2]
+    for block, value in enumerate((box[1], box[0], box[2], box[3])):
+        for i in range(0, WIDTH // 2, 2):
+            angle = value * 2 * torch.pi / 10000**(i / (WIDTH // 2))
+            found = codes[0][1, 2, block * WIDTH // 2 + i:][:2]
+            torch.testing.assert_close(found, torch.stack([angle.sin(), angle.cos()]))
+    assert not any(isinstance(m, torch.nn.LayerNorm) for m in decoder.position)
+
+
+def test_other_codes_are_refused():
+    with pytest.raises(ValueError, match="decoder.position_code must be one of 'cycles', 'detr'"):
+        MultiGranularityDecoder(WIDTH, position_code='sine')

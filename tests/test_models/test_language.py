@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from mvp_mm.models.language import append_tokens, insert_visual_tokens, language_loss, pool_phrases
 from mvp_mm.models.llms import CausalLM
-from mvp_mm.models.losses import reduce_over_ranks
+from mvp_mm.models.losses import ImageShares, reduce_over_ranks
 from mvp_mm.models.state import InstructionBatch
 from tests.helpers import make_samples
 from tests.test_models.parts import make_batch
@@ -80,7 +80,7 @@ def test_language_loss_is_next_token_cross_entropy_of_the_response(llm):
     logits = llm.logits(hidden)
     expected = F.cross_entropy(
         logits[:, :-1].reshape(-1, 50), labels[:, 1:].reshape(-1), ignore_index=-100)
-    total, count = language_loss(llm, hidden, labels)
+    total, count = language_loss(llm, hidden, labels, None)
     found = total / count
     torch.testing.assert_close(found, expected)
     ours, = torch.autograd.grad(found, hidden)
@@ -88,9 +88,26 @@ def test_language_loss_is_next_token_cross_entropy_of_the_response(llm):
     torch.testing.assert_close(ours, reference)
 
 
+@pytest.mark.parametrize(('average', 'weight'), [
+    ('instructions', [1 / 3] * 3), ('images', [1 / 4, 1 / 4, 1 / 2])])
+def test_instructions_or_images_can_count_the_same(llm, average, weight):
+    hidden = torch.randn(3, 6, 16)
+    labels = torch.full((3, 6), -100)
+    labels[0, 2:], labels[1, 5:], labels[2, 3:] = 7, 8, 9
+    shares = ImageShares.of(torch.tensor([1, 1, 0]), 2)
+    rows = [language_loss(llm, hidden[r:r + 1], labels[r:r + 1], None) for r in range(3)]
+    expected = sum(w * row.total / row.count for w, row in zip(weight, rows, strict=True))
+    llm.loss_average = average
+    try:
+        total, count = language_loss(llm, hidden, labels, shares)
+    finally:
+        llm.loss_average = 'tokens'
+    torch.testing.assert_close(total / count, expected)
+
+
 def test_language_loss_without_supervision_is_zero_with_gradients(llm):
     hidden = torch.randn(2, 4, 16, requires_grad=True)
-    mean = language_loss(llm, hidden, torch.full((2, 4), -100))
+    mean = language_loss(llm, hidden, torch.full((2, 4), -100), None)
     loss = reduce_over_ranks(dict(loss_llm=mean))['loss_llm']
     loss.backward()
     assert loss.item() == 0 and (hidden.grad == 0).all()

@@ -2,6 +2,10 @@
 """Which language models are taken, which are refused, and what of them trains."""
 import pytest
 import torch
+from mmengine.logging import MMLogger
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+from transformers.activations import NewGELUActivation
 
 from mvp_mm.models.llms import CausalLM, building
 from mvp_mm.models.llms.building import decoder_layers
@@ -50,6 +54,105 @@ def test_weights_stored_in_half_precision_train_in_float32(tmp_path):
     for name, value in llm.lm.named_parameters():
         assert value.dtype == torch.float32
         assert torch.equal(value, saved.lm.get_parameter(name).float())
+
+
+def rewrite(folder, change):
+    """Change the tensors of a saved folder."""
+    state = load_file(folder / 'model.safetensors')
+    change(state)
+    save_file(state, folder / 'model.safetensors', metadata={'format': 'pt'})
+
+
+def without(part):
+    def change(state):
+        for key in [key for key in state if part in key]:
+            del state[key]
+    return change
+
+
+@pytest.mark.parametrize('part', [
+    'layers.', 'final_layernorm.weight', 'layers.1.mlp.fc2.bias', 'lm_head.weight'])
+def test_folders_without_all_weights_are_refused(tmp_path, part):
+    small_llm().lm.save_pretrained(tmp_path)
+    rewrite(tmp_path, without(part))
+    with pytest.raises(ValueError, match=f'{tmp_path} lacks .* weights of its phi model, the first'
+                       f' is .*{part}'):
+        CausalLM(pretrained=str(tmp_path))
+
+
+def test_a_fused_layout_names_its_converter(tmp_path):
+    small_llm().lm.save_pretrained(tmp_path)
+
+    def fuse(state):
+        for kind in ('weight', 'bias'):
+            parts = [state.pop(f'model.layers.0.self_attn.{p}_proj.{kind}') for p in 'qkv']
+            state[f'model.layers.0.self_attn.query_key_value.{kind}'] = torch.cat(parts)
+
+    rewrite(tmp_path, fuse)
+    with pytest.raises(ValueError, match=r'lacks 6 weights .*query_key_value.bias: a fused layout, '
+                       'which tools/model_converters/convert_phi.py takes apart'):
+        CausalLM(pretrained=str(tmp_path))
+
+
+def test_an_output_bias_that_is_missing_is_zero_and_said(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'warning', said.append)
+    saved = small_llm()
+    saved.lm.lm_head.bias.data.fill_(1.0)
+    saved.lm.save_pretrained(tmp_path)
+    rewrite(tmp_path, without('lm_head.bias'))
+    assert (CausalLM(pretrained=str(tmp_path)).lm.lm_head.bias == 0).all()
+    assert said == [f'{tmp_path} holds no lm_head.bias: it is zero']
+
+
+def test_tensors_that_the_model_lacks_are_said(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'warning', said.append)
+    small_llm().lm.save_pretrained(tmp_path)
+    rewrite(tmp_path, lambda state: state.update({'vision.weight': torch.zeros(2)}))
+    CausalLM(pretrained=str(tmp_path))
+    assert said == [f'{tmp_path}: 1 tensors are not used, the first is vision.weight']
+
+
+def test_tied_output_layers_need_no_weights_of_their_own(tmp_path):
+    saved = CausalLM({**SIZES, **MODELS['qwen2'], 'tie_word_embeddings': True})
+    saved.lm.save_pretrained(tmp_path)
+    assert not any('lm_head' in key for key in load_file(tmp_path / 'model.safetensors'))
+    lm = CausalLM(pretrained=str(tmp_path)).lm
+    assert torch.equal(lm.get_output_embeddings().weight, saved.lm.get_input_embeddings().weight)
+
+
+def test_a_damaged_weight_file_is_named(tmp_path):
+    small_llm().lm.save_pretrained(tmp_path)
+    file = tmp_path / 'model.safetensors'
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(ValueError, match=f'{tmp_path}: a weight file cannot be read'):
+        CausalLM(pretrained=str(tmp_path))
+
+
+def test_gelu_new_is_replaced_by_the_same_function_in_one_operation(tmp_path, prompts):
+    saved = CausalLM({**SIZES, **MODELS['phi'], 'hidden_act': 'gelu_new', 'initializer_range': 0.3})
+    saved.lm.save_pretrained(tmp_path)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert any(isinstance(m, NewGELUActivation) for m in plain.modules())
+    for llm in (saved.eval(), CausalLM(pretrained=str(tmp_path)).eval()):
+        assert not any(isinstance(m, NewGELUActivation) for m in llm.modules())
+        embeds, mask = prompts
+        expected = plain.get_decoder()(inputs_embeds=embeds).last_hidden_state
+        torch.testing.assert_close(
+            llm(embeds, mask)[0][mask], expected[mask], atol=1e-5, rtol=1e-4)
+
+
+def test_a_new_token_starts_at_the_mean_of_the_others():
+    llm = small_llm()
+    head, embeddings = llm.lm.lm_head, llm.lm.get_input_embeddings()
+    head.bias.data.normal_()
+    before = [x.detach().clone() for x in (embeddings.weight, head.weight, head.bias)]
+    llm.start_at_mean(4, 50)
+    for value, old in zip((embeddings.weight, head.weight, head.bias), before, strict=True):
+        torch.testing.assert_close(value[4], torch.cat([old[:4], old[5:50]]).mean(0))
+        kept = [i for i in range(60) if i != 4]
+        assert torch.equal(value[kept], old[kept])
 
 
 @pytest.mark.parametrize('cuda, message', [(False, 'needs a GPU; use sdpa'),
@@ -107,3 +210,15 @@ def test_weights_are_not_drawn_again_when_a_run_starts():
     before = {name: value.clone() for name, value in llm.state_dict().items()}
     llm.init_weights()
     assert all(torch.equal(value, before[name]) for name, value in llm.state_dict().items())
+
+
+def test_right_padding_needs_no_mask(monkeypatch, prompts):
+    llm, seen = small_llm(), []
+    decoder = llm.lm.get_decoder()
+    decoder.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs['attention_mask']), with_kwargs=True)
+    embeds, mask = prompts
+    found, = llm(embeds, mask)
+    assert seen == [None] * len(seen) and seen
+    masked = decoder(inputs_embeds=embeds, attention_mask=mask.long()).last_hidden_state
+    torch.testing.assert_close(found[mask], masked[mask], atol=1e-6, rtol=1e-5)

@@ -446,6 +446,7 @@ def test_thinking_equals_reading_what_was_written(model, samples):
 
 def test_sampled_answers_of_a_batch_equal_single_ones(tokenizer_path, samples):
     model = perturb(build_model(tokenizer_path, perception=dict(denoising=None),
+                                max_response_tokens=16,
                                 llm=dict(sampling=dict(temperature=3.0, seed=3)))).eval()
     found = samples('PanopticTask', 'ReferringSegmentationTask', training=False)
     together = raw_predictions(model, [found])

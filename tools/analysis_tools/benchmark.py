@@ -37,7 +37,7 @@ from mvp_mm.engine.config_loading import load_config
 from mvp_mm.engine.launch import config_errors_in_one_line
 from mvp_mm.models import MVPLM
 from mvp_mm.models.language import language_loss
-from mvp_mm.models.losses import Targets, reduce_over_ranks
+from mvp_mm.models.losses import ImageShares, Targets, reduce_over_ranks
 from mvp_mm.models.state import ImageState, InstructionBatch
 from mvp_mm.registry import MODELS
 from mvp_mm.structures import PerceptionDataSample
@@ -108,7 +108,8 @@ def forward_parts(model: MVPLM, images: torch.Tensor, samples: list[PerceptionDa
     with watch.part('LLM'):
         batch = InstructionBatch.collate(samples, images.device, model.per_id)
         hidden, language = model.forward_llm(state, batch)
-        means = dict(loss_llm=language_loss(model.llm, hidden, batch.labels))
+        means = dict(loss_llm=language_loss(
+            model.llm, hidden, batch.labels, ImageShares.of(batch.image_index, len(images))))
     if model.perception_trains:
         with watch.part('perception head and losses'):
             targets = Targets.collate(samples, batch, tuple(images.shape[-2:]))

@@ -2,10 +2,14 @@
 """The multi-granularity decoder (paper section 3.1)."""
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
+from mmdet.models.layers import coordinate_to_encoding
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mvp_mm.models.building import check_choice
 from mvp_mm.models.heads import mlp
 from mvp_mm.models.position import sine_embedding
 from mvp_mm.models.state import ImageState, QueriesPerImage
@@ -60,13 +64,19 @@ class MultiGranularityDecoder(BaseModule):
             DETR's decoders only the keys and queries of the attention see it, so that neither
             what a query tells others nor what it answers knows where it is; "the leftmost" and
             "the second from the left" are then hardly learned.
+        position_code: How a query's box is encoded: ``'cycles'``, a normed MLP of
+            :func:`~mvp_mm.models.position.sine_embedding`, or ``'detr'``, an MLP of DETR's code
+            with its temperature (DAB-DETR, DINO).
     """
 
     def __init__(self, embed_dims: int = 256, num_layers: int = 9, num_heads: int = 8,
                  num_levels: int = 4, num_points: int = 4, feedforward: int = 2048,
                  attention_type: str = 'DeformableAttention',
-                 position_in_content: bool = True) -> None:
+                 position_in_content: bool = True,
+                 position_code: Literal['cycles', 'detr'] = 'cycles') -> None:
         super().__init__()
+        check_choice('decoder.position_code', position_code, ('cycles', 'detr'))
+        self.encode = sine_embedding if position_code == 'cycles' else coordinate_to_encoding
         self.embed_dims = embed_dims
         self.num_heads = num_heads
         attention = dict(type=attention_type, embed_dims=embed_dims, num_heads=num_heads,
@@ -75,8 +85,8 @@ class MultiGranularityDecoder(BaseModule):
             DecoderLayer(attention, embed_dims, num_heads, feedforward, position_in_content)
             for _ in range(num_layers))
         # Normed: as large as the content that it is added to, from the first step on.
-        self.position = nn.Sequential(
-            mlp(2 * embed_dims, embed_dims, embed_dims), nn.LayerNorm(embed_dims))
+        norm = nn.LayerNorm(embed_dims) if position_code == 'cycles' else nn.Identity()
+        self.position = nn.Sequential(mlp(2 * embed_dims, embed_dims, embed_dims), norm)
         self.norm = nn.LayerNorm(embed_dims)
 
     def forward(self, queries: Tensor, boxes: Tensor, allowed: Tensor, state: ImageState,
@@ -100,8 +110,8 @@ class MultiGranularityDecoder(BaseModule):
         normed = self.norm(queries)
         states, refined = [normed], [box_head(normed, boxes)]
         for layer in self.layers:
-            position = self.position(
-                sine_embedding(boxes, self.embed_dims // 2).to(queries.dtype))
+            code = self.encode(boxes.float(), self.embed_dims // 2)
+            position = self.position(code.to(queries.dtype))
             queries = layer(queries, position, boxes, state, per_image, blocked)
             states.append(self.norm(queries))
             refined.append(box_head(states[-1], boxes))

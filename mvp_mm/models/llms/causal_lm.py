@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from mvp_mm.models.building import check_choice
 from mvp_mm.models.llms.building import add_lora, build_lm, decoder_layers
+from mvp_mm.models.llms.ending import ForcedEnding
 from mvp_mm.models.llms.sampling import Sampling, choose
 from mvp_mm.registry import MODELS
 
@@ -21,13 +24,15 @@ class Generation:
 
     Attributes:
         tokens: (R, n) int64 generated ids, the last token included, padded with -1.
-        prompt_states: Hidden states of the prompt, one (R, T, D) tensor a kept layer.
+        prompt_states: Hidden states of the prompt, one (R, T, D) tensor per kept layer.
         summary: (R, D) hidden state of the last token.
+        forced: (R,) bool, rows whose ending was forced.
     """
 
     tokens: Tensor
     prompt_states: list[Tensor]
     summary: Tensor
+    forced: Tensor
 
 
 def length_groups(lengths: list[int], least_saving: float = 0.1) -> list[tuple[list[int], int]]:
@@ -53,7 +58,7 @@ def length_groups(lengths: list[int], least_saving: float = 0.1) -> list[tuple[l
 
 @MODELS.register_module()
 class CausalLM(BaseModule):
-    """The LLM (paper: Phi-1.5) as a source of hidden states and of text.
+    """Gives hidden states and writes text: the LLM (paper: Phi-1.5).
 
     Any decoder-only family of transformers with a fixed context: Phi, Llama, Qwen2, Qwen3, …
 
@@ -70,18 +75,24 @@ class CausalLM(BaseModule):
         kept_layers: Hidden states that :meth:`forward` returns: 0 is the input embedding, -1 the
             output of the final norm.
         split_by_length: Run short and long sequences apart, since sentences beside word lists
-            would be padding for the most part. Off where the model is sharded: every process
-            must run it the same number of times.
+            would be padding for the most part. Off under FSDP: every rank must run it the same
+            number of times.
         sampling: Settings of :class:`~mvp_mm.models.llms.sampling.Sampling`, or None to write
             the most probable token.
+        loss_average: What the language loss is averaged over in the global batch: ``'tokens'``
+            alike, ``'instructions'`` (each the mean of its tokens) or ``'images'`` (each the mean
+            of its instructions). In the first two, images with many instructions weigh more.
     """
 
     def __init__(self, config: dict | None = None, pretrained: str | None = None,
                  frozen: bool = False, lora: dict | None = None, train_embeddings: bool = False,
                  gradient_checkpointing: bool = False, attn_implementation: str = 'sdpa',
                  kept_layers: tuple[int, ...] = (-1,), split_by_length: bool = True,
-                 sampling: dict | None = None) -> None:
+                 sampling: dict | None = None,
+                 loss_average: Literal['tokens', 'instructions', 'images'] = 'tokens') -> None:
         super().__init__()
+        check_choice('llm.loss_average', loss_average, ('tokens', 'instructions', 'images'))
+        self.loss_average = loss_average
         self.lm = build_lm(config, pretrained, attn_implementation)
         self.pretrained = pretrained
         self.hidden_size = self.lm.config.hidden_size
@@ -117,19 +128,36 @@ class CausalLM(BaseModule):
         transformers would draw again what it did not make itself.
         """
 
+    @torch.no_grad()
+    def start_at_mean(self, token: int, vocabulary: int) -> None:
+        """Set a new token's input embedding and output row to the means of the others.
+
+        Args:
+            token: Its id.
+            vocabulary: Ids below it are the tokenizer's; the LLM may have rows for more.
+        """
+        others = torch.arange(vocabulary) != token
+        head = self.lm.get_output_embeddings()
+        values = [self.lm.get_input_embeddings().weight, head.weight]
+        for value in values if head.bias is None else [*values, head.bias]:
+            value[token] = value[:vocabulary][others].mean(0)
+
     def shard_units(self) -> list[nn.Module]:
-        """Layers that a sharded model puts together one at a time."""
+        """FSDP wrap units: the transformer layers."""
         if self.split_by_length:
-            raise ValueError('A sharded LLM needs llm.split_by_length=False: processes that run '
+            raise ValueError('A sharded LLM needs llm.split_by_length=False: ranks that run '
                              'it a different number of times would wait for each other for ever')
         return list(decoder_layers(self.lm))
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Token embeddings (R, T, D) of ids (R, T)."""
+        """Embed token ids (R, T): (R, T, D)."""
         return self.lm.get_input_embeddings()(ids)
 
     def forward(self, embeds: Tensor, attention_mask: Tensor) -> list[Tensor]:
-        """Hidden states of right-padded sequences.
+        """Compute the hidden states of right-padded sequences.
+
+        Behind a causal mask no position sees the padding on its right, so attention needs no
+        padding mask and a flash kernel can run.
 
         Args:
             embeds: (R, T, D) input embeddings.
@@ -139,44 +167,51 @@ class CausalLM(BaseModule):
             One (R, T, D) tensor for each of ``kept_layers``; without meaning at padding.
         """
         if not self.split_by_length:
-            return self._keep(self._run(embeds, attention_mask, cache=None))
+            return self._keep(self._run(embeds))
         total = attention_mask.shape[1]
         groups = length_groups(attention_mask.sum(1).tolist())
         parts = []
         for group, length in groups:
             index = torch.tensor(group, device=embeds.device)
-            out = self._run(embeds[index, :length], attention_mask[index, :length], cache=None)
+            out = self._run(embeds[index, :length])
             parts.append([F.pad(s, (0, 0, 0, total - length)) for s in self._keep(out)])
         order = torch.tensor([r for group, _ in groups for r in group], device=embeds.device)
         back = order.argsort()
         return [torch.cat(layer)[back] for layer in zip(*parts, strict=True)]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Vocabulary logits (…, vocabulary) of last-layer states (…, D)."""
+        """Compute the vocabulary logits (…, vocabulary) of last-layer states (…, D)."""
         return self.lm.get_output_embeddings()(hidden)
 
     @torch.no_grad()
-    def generate(self, embeds: Tensor, attention_mask: Tensor, end: Tensor, max_new_tokens: int,
+    def generate(self, embeds: Tensor, attention_mask: Tensor, endings: list[list[int]],
+                 max_new_tokens: int, eos_id: int | None = None,
                  prompts: list[list[int]] | None = None,
                  vocabulary: int | None = None) -> Generation:
         """Write responses, with a KV cache.
 
-        Rows stop on their own; one that has not written its last token at the limit gets it
-        forced, so that there always is a ``<PER>`` state. No row depends on those beside it.
+        Rows stop on their own with the last token of their ending. Where a row reaches the limit
+        or ends its text before, the whole ending is forced
+        (:class:`~mvp_mm.models.llms.ending.ForcedEnding`), so that there always is a ``<PER>``
+        state, read behind the words that precede it in training. No row depends on those beside
+        it.
 
         Args:
             embeds: (R, T, D) embeddings of prompts, padded on the right or on the left.
             attention_mask: (R, T) bool.
-            end: (R,) int64, the token that ends each row: ``<PER>``, or end of text.
-            max_new_tokens: Limit, the last token included; the LLM's context is another.
+            endings: Token ids that each row ends with: "The perception result is ``<PER>``", or
+                end of text.
+            max_new_tokens: Limit, the ending included; the LLM's context is another.
+            eos_id: End of text, which stops a row before its ending.
             prompts: Token ids of each prompt; needed for ``sampling``, which draws by them.
             vocabulary: Write ids below it alone: the tokenizer's, where the LLM embeds more.
 
         Raises:
-            ValueError: If a prompt leaves no room in the context.
+            ValueError: If there is no room for an ending.
         """
         length = attention_mask.sum(1)
-        limit = self._limit(int(length.max()), length, max_new_tokens)
+        limit = self._limit(int(length.max()), length, max_new_tokens, max(map(len, endings)))
+        ending = ForcedEnding(endings, limit, eos_id)
         noise = self._noise(prompts, max_new_tokens, embeds.device)
         cache = DynamicCache(config=self.lm.config)
         positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
@@ -192,23 +227,26 @@ class CausalLM(BaseModule):
         for step in range(max_new_tokens):
             token = choose(self.logits(last)[:, :vocabulary], self.sampling,
                            None if noise is None else noise[:, step])
-            token = torch.where(done | (step == limit - 1), end, token)
+            token = torch.where(done, ending.last, ending.next_token(step, token, done))
             tokens.append(token.masked_fill(done, -1))
             mask = torch.cat([mask, ~done[:, None]], dim=1)
             out = self._run(self.embed(token[:, None]), mask, cache, (length + step)[:, None])
             last = out.last_hidden_state[:, 0]
-            ends = (token == end) & ~done
+            ends = (token == ending.last) & ~done
             summary = torch.where(ends[:, None], last, summary)
             done = done | ends
             if bool(done.all()):
                 break
-        return Generation(torch.stack(tokens, 1), states, summary)
+        return Generation(torch.stack(tokens, 1), states, summary, ending.forced)
 
-    def _limit(self, longest: int, length: Tensor, max_new_tokens: int) -> Tensor:
+    def _limit(self, longest: int, length: Tensor, max_new_tokens: int, ending: int) -> Tensor:
         """(R,) tokens that each row may write."""
-        if longest >= self.max_length:
-            raise ValueError(f'A prompt of {longest} tokens leaves no room for a response in the '
-                             f"LLM's context of {self.max_length}")
+        if max_new_tokens < ending:
+            raise ValueError(f'A response of up to {max_new_tokens} tokens has no room for its '
+                             f'ending of {ending}')
+        if longest + ending > self.max_length:
+            raise ValueError(f'A prompt of {longest} tokens leaves no room for a response of '
+                             f"{ending} in the LLM's context of {self.max_length}")
         return (self.max_length - length).clamp(max=max_new_tokens)
 
     def _noise(self, prompts: list[list[int]] | None, count: int,
@@ -220,11 +258,11 @@ class CausalLM(BaseModule):
             raise ValueError('Sampling needs the token ids of the prompts')
         return self.sampling.noise(prompts, count).to(device)
 
-    def _run(self, embeds: Tensor, mask: Tensor, cache: DynamicCache | None,
+    def _run(self, embeds: Tensor, mask: Tensor | None = None, cache: DynamicCache | None = None,
              positions: Tensor | None = None):
         return self.lm.get_decoder()(
-            inputs_embeds=embeds, attention_mask=mask.long(), position_ids=positions,
-            past_key_values=cache, use_cache=cache is not None,
+            inputs_embeds=embeds, attention_mask=None if mask is None else mask.long(),
+            position_ids=positions, past_key_values=cache, use_cache=cache is not None,
             output_hidden_states=self.kept_layers != (-1,))
 
     def _keep(self, out) -> list[Tensor]:

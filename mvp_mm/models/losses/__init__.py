@@ -4,9 +4,15 @@ from mvp_mm.models.losses.denoising import Denoising, DenoisingRows
 from mvp_mm.models.losses.matcher import HungarianMatcher
 from mvp_mm.models.losses.sampling import SampledMasks
 from mvp_mm.models.losses.targets import Matches, Predictions, Targets
-from mvp_mm.models.losses.weighted_sum import WeightedSum, named_sets, reduce_over_ranks
+from mvp_mm.models.losses.weighted_sum import (
+    ImageShares,
+    WeightedSum,
+    named_sets,
+    reduce_over_ranks,
+)
 
 __all__ = [
-    'Denoising', 'DenoisingRows', 'HungarianMatcher', 'Matches', 'PerceptionCriterion',
-    'Predictions', 'SampledMasks', 'Targets', 'WeightedSum', 'named_sets', 'reduce_over_ranks'
+    'Denoising', 'DenoisingRows', 'HungarianMatcher', 'ImageShares', 'Matches',
+    'PerceptionCriterion', 'Predictions', 'SampledMasks', 'Targets', 'WeightedSum', 'named_sets',
+    'reduce_over_ranks'
 ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from mmdet.utils import reduce_mean
 from torch import Tensor
 
@@ -24,6 +26,34 @@ class WeightedSum(NamedTuple):
     def scaled(self, weight: float) -> WeightedSum:
         """Multiply the sum by a loss weight."""
         return WeightedSum(self.total * weight, self.count)
+
+
+@dataclass
+class ImageShares:
+    """How much each row counts where every image counts the same.
+
+    Attributes:
+        weight: (R,) one over the number of rows of its image.
+        num_images: () float, the B images of the batch, those without rows included.
+    """
+
+    weight: Tensor
+    num_images: Tensor
+
+    @classmethod
+    def of(cls, image_index: Tensor, num_images: int) -> ImageShares:
+        """Share images out among their rows.
+
+        Args:
+            image_index: (R,) int64, the image of each row.
+            num_images: B.
+        """
+        rows = F.one_hot(image_index, num_images).sum(0)
+        return cls(1.0 / rows[image_index], rows.new_full((), num_images, dtype=torch.float32))
+
+    def of_rows(self, source: Tensor) -> ImageShares:
+        """Select rows ``source`` (W,), which count as much as before."""
+        return ImageShares(self.weight[source], self.num_images)
 
 
 def reduce_over_ranks(sums: Mapping[str, WeightedSum]) -> dict[str, Tensor]:

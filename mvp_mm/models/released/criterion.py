@@ -31,7 +31,7 @@ class ReleasedCriterion(PerceptionCriterion):
         super().__init__(**settings)
         self.sentence_share = sentence_share
 
-    def sentence_weight(self, positive: Tensor, taking_part: Tensor) -> Tensor:
+    def query_weight(self, positive: Tensor, taking_part: Tensor) -> Tensor:
         """As in :class:`PerceptionCriterion`: a mean over queries, targets as heavy as the rest."""
         queries = taking_part.sum(-1, keepdim=True).clamp(min=1)
         targets = positive.sum((1, 2), keepdim=True).clamp(min=1)
@@ -43,10 +43,11 @@ class ReleasedCriterion(PerceptionCriterion):
         """(n,) losses of xyxy boxes (n, 4)."""
         return 1 - iou_and_giou(predicted, wanted, GIOU_SOFTENING)[1]
 
-    def box_losses(self, predictions: Predictions, targets: Targets, matches: Matches,
-               sets: int) -> tuple[Tensor, Tensor]:
+    def box_losses(self, predictions: Predictions, targets: Targets,
+                   matches: Matches) -> tuple[Tensor, Tensor]:
+        """As in :class:`PerceptionCriterion`, those of stuff left out."""
         things = ~targets.is_stuff[matches.rows, matches.targets]
-        return super().box_losses(predictions, targets, matches.where(things), sets)
+        return super().box_losses(predictions, targets, matches.where(things))
 
     @staticmethod
     def truth_at(masks: Tensor, points: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mvp_mm.models.heads import TextEmbeddings
 from mvp_mm.models.losses import (
+    ImageShares,
     Predictions,
     SampledMasks,
     Targets,
@@ -124,7 +125,7 @@ class ReleasedPerceptionHead(PerceptionHead):
 
     def denoising_loss(self, predictions: Predictions | None, targets: Targets,
                        noised: DenoisingQueries | None, batch: InstructionBatch,
-                       masks: SampledMasks) -> dict[str, WeightedSum]:
+                       masks: SampledMasks, shares: ImageShares) -> dict[str, WeightedSum]:
         """Compute the losses of the denoising queries: of the noised input and after every layer.
 
         A batch that goes without has zeros under the same names: other ranks may have some, and
@@ -133,11 +134,12 @@ class ReleasedPerceptionHead(PerceptionHead):
         names = [f'denoise.d{i}.' for i in range(len(self.decoder.layers) + 1)]
         if noised is None:
             nothing = targets.boxes.new_zeros(len(names))
-            values = dict.fromkeys(self.criterion.names, WeightedSum(nothing, nothing))
+            count = shares.num_images if self.criterion.normalization == 'images' else nothing
+            values = dict.fromkeys(self.criterion.names, WeightedSum(nothing, count))
             return named_sets(_without_sentences(values), names)
         values = self.criterion(
             predictions, targets, noised.matches(len(predictions.logits)), batch.is_word, masks,
-            one_to_many=True)
+            one_to_many=True, shares=shares)
         return named_sets(_without_sentences(values), names)
 
 
