@@ -18,7 +18,7 @@ ALL = ROOT / 'configs/mvplm/eval/all.py'
 _MODEL = """
 _base_ = '{root}/configs/mvplm/tiny/stage2.py'
 model = dict(
-    max_response_tokens=5, pixel_decoder=dict(num_points=2),
+    max_response_tokens=8, pixel_decoder=dict(num_points=2),
     perception=dict(decoder=dict(num_layers=1, num_points=2)))
 """
 

@@ -8,10 +8,11 @@ from mvp_mm.evaluation.panoptic_quality import PanopticQualityMetric
 from mvp_mm.evaluation.prediction_reader import PredictionReader
 from mvp_mm.evaluation.prediction_writer import PredictionWriter
 from mvp_mm.evaluation.referring import ReferringMetric
+from mvp_mm.evaluation.response import ResponseMetric
 from mvp_mm.evaluation.semantic_iou import SemanticIoUMetric
 
 __all__ = [
     'CocoAPMetric', 'GeneralizedReferringMetric', 'GroundingRecallMetric', 'LvisAPMetric',
     'PanopticQualityMetric', 'PerceptionMetric', 'PredictionReader', 'PredictionWriter',
-    'ReferringMetric', 'SemanticIoUMetric'
+    'ReferringMetric', 'ResponseMetric', 'SemanticIoUMetric'
 ]

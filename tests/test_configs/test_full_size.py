@@ -23,7 +23,7 @@ SHALLOW = dict(
     pixel_decoder=dict(num_layers=1),
     perception=dict(decoder=dict(num_layers=1), matcher=dict(num_points=256),
                     criterion=dict(num_points=256)),
-    max_response_tokens=3)
+    max_response_tokens=8)
 VISUAL_TOKENS = 4
 # The CPU is slow in bfloat16: these run as they ship, the others in float32.
 AS_SHIPPED = ('stage2', 'released/stage2')

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from mvp_mm.evaluation import ResponseMetric
 from mvp_mm.tasks.prompts import RESULT
 from tests.helpers import build_model, make_batch, make_samples
 
@@ -53,6 +54,15 @@ def test_without_thinking_nothing_is_cut(model, tokenizer_path, monkeypatch):
     samples, written = predict(model, ask(tokenizer_path))
     assert not written
     assert [s.response_forced for s in samples] == [False] * len(samples)
+
+
+def test_the_share_of_cut_responses_is_measured(model, tokenizer_path):
+    samples, _ = predict(model, ask(tokenizer_path))
+    samples[0].response_forced = False
+    metric = ResponseMetric()
+    metric.process(None, [sample.to_dict() for sample in samples])
+    share = 100 * (len(samples) - 1) / len(samples)
+    assert metric.evaluate(len(samples)) == {'response/forced': pytest.approx(share)}
 
 
 def test_end_of_text_before_the_result_forces_it(model, tokenizer_path, monkeypatch):

@@ -163,19 +163,22 @@ def test_length_of_the_response(run):
 
 
 @pytest.mark.parametrize('length, thinking, limit', [
-    ('none', False, 6), ('4', True, 5), ('full', True, 6)])
-def test_a_length_counts_the_tokens_before_per(place, model, monkeypatch, length, thinking, limit):
+    ('none', False, 0), ('4', True, 4), ('full', True, 6)])
+def test_a_length_counts_the_tokens_before_the_result(place, model, monkeypatch, length, thinking, limit):
     tool = importlib.import_module('caption_ablation')
     monkeypatch.setattr(model, 'thinking', True)
-    monkeypatch.setattr(model, 'max_response_tokens', 6)
-    tool.apply_length(model, length, 6)
-    assert (model.thinking, model.max_response_tokens) == (thinking, limit)
+    monkeypatch.setattr(model, 'max_response_tokens', 0)
+    ending = len(model.ending)
+    tool.apply_length(model, length, ending + 6)
+    assert model.thinking == thinking
+    assert model.max_response_tokens == (ending + limit if thinking else ending + 6)
 
 
-@pytest.mark.parametrize('length', ['0', '6', 'long', '-1'])
+@pytest.mark.parametrize('length', ['0', '7', 'long', '-1'])
 def test_a_length_that_means_nothing_is_refused(place, model, length):
-    with pytest.raises(ValueError, match=f"from 1 to 5, got '{length}'"):
-        importlib.import_module('caption_ablation').apply_length(model, length, 6)
+    tool = importlib.import_module('caption_ablation')
+    with pytest.raises(ValueError, match=f"from 1 to 6, got '{length}'"):
+        tool.apply_length(model, length, len(model.ending) + 6)
 
 
 def test_robustness_compares_the_same_sentences(run):

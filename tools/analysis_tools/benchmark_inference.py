@@ -100,6 +100,7 @@ def main() -> None:
     model = MODELS.build(cfg.model).to(args.device).eval()
     # In place of the tokenizer's, so that no tokenizer is needed.
     model.per_id = model.llm.vocab_size - 1
+    model.ending = [*range(5), model.per_id]
     model.tokenizer = SimpleNamespace(
         eos_id=model.llm.vocab_size - 2, vocab_size=model.llm.vocab_size,
         num_visual_tokens=cfg.model.tokenizer.num_visual_tokens)

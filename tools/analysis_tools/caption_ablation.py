@@ -31,20 +31,22 @@ def parse_args() -> argparse.Namespace:
 
 
 def apply_length(model: MVPLM, length: str, full: int) -> None:
-    """Let the model write so much; beyond it ``<PER>`` is forced.
+    """Let the model write captions of so many tokens; beyond it, the result is forced.
 
     Args:
         model: The model.
         length: ``'none'``, ``'full'`` or a number of tokens.
-        full: The config's limit, ``<PER>`` included.
+        full: The config's limit, "The perception result is ``<PER>``" included.
 
     Raises:
         ValueError: If it is none of these, or more than the config allows.
     """
-    if length not in ('none', 'full') and not (length.isdecimal() and 0 < int(length) < full):
-        raise ValueError(f'a length is none, full or a number from 1 to {full - 1}, got {length!r}')
+    most = full - len(model.ending)
+    if length not in ('none', 'full') and not (length.isdecimal() and 0 < int(length) <= most):
+        raise ValueError(f'a length is none, full or a number from 1 to {most}, got {length!r}')
     model.thinking = length != 'none'
-    model.max_response_tokens = int(length) + 1 if length.isdecimal() else full
+    model.max_response_tokens = (
+        int(length) + len(model.ending) if length.isdecimal() else full)
 
 
 def main() -> None:
