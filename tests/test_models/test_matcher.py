@@ -8,7 +8,7 @@ from mmdet.structures.bbox import bbox_overlaps
 from scipy.optimize import linear_sum_assignment
 from torchvision.ops import box_convert, generalized_box_iou
 
-from mvp_mm.models.losses import HungarianMatcher, SampledMasks
+from mvp_mm.models.losses import HungarianMatcher, PerceptionCriterion, SampledMasks
 from mvp_mm.models.losses.matcher import pairwise_iou, pairwise_mask_costs
 from mvp_mm.models.losses.sampling import features_at_points, masks_at_points
 from tests.test_models.parts import (
@@ -200,3 +200,11 @@ def test_costs_are_exact_under_autocast(scene):
     with torch.autocast('cpu', torch.bfloat16):
         found = HungarianMatcher().cost(*scene)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_outputs_that_are_not_finite_are_left_to_the_losses(scene):
+    predictions, targets, is_word, masks = scene
+    predictions.boxes[0, 0, 1] = float('nan')
+    found = HungarianMatcher()(predictions, targets, is_word, masks)
+    values = PerceptionCriterion()(predictions, targets, found, is_word, masks)
+    assert values['loss_box_l1'].total.isnan().any()

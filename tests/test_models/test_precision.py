@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mvp_mm.engine import AutocastOptimWrapper
+from mvp_mm.models.heads import SimilarityHead, TextEmbeddings
 from mvp_mm.ops import DeformableAttention
 from tests.helpers import build_model, make_batch, make_samples
 
@@ -77,6 +78,18 @@ def test_weights_stay_float32_and_move_as_in_float32(losses_and_gradients, token
             moved += way.norm() * other.norm()
             same += (way * other).sum()
     assert same / moved > 0.8
+
+
+def test_similarities_under_autocast_are_as_fine_as_float32():
+    head = SimilarityHead(32, relation=False)
+    text = TextEmbeddings(torch.randn(1, 5, 32), None, torch.ones(1, 5, dtype=torch.bool),
+                          torch.tensor([True]))
+    queries, boxes = torch.randn(1, 40, 32), torch.rand(1, 40, 4)
+    with torch.autocast('cpu', torch.bfloat16):
+        logits = head(queries, boxes, text)
+    # Values of bfloat16 have eight bits: next to none of these fits.
+    assert logits.dtype == torch.float32
+    assert (logits.bfloat16().float() != logits).float().mean() > 0.9
 
 
 def test_other_types_are_refused():

@@ -164,11 +164,12 @@ def test_length_of_the_response(run):
 
 @pytest.mark.parametrize('length, thinking, limit', [
     ('none', False, 0), ('4', True, 4), ('full', True, 6)])
-def test_a_length_counts_the_tokens_before_the_result(place, model, monkeypatch, length, thinking, limit):
+def test_a_length_counts_the_tokens_before_the_result(
+        place, model, monkeypatch, length, thinking, limit):
     tool = importlib.import_module('caption_ablation')
     monkeypatch.setattr(model, 'thinking', True)
-    monkeypatch.setattr(model, 'max_response_tokens', 0)
     ending = len(model.ending)
+    monkeypatch.setattr(model, 'max_response_tokens', 0)
     tool.apply_length(model, length, ending + 6)
     assert model.thinking == thinking
     assert model.max_response_tokens == (ending + limit if thinking else ending + 6)

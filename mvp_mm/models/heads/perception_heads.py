@@ -22,6 +22,15 @@ def mlp(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def cosines(unit: Tensor, text: Tensor) -> Tensor:
+    """Compute cosines (…, Q, K) of unit vectors (…, Q, C) and text (…, K, C), in float32.
+
+    In bfloat16, scaled cosines would be rounded to steps of 1/16 to 1/4, and queries would tie.
+    """
+    with torch.autocast(unit.device.type, enabled=False):
+        return unit.float() @ F.normalize(text.float(), dim=-1).transpose(-1, -2)
+
+
 @MODELS.register_module()
 class SimilarityHead(BaseModule):
     """Scores visual embeddings against text embeddings: scaled cosines.
@@ -74,8 +83,7 @@ class SimilarityHead(BaseModule):
         """
         columns = torch.cat(
             [text.content, self.no_object.expand(len(text.content), 1, -1)], 1)
-        columns = F.normalize(columns, dim=-1)
-        logits = self.scale * self.embed(queries) @ columns.transpose(-1, -2)
+        logits = self.scale * cosines(self.embed(queries), columns)
         logits = logits + torch.where(text.is_word, 0.0, self.sentence_bias)[:, None, None]
         if self.relation is not None and text.relation is not None:
             related = self.relation(queries, boxes.detach(), text.relation)
@@ -101,7 +109,7 @@ class RelationSimilarity(nn.Module):
         code = sine_embedding(boxes, queries.shape[-1] // 2).to(queries.dtype)
         located = F.normalize(self.visual(queries + self.position(code)), dim=-1)
         scale = self.log_scale.exp().clamp(max=SimilarityHead.max_scale)
-        return scale * located @ F.normalize(relation, dim=-1).transpose(-1, -2)
+        return scale * cosines(located, relation)
 
 
 @MODELS.register_module()

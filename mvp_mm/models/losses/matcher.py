@@ -98,6 +98,8 @@ class HungarianMatcher(nn.Module):
         """
         cost = self.cost(predictions, targets, is_word, masks)
         allowed = self.eligible(predictions, targets)
+        # Outputs that are not finite are matched somehow: their losses then name the batch.
+        cost = cost.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         table = cost.masked_fill(~allowed, self.forbidden).cpu().numpy()
         counts = targets.count.tolist()
         found = []

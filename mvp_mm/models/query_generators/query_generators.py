@@ -8,6 +8,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mvp_mm.models.heads.perception_heads import cosines
 from mvp_mm.models.position import grid_points
 from mvp_mm.models.state import ImageState, QueriesPerImage
 from mvp_mm.registry import MODELS
@@ -91,9 +92,8 @@ class TopNSelection(nn.Module):
     @torch.no_grad()
     def rank(self, features: Tensor, padding: Tensor, text: Tensor, phrases: Tensor,
               per_image: QueriesPerImage, similarity: nn.Module) -> Tensor:
-        unit = nn.functional.normalize(text, dim=-1)
-        score = per_image.unpack(per_image.pack(unit) @ similarity.embed(features).transpose(1, 2))
-        # Under autocast on a GPU the features are float32 and the score is not.
+        score = cosines(similarity.embed(features), per_image.pack(text)).transpose(1, 2)
+        score = per_image.unpack(score)
         lowest = torch.finfo(score.dtype).min
         score = score.masked_fill(~phrases[..., None], lowest).amax(1)
         score = score.masked_fill(padding[per_image.image_index], lowest)
