@@ -24,7 +24,7 @@ from mvp_mm.models.losses import ImageShares, Targets, reduce_over_ranks
 from mvp_mm.models.state import ImageState, InstructionBatch
 from mvp_mm.models.vocabulary_parts import LLMRows
 from mvp_mm.registry import MODELS, TOKENIZERS
-from mvp_mm.structures import PerceptionDataSample
+from mvp_mm.structures import Answering, PerceptionDataSample
 from mvp_mm.tasks.prompts import RESULT, caption_of
 
 
@@ -57,6 +57,7 @@ class MVPLM(BaseModel):
         thinking: Write the response before ``<PER>`` at test time.
         max_response_tokens: Limit of the written response, "The perception result is ``<PER>``"
             included.
+        answering: Options of decoding, see :class:`~mvp_mm.structures.Answering`.
         data_preprocessor: Config.
         init_cfg: Initialisation by mmengine.
     """
@@ -64,8 +65,8 @@ class MVPLM(BaseModel):
     def __init__(self, encoder: dict, connector: dict, llm: dict, tokenizer: dict,
                  pixel_decoder: dict, perception: dict, embed_dims: int,
                  trainable: list[str] | None = None, thinking: bool = True,
-                 max_response_tokens: int = 128, data_preprocessor: dict | None = None,
-                 init_cfg: dict | None = None) -> None:
+                 max_response_tokens: int = 128, answering: dict | None = None,
+                 data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
         preprocessor = data_preprocessor and MODELS.build(data_preprocessor)
         super().__init__(data_preprocessor=preprocessor, init_cfg=init_cfg)
         self.encoder = MODELS.build(encoder)
@@ -82,6 +83,7 @@ class MVPLM(BaseModel):
         self.max_response_tokens = max_response_tokens
         if self.llm.pretrained and self.tokenizer.per_is_new:
             self.llm.start_at_mean(self.per_id, self.tokenizer.vocab_size)
+        self.answering = Answering.from_config(answering)
         if trainable is not None:
             train_only(self, trainable)
         self.perception_trains = any(p.requires_grad for p in self.perception.parameters())
@@ -214,32 +216,43 @@ class MVPLM(BaseModel):
         return reduce_over_ranks(sums)
 
     @torch.no_grad()
-    def predict(self, inputs: Tensor,
-                data_samples: list[PerceptionDataSample]) -> list[PerceptionDataSample]:
+    def predict(self, inputs: Tensor, data_samples: list[PerceptionDataSample],
+                thinking: bool | None = None,
+                answering: Answering | None = None) -> list[PerceptionDataSample]:
         """Answer the instructions; each sample's task decodes its raw prediction.
 
         A word list in parts has one row of the batch per part.
+
+        Args:
+            inputs: (B, 3, H, W) normalised images.
+            data_samples: R samples with tokenised instructions and ``image_index``.
+            thinking: Write the response first, for this call; None for the model's own setting.
+            answering: Options of decoding for this call; None for the model's own.
         """
+        answering = answering or self.answering
         state = self.encode(inputs, data_samples)
         llm_rows = LLMRows(data_samples)
         batch = InstructionBatch.collate(llm_rows.rows, inputs.device)
-        language = self._respond(state, batch)
+        language = self._respond(state, batch, self.thinking if thinking is None else thinking)
         found = self.perception.decode(state, batch, language.text, language.summary)
         raws = llm_rows.raw_predictions(
-            found, self.perception.similarity_head, self.perception.num_queries)
+            found, self.perception.similarity_head, self.perception.num_queries,
+            answering.separate_stuff)
         for sample, raw, first in zip(data_samples, raws, llm_rows.first, strict=True):
+            raw.answering = answering
             raw.caption = caption_of(self.tokenizer.decode(language.captions[first].tolist()))
             sample.response_forced = language.forced[first]
             sample.task_object.decode(raw, sample)
         return data_samples
 
-    def _respond(self, state: ImageState, batch: InstructionBatch) -> LanguageOutput:
-        room = self.max_response_tokens if self.thinking else len(self.ending)
+    def _respond(self, state: ImageState, batch: InstructionBatch,
+                 thinking: bool) -> LanguageOutput:
+        room = self.max_response_tokens if thinking else len(self.ending)
         if batch.ids.shape[1] + room > self.llm.max_length:
             raise ValueError(
                 f'A question of {batch.ids.shape[1]} tokens and a response of up to {room} exceed '
                 f"the LLM's {self.llm.max_length} positions; give the pipeline a response_room")
-        if self.thinking:
+        if thinking:
             return self.generate_then_read(state, batch)
         _, language = self.forward_llm(state, append_tokens(batch, self.ending))
         rows = len(batch.ids)

@@ -1,11 +1,12 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 from mvp_mm.structures.annotation import ImageAnnotation, Referral
+from mvp_mm.structures.answering import Answering
 from mvp_mm.structures.data_sample import PerceptionDataSample
 from mvp_mm.structures.instruction import Instruction, Segment, SegmentKind, VocabularyPart
 from mvp_mm.structures.raw_prediction import RawPrediction
 from mvp_mm.structures.request import Request
 
 __all__ = [
-    'ImageAnnotation', 'Instruction', 'PerceptionDataSample', 'RawPrediction', 'Referral',
-    'Request', 'Segment', 'SegmentKind', 'VocabularyPart'
+    'Answering', 'ImageAnnotation', 'Instruction', 'PerceptionDataSample', 'RawPrediction',
+    'Referral', 'Request', 'Segment', 'SegmentKind', 'VocabularyPart'
 ]

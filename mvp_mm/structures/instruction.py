@@ -46,6 +46,9 @@ class Instruction:
         response: Segments of the response, ``<PER>`` included; what the LLM learns to write.
         phrases: The K phrases, in the order of the prompt's phrase segments.
         is_thing: (K,) bool, whether a phrase names countable things.
+        undecided: (K,) bool, phrases of which nobody said whether they are things or stuff:
+            decoding decides by the queries that find them, and ``is_thing`` is True. None where
+            all are known.
         use_stuff_queries: Whether the learnable stuff queries take part.
         input_ids: (T,) int64 token ids, the image placeholder repeated V times.
         phrase_index: (T,) int64, index of the phrase a token belongs to, -1 outside.
@@ -55,7 +58,7 @@ class Instruction:
             the prompt has no image.
         classes: (P,) int64 ascending, where the prompt's P phrase segments are several names of
             some phrases: the phrase that each names. A phrase is as likely as its best name. None
-            where there is one segment a phrase, in order.
+            where there is one segment per phrase, in order.
         parts: Where the LLM is asked in parts, these; the token fields are then theirs alone.
     """
 
@@ -73,6 +76,7 @@ class Instruction:
     image_start: int = -1
     classes: np.ndarray | None = None
     parts: list[VocabularyPart] = field(default_factory=list)
+    undecided: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ('word', 'sentence', 'caption'):
@@ -84,6 +88,9 @@ class Instruction:
             raise ValueError(
                 f'Task {self.task}: {named} phrase segments for {asked} names, '
                 f'{len(self.phrases)} phrases and {len(self.is_thing)} thing flags must agree')
+        if self.undecided is not None and len(self.undecided) != len(self.phrases):
+            raise ValueError(f'Task {self.task}: {len(self.undecided)} undecided flags for '
+                             f'{len(self.phrases)} phrases')
         if self.classes is not None and np.unique(self.classes).tolist() != list(
                 range(len(self.phrases))):
             raise ValueError(f'Task {self.task}: not every phrase has a name of its own')

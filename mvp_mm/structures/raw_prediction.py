@@ -2,9 +2,11 @@
 """What the network says about one instruction, before a task decodes it."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
+
+from mvp_mm.structures.answering import Answering
 
 
 @dataclass
@@ -13,11 +15,12 @@ class RawPrediction:
 
     Attributes:
         logits: (Q, K + 1) for word instructions, the last column being "no object"; (Q,) for
-            sentence instructions (one independent logit a query).
+            sentence instructions (one independent logit per query).
         boxes: (Q, 4) cxcywh, normalised by the padded canvas.
         mask_logits: (Q, H / 4, W / 4) over the padded canvas.
         num_dynamic: Number N of dynamic queries; queries from N on are stuff queries.
         caption: The text that the LLM wrote before ``<PER>``.
+        answering: The model's options of decoding.
     """
 
     logits: Tensor
@@ -25,3 +28,4 @@ class RawPrediction:
     mask_logits: Tensor
     num_dynamic: int
     caption: str = ''
+    answering: Answering = field(default_factory=Answering)

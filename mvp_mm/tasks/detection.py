@@ -10,7 +10,7 @@ from mvp_mm.tasks.instance import InstanceTask
 
 @TASKS.register_module()
 class DetectionTask(InstanceTask):
-    """Boxes of the vocabulary's things. Arguments: see :class:`InstanceTask`."""
+    """Finds boxes of the vocabulary's things. Arguments: see :class:`InstanceTask`."""
 
     name: ClassVar[str] = 'detection'
     predicts_masks: ClassVar[bool] = False

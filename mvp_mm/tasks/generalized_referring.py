@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Generalised referring segmentation (GRES): any number of targets a sentence."""
+"""Generalised referring segmentation (GRES): any number of targets per sentence."""
 from __future__ import annotations
 
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ from mvp_mm.tasks.sentence import SentenceTask
 
 @TASKS.register_module()
 class GeneralizedReferringTask(SentenceTask):
-    """All objects that a sentence means, possibly none.
+    """Finds all objects that a sentence means, possibly none.
 
     Args:
         score_thr: Score from which a query is part of the answer.

@@ -14,7 +14,7 @@ from mvp_mm.tasks.word import WordTask
 
 @TASKS.register_module()
 class PhraseGroundingTask(WordTask):
-    """Boxes of every phrase of the image's caption.
+    """Finds boxes of every phrase of the image's caption.
 
     An object that several phrases name is a target of each of them. Negatives are drawn from
     the annotation's vocabulary, the dataset's common phrases, where they share no word with
@@ -23,7 +23,7 @@ class PhraseGroundingTask(WordTask):
     Args:
         max_negatives: Most phrases mixed in; their number is uniform over 0 … max_negatives.
         score_thr: Lowest score of a prediction.
-        max_per_phrase: Most predictions of a phrase; recall at k needs k of them.
+        max_per_phrase: Most predictions per phrase; recall at k needs k of them.
         **kwargs: See :class:`WordTask`, except ``num_negatives``.
 
     Raises:

@@ -12,17 +12,20 @@ from mvp_mm.tasks.word import WordTask
 
 @TASKS.register_module()
 class InstanceTask(WordTask):
-    """Boxes and masks of the vocabulary's things.
+    """Finds boxes and masks of the vocabulary's things.
+
+    Of a user's words that are stuff, each is answered by one region.
 
     Args:
         score_thr: Lowest score of a prediction.
-        max_instances: Most predictions of an image.
+        max_instances: Most predictions per image.
         **kwargs: See :class:`WordTask`.
     """
 
     name: ClassVar[str] = 'instance'
     default_metric: ClassVar[str] = 'CocoAPMetric'
     things_only: ClassVar[bool] = True
+    asks_about_stuff: ClassVar[bool] = True
 
     def __init__(self, *, score_thr: float = 0.0, max_instances: int = 100,
                  **kwargs: Any) -> None:
@@ -35,4 +38,4 @@ class InstanceTask(WordTask):
         sample.pred_caption = raw.caption
         sample.pred_instances = decode_instances(
             raw, sample, max_per_image=self.max_instances, score_thr=self.score_thr,
-            things_only=self.things_only, with_masks=self.predicts_masks)
+            things_only=False, with_masks=self.predicts_masks, stuff_once=True)

@@ -12,7 +12,7 @@ from mvp_mm.tasks.word import WordTask
 
 @TASKS.register_module()
 class PanopticTask(WordTask):
-    """Every pixel to one segment; instances and a semantic map come from the same forward.
+    """Assigns every pixel to one segment; instances and a semantic map come from the same forward.
 
     Args:
         score_thr: Lowest score of a panoptic segment.
@@ -26,6 +26,7 @@ class PanopticTask(WordTask):
     name: ClassVar[str] = 'panoptic'
     default_metric: ClassVar[str] = 'PanopticQualityMetric'
     use_stuff_queries: ClassVar[bool] = True
+    asks_about_stuff: ClassVar[bool] = True
 
     def __init__(self,
                  *,

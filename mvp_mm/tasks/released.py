@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
@@ -15,10 +14,10 @@ from mvp_mm.structures import PerceptionDataSample, RawPrediction
 from mvp_mm.tasks.decoding import (
     decode_panoptic,
     decode_semantic,
-    rescale_boxes,
-    rescale_mask_logits,
+    thing_flags,
     word_probabilities,
 )
+from mvp_mm.tasks.decoding.frames import gather_answers, mask_weights
 from mvp_mm.tasks.generalized_referring import GeneralizedReferringTask
 from mvp_mm.tasks.panoptic import PanopticTask
 from mvp_mm.tasks.referring import ReferringSegmentationTask
@@ -32,33 +31,8 @@ def without_sides(sample: PerceptionDataSample) -> PerceptionDataSample:
     return free
 
 
-def weighed_masks(raw: RawPrediction, sample: PerceptionDataSample, queries: Tensor,
-                  scores: Tensor) -> InstanceData:
-    """Answers of some queries, best first; scores are weighed by the certainty of the masks.
-
-    Args:
-        raw: The network's outputs.
-        sample: Supplies the frames.
-        queries: (n,) int64.
-        scores: (n,).
-
-    Returns:
-        ``bboxes`` (n, 4), ``masks`` (n, h, w), ``scores`` (n,): times the mean probability inside
-        the mask, 0 where a mask is empty; ``order`` (n,): positions in ``queries``.
-    """
-    unique, place = queries.unique(return_inverse=True)
-    logits = rescale_mask_logits(raw.mask_logits[unique], sample.metainfo)
-    masks = logits > 0
-    inside = (logits.sigmoid() * masks).flatten(1).sum(1)
-    scores = scores * (inside / (masks.flatten(1).sum(1) + 1e-6))[place]
-    order = scores.argsort(descending=True, stable=True)
-    return InstanceData(
-        bboxes=rescale_boxes(raw.boxes[queries[order]], sample.metainfo),
-        masks=masks[place[order]], scores=scores[order], order=order)
-
-
 def decode_things(raw: RawPrediction, sample: PerceptionDataSample, num: int) -> InstanceData:
-    """The things among the ``num`` best (query, phrase) pairs of all phrases.
+    """Collect the things among the ``num`` best (query, phrase) pairs of all phrases.
 
     Args:
         raw: With ``logits`` (Q, K + 1).
@@ -66,26 +40,36 @@ def decode_things(raw: RawPrediction, sample: PerceptionDataSample, num: int) ->
         num: Pairs, those of stuff included.
 
     Returns:
-        ``bboxes``, ``masks``, ``scores`` and ``labels``, best first.
+        ``bboxes`` (n, 4), ``masks`` (n, h, w), ``labels`` (n,) and ``scores`` (n,), weighed by
+        the mean probability inside the mask; best first.
     """
     scores = word_probabilities(raw, without_sides(sample))[:, :-1]
     phrases = scores.shape[1]
     top, index = scores.flatten().topk(min(num, scores.numel()))
-    is_thing = torch.as_tensor(
-        np.asarray(sample.instruction.is_thing, dtype=bool), device=index.device)
-    kept = is_thing[index % phrases] & (top > 0)
+    kept = thing_flags(raw, sample)[index % phrases] & (top > raw.answering.least_score)
     index, top = index[kept], top[kept]
-    found = weighed_masks(raw, sample, index // phrases, top)
-    found.labels = (index % phrases)[found.pop('order')]
-    return found
+    return gather_answers(raw, sample, index // phrases, top, index % phrases, with_masks=True,
+                          weigh_by_mask=True, score_thr=raw.answering.least_score or None)
 
 
-def decode_sentence(raw: RawPrediction, sample: PerceptionDataSample) -> InstanceData:
-    """All queries by sigmoid(logit), weighed by the certainty of their masks; labels are 0."""
+def rank_queries(raw: RawPrediction, sample: PerceptionDataSample) -> tuple[Tensor, Tensor]:
+    """Rank all queries by sigmoid(logit), weighed by the certainty of their masks.
+
+    Returns:
+        (Q,) queries and (Q,) scores, best first.
+    """
     scores = raw.logits.float().sigmoid()
-    found = weighed_masks(raw, sample, torch.arange(len(scores), device=scores.device), scores)
-    found.labels = torch.zeros_like(found.pop('order'))
-    return found
+    queries = torch.arange(len(scores), device=scores.device)
+    scores = scores * mask_weights(raw, sample, queries)
+    order = scores.argsort(descending=True, stable=True)
+    return order, scores[order]
+
+
+def decode_best(raw: RawPrediction, sample: PerceptionDataSample, order: Tensor, scores: Tensor,
+                num: int) -> InstanceData:
+    """Collect the ``num`` best of ranked queries; labels are 0."""
+    return gather_answers(raw, sample, order[:num], scores[:num],
+                          torch.zeros_like(order[:num]), with_masks=True)
 
 
 @TASKS.register_module()
@@ -120,22 +104,17 @@ class ReleasedSemanticTask(SemanticTask):
 class ReleasedReferringTask(ReferringSegmentationTask):
     """The best query answers alone; a certain mask counts too.
 
-    The box is the box head's; the released code gives none.
-
-    Args:
-        **kwargs: See :class:`ReferringSegmentationTask`, except ``same_iou``.
+    The box is the box head's; the released code gives none. Arguments: see
+    :class:`ReferringSegmentationTask`.
     """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(same_iou=2.0, **kwargs)
 
     def decode(self, raw: RawPrediction, sample: PerceptionDataSample) -> None:
         """See :meth:`BaseTask.decode`."""
         sample.pred_caption = raw.caption
-        found = decode_sentence(raw, sample)
-        sample.pred_instances = found[:1]
+        ranked = rank_queries(raw, sample)
+        sample.pred_instances = decode_best(raw, sample, *ranked, num=1)
         if self.num_candidates:
-            sample.pred_candidates = found[:self.num_candidates]
+            sample.pred_candidates = decode_best(raw, sample, *ranked, num=self.num_candidates)
 
 
 @TASKS.register_module()
@@ -153,8 +132,8 @@ class ReleasedGeneralizedReferringTask(GeneralizedReferringTask):
     def decode(self, raw: RawPrediction, sample: PerceptionDataSample) -> None:
         """See :meth:`BaseTask.decode`."""
         sample.pred_caption = raw.caption
-        found = decode_sentence(raw, sample)
-        above = int((found.scores > self.score_thr).sum())
-        sample.pred_instances = found[:max(above, 1)]
+        ranked = rank_queries(raw, sample)
+        above = int((ranked[1] > self.score_thr).sum())
+        sample.pred_instances = decode_best(raw, sample, *ranked, num=max(above, 1))
         if self.num_candidates:
-            sample.pred_candidates = found[:self.num_candidates]
+            sample.pred_candidates = decode_best(raw, sample, *ranked, num=self.num_candidates)

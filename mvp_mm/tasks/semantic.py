@@ -12,11 +12,12 @@ from mvp_mm.tasks.word import WordTask
 
 @TASKS.register_module()
 class SemanticTask(WordTask):
-    """Every pixel to one class. Arguments: see :class:`WordTask`."""
+    """Assigns every pixel to one class. Arguments: see :class:`WordTask`."""
 
     name: ClassVar[str] = 'semantic'
     default_metric: ClassVar[str] = 'SemanticIoUMetric'
     use_stuff_queries: ClassVar[bool] = True
+    asks_about_stuff: ClassVar[bool] = True
 
     def decode(self, raw: RawPrediction, sample: PerceptionDataSample) -> None:
         """See :meth:`BaseTask.decode`."""

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""What tasks with one referring expression share (paper sections 3.1 and 3.2)."""
+"""Base of the tasks that are asked by a referring expression (paper sections 3.1 and 3.2)."""
 from __future__ import annotations
 
 from typing import ClassVar
@@ -10,11 +10,11 @@ from mvp_mm.structures import ImageAnnotation, Instruction, Referral, Request, S
 from mvp_mm.tasks.base import BaseTask
 from mvp_mm.tasks.prompts import sentence_prompt
 from mvp_mm.tasks.response import ResponseBuilder, existing_names
-from mvp_mm.utils.texts import clean, is_text, shown
+from mvp_mm.tasks.texts import check_sentence
 
 
 class SentenceTask(BaseTask):
-    """Finds what an expression means; one request for each expression.
+    """Finds what an expression means; one request per expression.
 
     In training, expressions that mean a crowd region are left out; evaluation asks them all.
 
@@ -100,16 +100,12 @@ class SentenceTask(BaseTask):
 
     def ask(self, words: list[str] | None = None, text: str | None = None) -> Request:
         """See :meth:`BaseTask.ask`."""
-        if words is not None:
-            raise ValueError(f'Task {self.name} takes a sentence, not a list of words: {words}')
-        if not is_text(text):
-            raise ValueError(f'Task {self.name} needs a sentence, a text that shows something; '
-                             f'got {shown(text)}')
-        return self._request(Referral(clean(text), []), [])
+        text = check_sentence(self.name, words, text)
+        return self._request(Referral(text, []), [])
 
 
 def _join(referrals: list[Referral]) -> list[Referral]:
-    """One referral a reference, its sentences closed by periods and put one after another."""
+    """Join the sentences of each reference into one expression, separated by periods."""
     grouped: dict[int | str, list[Referral]] = {}
     for referral in referrals:
         grouped.setdefault(referral.ref_id, []).append(referral)

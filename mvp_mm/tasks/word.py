@@ -1,8 +1,8 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""What tasks with a word list share (paper sections 3.1 and 3.2)."""
+"""Base of the tasks that are asked by a word list (paper sections 3.1 and 3.2)."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -11,33 +11,9 @@ from mvp_mm.structures import ImageAnnotation, Instruction, Request, Segment
 from mvp_mm.tasks.base import BaseTask
 from mvp_mm.tasks.prompts import word_prompt
 from mvp_mm.tasks.response import ResponseBuilder
-from mvp_mm.utils.texts import clean, is_text, same_look, shown
+from mvp_mm.tasks.texts import check_names, check_words
 
 SYNONYM_RULES = ('joined', 'first', 'max')
-
-
-def check_words(name: str, words: Sequence[str] | None, text: str | None) -> list[str]:
-    """Clean a user's word list.
-
-    Raises:
-        ValueError: If a sentence came instead, or the list is empty or holds something that is no
-            text, shows nothing or cannot be told from another word.
-    """
-    if text is not None:
-        raise ValueError(f'Task {name} takes a list of words, not a sentence: {text!r}')
-    if isinstance(words, str):
-        raise ValueError(f'Task {name} takes a list of words, got one string: {words!r}')
-    try:
-        words = list(() if words is None else words)
-    except TypeError:
-        raise ValueError(f'Task {name} takes a list of words, got {shown(words)}') from None
-    if not words or not all(map(is_text, words)):
-        raise ValueError(f'Task {name} needs at least one word and no empty ones, each a text, '
-                         f'got {shown(words)}')
-    words = [clean(word) for word in words]
-    if len(set(map(same_look, words))) != len(words):
-        raise ValueError(f'Task {name}: repeated words in {shown(words)}')
-    return words
 
 
 class WordTask(BaseTask):
@@ -54,17 +30,24 @@ class WordTask(BaseTask):
         missing_caption: See :class:`~mvp_mm.tasks.response.ResponseBuilder`.
         num_negatives: Range ``(lo, hi)``, both ends included, of the number of absent classes
             mixed in; None takes the whole vocabulary.
-        stuff_names: Names that :meth:`ask` takes as stuff; any other word is a thing.
+        stuff_names: Words that :meth:`ask` takes as stuff where its caller does not say, every
+            other word being a thing; None leaves it to class lists and, beyond them, to decoding.
         synonyms: ``'joined'``: the list of names as it stands, as one phrase. ``'first'``: the
             first name. ``'max'``: each name is a phrase of its own and the class is as likely as
             its best name; training draws one.
 
     Raises:
         ValueError: If an option is unknown or a range is empty.
+
+    Class attributes:
+        use_stuff_queries: Whether the learnable stuff queries take part.
+        asks_about_stuff: Whether they take part when a user's words may be stuff.
+        things_only: Whether a dataset's stuff classes are left out of the list.
     """
 
     kind: ClassVar[str] = 'word'
     use_stuff_queries: ClassVar[bool] = False
+    asks_about_stuff: ClassVar[bool] = False
     things_only: ClassVar[bool] = False
 
     def __init__(self,
@@ -72,7 +55,7 @@ class WordTask(BaseTask):
                  response: str = 'caption',
                  missing_caption: str = 'error',
                  num_negatives: tuple[int, int] | None = None,
-                 stuff_names: Sequence[str] = (),
+                 stuff_names: Sequence[str] | None = None,
                  synonyms: str = 'joined') -> None:
         if num_negatives is not None:
             low, high = num_negatives
@@ -83,7 +66,8 @@ class WordTask(BaseTask):
         self.synonyms = synonyms
         self.response = ResponseBuilder(response, missing_caption)
         self.num_negatives = num_negatives
-        self.stuff_names = frozenset(stuff_names)
+        self.stuff_names = (
+            None if stuff_names is None else check_names(stuff_names, 'stuff name'))
 
     @property
     def needs_captions(self) -> bool:
@@ -177,7 +161,39 @@ class WordTask(BaseTask):
             return [[several[rng.integers(len(several))]] for several in names]
         return names
 
-    def ask(self, words: list[str] | None = None, text: str | None = None) -> Request:
-        """See :meth:`BaseTask.ask`."""
+    def ask(self, words: list[str] | None = None, text: str | None = None,
+            stuff: Sequence[str] | None = None,
+            known: Mapping[str, bool] | None = None) -> Request:
+        """See :meth:`BaseTask.ask`.
+
+        Args:
+            words: The word list.
+            text: Must be None.
+            stuff: Which of the words are stuff, the others being things; None does not say.
+            known: Where nobody says, whether a word is a thing, for the words that a class list
+                knows. Any other word is offered both as a thing and as stuff.
+
+        Raises:
+            ValueError: If ``stuff`` names a word that is not in the list.
+        """
         words = check_words(self.name, words, text)
-        return self._request(words, np.array([w not in self.stuff_names for w in words]), [])
+        if stuff is not None:
+            stuff = check_names(stuff, 'stuff name')
+            strange = [name for name in stuff if name not in words]
+            if strange:
+                raise ValueError(f'Task {self.name}: stuff names {strange} that are not among the '
+                                 f'words {words}')
+        elif self.stuff_names is not None:
+            stuff = self.stuff_names
+        if stuff is None:
+            flags = [(known or {}).get(word) for word in words]
+        else:
+            flags = [word not in stuff for word in words]
+        undecided = np.array([flag is None for flag in flags])
+        request = self._request(words, np.array([flag is not False for flag in flags]), [])
+        instruction = request.instruction
+        if self.asks_about_stuff and (undecided.any() or not instruction.is_thing.all()):
+            instruction.use_stuff_queries = True
+        if undecided.any() and instruction.use_stuff_queries:
+            instruction.undecided = undecided
+        return request

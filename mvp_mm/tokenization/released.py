@@ -66,7 +66,9 @@ class ReleasedTokenizer(InstructionTokenizer):
             instruction,
             prompt=[*instruction.prompt[:end], *BACKGROUND, *instruction.prompt[end:]],
             phrases=[*instruction.phrases, BACKGROUND[-1].text],
-            is_thing=np.append(instruction.is_thing, False))
+            is_thing=np.append(instruction.is_thing, False),
+            undecided=None if instruction.undecided is None else np.append(
+                instruction.undecided, False))
         vars(instruction).update(vars(super().tokenize(longer)))
         return instruction
 

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mvp_mm.models.released.heads import split_background
 from mvp_mm.models.state import InstructionBatch
 from mvp_mm.registry import MODELS, TOKENIZERS
+from mvp_mm.structures import Answering
 from tests.helpers import CANVAS, ROOT, make_batch, make_samples, tiny_model_config
 
 WORDS = ('ReleasedPanopticTask', 'ReleasedSemanticTask', 'InstanceTask', 'PhraseGroundingTask')
@@ -175,7 +176,8 @@ def test_dinos_decoder_serves_the_core_model_too(tokenizer_path):
     assert not [n for n, p in model.perception.named_parameters() if p.grad is None]
 
 
-def test_core_tasks_that_split_queries_are_refused(model, samples):
+def test_core_tasks_that_split_queries_are_refused(model, samples, monkeypatch):
+    monkeypatch.setattr(model, 'answering', Answering(separate_stuff=True))
     with pytest.raises(ValueError, match='answers by ReleasedPanopticTask'):
         run(model, [samples('PanopticTask', training=False)], False)
 

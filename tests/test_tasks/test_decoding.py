@@ -8,6 +8,7 @@ from mmdet.models.seg_heads.panoptic_fusion_heads import MaskFormerFusionHead
 from mmengine.config import ConfigDict
 
 from mvp_mm.structures import (
+    Answering,
     Instruction,
     PerceptionDataSample,
     RawPrediction,
@@ -15,7 +16,8 @@ from mvp_mm.structures import (
     SegmentKind,
 )
 from mvp_mm.tasks import decoding
-from mvp_mm.tasks.decoding import tiles, words
+from mvp_mm.tasks.decoding import bands, frames, tiles, words
+from mvp_mm.tasks.decoding.bands import MaskBands
 from mvp_mm.tasks.decoding.tiles import divide_pixels
 
 META = dict(ori_shape=(30, 50), img_shape=(38, 64), batch_input_shape=(64, 64))
@@ -33,14 +35,15 @@ def make_sample(is_thing=THINGS, use_stuff_queries=False, meta=META):
     return sample
 
 
-def make_raw(seed, queries=12, phrases=4, dynamic=8, sentence=False):
+def make_raw(seed, queries=12, phrases=4, dynamic=8, sentence=False, **answering):
     generator = torch.Generator().manual_seed(seed)
     shape = (queries,) if sentence else (queries, phrases + 1)
     masks = torch.randn(queries, 6, 6, generator=generator) * 4
     return RawPrediction(
         logits=torch.randn(*shape, generator=generator) * 2,
         boxes=torch.rand(queries, 4, generator=generator) * 0.5,
-        mask_logits=F.interpolate(masks[None], (16, 16), mode='bilinear')[0], num_dynamic=dynamic)
+        mask_logits=F.interpolate(masks[None], (16, 16), mode='bilinear')[0], num_dynamic=dynamic,
+        answering=Answering(**answering))
 
 
 def to_canvas(box):
@@ -80,7 +83,7 @@ def test_no_masks():
 
 def panoptic_by_loops(raw, sample, score_thr, mask_thr, overlap_thr):
     logits, is_thing = raw.logits.clone(), sample.instruction.is_thing
-    if sample.instruction.use_stuff_queries:
+    if raw.answering.separate_stuff and sample.instruction.use_stuff_queries:
         for query in range(len(logits)):
             for k in range(len(is_thing)):
                 if is_thing[k] != (query < raw.num_dynamic):
@@ -111,7 +114,8 @@ def panoptic_by_loops(raw, sample, score_thr, mask_thr, overlap_thr):
 @pytest.mark.parametrize('seed', range(6))
 @pytest.mark.parametrize('use_stuff_queries', [False, True])
 def test_panoptic_matches_loops(seed, use_stuff_queries):
-    raw, sample = make_raw(seed), make_sample(use_stuff_queries=use_stuff_queries)
+    raw = make_raw(seed, separate_stuff=True)
+    sample = make_sample(use_stuff_queries=use_stuff_queries)
     thresholds = dict(score_thr=0.2, mask_thr=0.5, overlap_thr=0.3)
     panoptic, segments = panoptic_by_loops(raw, sample, **thresholds)
     found = decoding.decode_panoptic(raw, sample, **thresholds)
@@ -125,6 +129,12 @@ def noisy_masks(generator, count, size, smooth):
     """Mask logits from large smooth blobs to noise of every pixel."""
     coarse = torch.randn(1, count, *(max(2, side // smooth) for side in size), generator=generator)
     return F.interpolate(coarse, size, mode='bilinear', align_corners=False)[0] * 6 - 2
+
+
+def whole(logits, rows):
+    """The rows of logits that lie in the image's frame already."""
+    return MaskBands(logits, rows, dict.fromkeys(
+        ('ori_shape', 'img_shape', 'batch_input_shape'), tuple(logits.shape[-2:])))
 
 
 def divide_densely(logits, rows, scores, mask_thr, overlap_thr):
@@ -146,7 +156,8 @@ def test_tiles_divide_as_full_maps_do(size, smooth, mask_thr, overlap_thr):
     logits = noisy_masks(generator, 14, size, smooth)
     rows = torch.tensor([1, 2, 3, 5, 8, 9, 13])
     scores = torch.rand(7, generator=generator) * 0.9 + 0.1
-    found = divide_pixels(logits, rows, scores, mask_thr=mask_thr, overlap_thr=overlap_thr)
+    found = divide_pixels(
+        whole(logits, rows), scores, mask_thr=mask_thr, overlap_thr=overlap_thr)
     owner, alive = divide_densely(logits, rows, scores, mask_thr, overlap_thr)
     assert torch.equal(found.owner, owner)
     assert torch.equal(found.alive, alive)
@@ -156,20 +167,20 @@ def test_tiles_divide_in_pieces_as_at_once(monkeypatch):
     generator = torch.Generator().manual_seed(1)
     logits = noisy_masks(generator, 9, (60, 60), 6)
     scores = torch.rand(9, generator=generator)
-    whole, pieces = [], []
-    for results, pairs in ((whole, tiles._PAIRS), (pieces, 20)):
+    at_once, pieces = [], []
+    for results, pairs in ((at_once, tiles._PAIRS), (pieces, 20)):
         monkeypatch.setattr(tiles, '_PAIRS', pairs)
         results.append(divide_pixels(
-            logits, torch.arange(9), scores, mask_thr=0.5, overlap_thr=0.6))
-    assert torch.equal(whole[0].owner, pieces[0].owner)
-    assert torch.equal(whole[0].alive, pieces[0].alive)
+            whole(logits, torch.arange(9)), scores, mask_thr=0.5, overlap_thr=0.6))
+    assert torch.equal(at_once[0].owner, pieces[0].owner)
+    assert torch.equal(at_once[0].alive, pieces[0].alive)
 
 
 @pytest.mark.parametrize('value', [0., 200., -200.])
 def test_the_first_of_equal_masks_owns_all(value):
     logits = torch.full((3, 20, 20), value)
     found = divide_pixels(
-        logits, torch.arange(3), torch.full((3,), 0.5), mask_thr=0.5, overlap_thr=0.8)
+        whole(logits, torch.arange(3)), torch.full((3,), 0.5), mask_thr=0.5, overlap_thr=0.8)
     assert (found.owner == (0 if value >= 0 else 3)).all()
     assert found.alive.tolist() == [value >= 0, False, False]
 
@@ -210,13 +221,15 @@ def test_panoptic_without_answers():
     assert found['segments_info'] == []
 
 
-def test_stuff_queries_name_stuff_only():
-    raw, sample = make_raw(3), make_sample(use_stuff_queries=True)
+def test_stuff_queries_name_stuff_only_where_they_are_separate():
+    raw, sample = make_raw(3, separate_stuff=True), make_sample(use_stuff_queries=True)
     probabilities = decoding.word_probabilities(raw, sample)
     is_thing = torch.tensor(THINGS)
     assert (probabilities[:8, :-1][:, ~is_thing] == 0).all()
     assert (probabilities[8:, :-1][:, is_thing] == 0).all()
     assert torch.allclose(probabilities.sum(1), torch.ones(12))
+    free = decoding.word_probabilities(make_raw(3), sample)
+    assert torch.equal(free, raw.logits.softmax(-1))
 
 
 def test_semantic_matches_loops(monkeypatch):
@@ -300,7 +313,8 @@ def test_a_loud_phrase_leaves_the_others_their_boxes():
 
 def referred(raw, same_iou):
     """Index of the query that answers."""
-    found = decoding.decode_referring(raw, make_sample(), same_iou=same_iou, with_masks=False)
+    raw.answering = Answering(same_iou=same_iou)
+    found = decoding.decode_referring(raw, make_sample(), with_masks=False)
     boxes = decoding.rescale_boxes(raw.boxes, META)
     return int((boxes - found.bboxes).abs().sum(1).argmin())
 
@@ -308,7 +322,7 @@ def referred(raw, same_iou):
 def test_referring_takes_the_best_query():
     raw = make_raw(2, sentence=True)
     best = int(raw.logits.argmax())
-    found = decoding.decode_referring(raw, make_sample(), same_iou=1.1, with_masks=True)
+    found = decoding.decode_referring(raw, make_sample(), with_masks=True)
     assert found.scores.tolist() == pytest.approx([float(raw.logits[best].sigmoid())])
     assert torch.equal(found.bboxes[0], decoding.rescale_boxes(raw.boxes, META)[best])
     mask = decoding.rescale_mask_logits(raw.mask_logits, META)[best] > 0
@@ -320,7 +334,7 @@ def test_queries_on_one_object_answer_together():
     raw.boxes = torch.tensor([
         [.2, .2, .2, .2], [.6, .3, .2, .2], [.61, .3, .2, .2], [.62, .3, .2, .2]])
     raw.logits = torch.tensor([1., .4, .5, .3])
-    assert referred(raw, same_iou=1.1) == 0
+    assert referred(raw, same_iou=None) == 0
     # exp(.4) + exp(.5) + exp(.3) > exp(1); of the three the best one answers.
     assert referred(raw, same_iou=0.7) == 2
 
@@ -351,8 +365,134 @@ def test_generalized_may_be_empty():
     assert len(empty) == 0 and empty.masks.shape == (0, 30, 50) and empty.bboxes.shape == (0, 4)
 
 
+LARGE = dict(ori_shape=(61, 83), img_shape=(57, 77), batch_input_shape=(64, 96))
+
+
+@pytest.mark.parametrize('meta, size', [
+    (LARGE, (16, 24)), (dict(LARGE, img_shape=(64, 96)), (64, 96)),
+    (dict.fromkeys(LARGE, (64, 96)), (64, 96)), (META, (16, 16))])
+def test_bands_are_the_rows_of_full_maps(monkeypatch, meta, size):
+    masks = torch.randn(6, *size, generator=torch.Generator().manual_seed(0))
+    queries = torch.tensor([0, 2, 5])
+    monkeypatch.setattr(bands, '_BUDGET', 3 * 96 * 16)
+    parts = [logits[rows] for logits, rows in MaskBands(masks, queries, meta)]
+    assert len(parts) > 1 and all(part.shape[1] % 8 == 0 for part in parts[:-1])
+    full = decoding.rescale_mask_logits(masks[queries], meta)
+    assert torch.allclose(torch.cat(parts, 1), full, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize('seed', range(3))
+@pytest.mark.parametrize('count', [1, 2, 9])
+def test_answers_do_not_depend_on_the_size_of_the_bands(monkeypatch, seed, count):
+    raw = make_raw(seed, queries=count, dynamic=max(1, count - 2))
+    sentence = make_raw(seed, queries=count, sentence=True)
+    sample = make_sample(use_stuff_queries=True, meta=dict(LARGE, batch_input_shape=(64, 80)))
+    found = []
+    for budget in (2**22, 8 * 83):
+        monkeypatch.setattr(bands, '_BUDGET', budget)
+        panoptic = decoding.decode_panoptic(
+            raw, sample, score_thr=0.1, mask_thr=0.5, overlap_thr=0.5)
+        instances = decoding.decode_instances(
+            raw, sample, max_per_image=20, score_thr=0.05, things_only=False, with_masks=True)
+        several = decoding.decode_generalized(sentence, sample, score_thr=0.4, with_masks=True)
+        found.append((panoptic['panoptic'], decoding.decode_semantic(raw, sample),
+                      instances.scores, instances.labels, instances.masks, several.masks,
+                      torch.tensor([s['label'] for s in panoptic['segments_info']])))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_only_masks_of_kept_answers_are_held(monkeypatch):
+    raw, held = make_raw(7, queries=12), []
+    plain = decoding.decode_instances(
+        raw, make_sample(), max_per_image=40, score_thr=0., things_only=False, with_masks=True)
+    stack = frames._stack
+    monkeypatch.setattr(frames, '_stack', lambda masks, *rest: held.append(
+        sum(mask is not None for mask in masks)) or stack(masks, *rest))
+    found = decoding.decode_instances(
+        raw, make_sample(), max_per_image=40, score_thr=0.3, things_only=False, with_masks=True)
+    kept = plain.scores > 0.3
+    assert 0 < kept.sum() < len(plain)
+    assert torch.equal(found.scores, plain.scores[kept])
+    assert torch.equal(found.masks, plain.masks[kept])
+    assert held[0] <= kept.sum()
+
+
+def test_suppression_keeps_the_best_of_each_label():
+    raw = make_raw(2, queries=4, phrases=2, dynamic=4, nms_iou=0.5)
+    raw.boxes = torch.tensor([[.3, .3, .2, .2], [.3, .3, .2, .2], [.31, .3, .2, .2],
+                              [.7, .7, .2, .2]])
+    raw.logits = torch.tensor([[4., 0., 0.], [5., 0., 0.], [0., 3., 0.], [4.5, 0., 0.]])
+    arguments = dict(max_per_image=10, score_thr=0.5, things_only=False, with_masks=False)
+    found = decoding.decode_instances(raw, make_sample((True, True)), **arguments)
+    boxes = decoding.rescale_boxes(raw.boxes, META)
+    assert torch.equal(found.bboxes, boxes[[1, 3, 2]]) and found.labels.tolist() == [0, 0, 1]
+    raw.answering = Answering()
+    assert len(decoding.decode_instances(raw, make_sample((True, True)), **arguments)) == 4
+
+
+def test_suppression_reaches_phrases_and_generalized_sentences():
+    boxes = torch.tensor([[.3, .3, .2, .2], [.3, .3, .2, .2], [.7, .7, .2, .2]])
+    words_raw = make_raw(2, queries=3, phrases=1, dynamic=3, nms_iou=0.5)
+    words_raw.boxes, words_raw.logits = boxes, torch.tensor([[2., 0.], [3., 0.], [1., 0.]])
+    sentence = make_raw(2, queries=3, sentence=True, nms_iou=0.5)
+    sentence.boxes, sentence.logits = boxes, torch.tensor([2., 3., 1.])
+    phrases = decoding.decode_phrases(
+        words_raw, make_sample((True,)), max_per_phrase=2, score_thr=0., with_masks=False)
+    several = decoding.decode_generalized(
+        sentence, make_sample((True,)), score_thr=0.5, with_masks=False)
+    expected = decoding.rescale_boxes(boxes, META)[[1, 2]]
+    assert torch.equal(phrases.bboxes, expected) and torch.equal(several.bboxes, expected)
+
+
+def undecided_sample(flags=(True, True, True, True)):
+    sample = make_sample(flags, use_stuff_queries=True)
+    sample.instruction.undecided = np.ones(len(flags), dtype=bool)
+    return sample
+
+
+@pytest.mark.parametrize('separate', [False, True])
+def test_an_undecided_word_is_what_its_best_query_is(separate):
+    raw = make_raw(0, queries=4, phrases=2, dynamic=2, separate_stuff=separate)
+    raw.logits = torch.tensor([[6., 0., 0.], [0., 2., 0.], [5., 4., 0.], [0., 8., 0.]])
+    raw.mask_logits = torch.full((4, 16, 16), -9.)
+    for query, rows in enumerate((slice(0, 4), slice(4, 8), slice(8, 9), slice(9, 16))):
+        raw.mask_logits[query, rows] = 9.
+    sample = undecided_sample((True, True))
+    assert decoding.thing_flags(raw, sample).tolist() == [True, False]
+    found = decoding.decode_panoptic(raw, sample, score_thr=0.1, mask_thr=0.5, overlap_thr=0.5)
+    assert {(s['label'], s['isthing']) for s in found['segments_info']} == {(0, True), (1, False)}
+    assert decoding.decode_semantic(raw, sample)[[0, -1], 0].tolist() == [0, 1]
+
+
+def test_stuff_is_one_instance_where_it_is_asked_for():
+    raw = make_raw(0, queries=4, phrases=2, dynamic=2, separate_stuff=True)
+    raw.logits = torch.tensor([[6., 0., 0.], [5., 0., 0.], [0., 4., 0.], [0., 8., 0.]])
+    arguments = dict(max_per_image=10, score_thr=0.1, with_masks=False)
+    sample = make_sample((True, False), use_stuff_queries=True)
+    found = decoding.decode_instances(
+        raw, sample, things_only=False, stuff_once=True, **arguments)
+    assert sorted(found.labels.tolist()) == [0, 0, 1]
+    stuff = found[found.labels == 1]
+    assert torch.equal(stuff.bboxes, decoding.rescale_boxes(raw.boxes[3:], META))
+    things = decoding.decode_instances(raw, sample, things_only=True, **arguments)
+    assert things.labels.tolist() == [0, 0]
+
+
+def test_the_least_score_holds_for_every_task():
+    raw, sentence = make_raw(7, least_score=0.4), make_raw(4, sentence=True, least_score=0.7)
+    sample = make_sample()
+    instances = decoding.decode_instances(
+        raw, sample, max_per_image=40, score_thr=0., things_only=False, with_masks=True)
+    phrases = decoding.decode_phrases(
+        raw, sample, max_per_phrase=9, score_thr=0., with_masks=False)
+    several = decoding.decode_generalized(sentence, sample, score_thr=0.1, with_masks=False)
+    assert len(instances) and (instances.scores > 0.4).all()
+    assert len(phrases) and (phrases.scores > 0.4).all()
+    assert len(several) and (several.scores > 0.7).all()
+
+
 def test_wrong_logits_are_named():
     with pytest.raises(ValueError, match=r'4 phrases needs logits of shape \(Q, 5\)'):
         decoding.decode_semantic(make_raw(0, phrases=6), make_sample())
     with pytest.raises(ValueError, match=r'shape \(Q,\)'):
-        decoding.decode_referring(make_raw(0), make_sample(), same_iou=0.7, with_masks=False)
+        decoding.decode_referring(make_raw(0), make_sample(), with_masks=False)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from mvp_mm.registry import TASKS
-from mvp_mm.structures import ImageAnnotation, Referral, SegmentKind
+from mvp_mm.structures import Answering, ImageAnnotation, Referral, SegmentKind
 from mvp_mm.tasks.prompts import close_sentence
 
 NAMES = ('cat', 'dog', 'bird', 'sky')
@@ -154,6 +154,14 @@ def test_grounding_targets_and_negatives():
     assert request.instruction.phrases == ['a dog', 'a thing']
 
 
+BAD_WORDS = [
+    dict(text='the car'), dict(words=[]), dict(words=['a', ' ']), dict(), dict(words='car'),
+    dict(words=['a', 'a']), dict(words=['hot dog', 'hot  dog']), dict(words=['a', None]),
+    dict(words=['a', 3]), dict(words=['a', '\u200b']), dict(words=['a', 'b\ud800']),
+    dict(words=['cafe\u0301', 'caf\u00e9']), dict(words=['cat', 'cat\u200b']), dict(words=7),
+    dict(words=b'cat'), dict(words=[['cat']])]
+
+
 @pytest.mark.parametrize('kind', (*WORD_TASKS, 'PhraseGroundingTask'))
 def test_ask_with_words(kind):
     task = build(kind, stuff_names=['sky'])
@@ -161,19 +169,78 @@ def test_ask_with_words(kind):
     assert request.instruction.phrases == ['red car', 'sky']
     assert request.instruction.is_thing.tolist() == [True, False]
     assert request.instruction.response == []
-    for wrong in (dict(text='the car'), dict(words=[]), dict(words=['a', ' ']), dict(),
-                  dict(words=['a', 'a']), dict(words='car')):
-        with pytest.raises(ValueError):
-            task.ask(**wrong)
+
+
+@pytest.mark.parametrize('wrong', BAD_WORDS, ids=lambda wrong: ascii(wrong))
+def test_words_that_cannot_be_asked_are_refused(wrong):
+    with pytest.raises(ValueError, match='Task instance'):
+        build('InstanceTask').ask(**wrong)
+
+
+def test_words_are_asked_as_they_stand_but_for_white_space():
+    request = build('InstanceTask').ask(words=['cafe\u0301', 'a\u00a0 b', '\U0001f7e2'])
+    assert request.instruction.phrases == ['cafe\u0301', 'a b', '\U0001f7e2']
+
+
+def test_stuff_is_what_the_caller_then_the_task_then_the_class_list_says():
+    words, known = ['car', 'sky', 'gizmo'], {'car': True, 'sky': False}
+    told = build('PanopticTask', stuff_names=['car']).ask(words=words, stuff=['sky'], known=known)
+    assert told.instruction.is_thing.tolist() == [True, False, True]
+    assert told.instruction.undecided is None
+    listed = build('PanopticTask', stuff_names=['car']).ask(words=words, known=known).instruction
+    assert listed.is_thing.tolist() == [False, True, True] and listed.undecided is None
+    open_ended = build('PanopticTask').ask(words=words, known=known).instruction
+    assert open_ended.is_thing.tolist() == [True, False, True]
+    assert open_ended.undecided.tolist() == [False, False, True]
+    with pytest.raises(ValueError, match=r"stuff names \['sea'\] that are not among the words"):
+        build('PanopticTask').ask(words=words, stuff=['sea'])
+
+
+@pytest.mark.parametrize('kind', ['InstanceTask', 'DetectionTask'])
+def test_stuff_queries_take_part_in_instances_where_a_word_may_be_stuff(kind):
+    task = build(kind)
+    assert task.ask(words=['car', 'sky'], stuff=['sky']).instruction.use_stuff_queries
+    assert task.ask(words=['car', 'sky']).instruction.use_stuff_queries
+    things = task.ask(words=['car', 'bus'], stuff=[]).instruction
+    assert not things.use_stuff_queries and things.undecided is None
+    request, = instruct(task, training=False)
+    assert not request.instruction.use_stuff_queries
+
+
+def test_grounded_phrases_are_never_stuff():
+    instruction = build('PhraseGroundingTask').ask(words=['a dog', 'grass']).instruction
+    assert not instruction.use_stuff_queries and instruction.undecided is None
+
+
+BAD_TEXTS = [dict(words=['car']), dict(text=' '), dict(), dict(text=['a car']), dict(text=5),
+             dict(text='\u200b\u2060'), dict(text='car \udcff')]
 
 
 @pytest.mark.parametrize('kind', ['ReferringSegmentationTask', 'GeneralizedReferringTask'])
 def test_ask_with_a_sentence(kind):
-    task = build(kind)
-    assert task.ask(text=' the red  car ').instruction.phrases == ['the red car']
-    for wrong in (dict(words=['car']), dict(text=' '), dict()):
-        with pytest.raises(ValueError):
-            task.ask(**wrong)
+    assert build(kind).ask(text=' the red  car ').instruction.phrases == ['the red car']
+
+
+@pytest.mark.parametrize('wrong', BAD_TEXTS, ids=lambda wrong: ascii(wrong))
+def test_sentences_that_cannot_be_asked_are_refused(wrong):
+    with pytest.raises(ValueError, match='Task referring_segmentation'):
+        build('ReferringSegmentationTask').ask(**wrong)
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(same_io=0.7), "no option 'same_io'; did you mean 'same_iou'"),
+    (dict(nms_iou=0), 'answering.nms_iou must be None or in'),
+    (dict(nms_iou=float('nan')), 'nms_iou'), (dict(same_iou=1.1), 'same_iou'),
+    (dict(same_iou='0.7'), 'same_iou'), (dict(separate_stuff=1), 'separate_stuff'),
+    (dict(least_score=2), 'least_score'), (dict(least_score=True), 'least_score')])
+def test_wrong_options_of_decoding_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        Answering.from_config(options)
+
+
+def test_the_paper_s_decoding_is_the_default():
+    assert Answering.from_config(None) == Answering(
+        same_iou=None, nms_iou=None, separate_stuff=False, least_score=0.0)
 
 
 @pytest.mark.parametrize('kind, arguments', [

@@ -11,7 +11,7 @@ import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
-from mvp_mm.structures import RawPrediction
+from mvp_mm.structures import Answering, RawPrediction
 from tests.benchmark_root import ALL, enter
 from tests.helpers import ROOT, build_model, make_batch, make_samples, save_tokenizer
 
@@ -127,7 +127,8 @@ def test_the_query_that_answers_a_sentence_is_the_one_that_decoding_chose(place,
     # The best single query stands alone; two others lie on one object and weigh more together.
     boxes = torch.tensor([[.2, .2, .2, .2], [.7, .7, .3, .3], [.7, .71, .3, .3]])
     queries, sample = answering_of(model, 'ReferringSegmentationTask', boxes=boxes,
-                                   logits=torch.tensor([2., 1.8, 1.9]))
+                                   logits=torch.tensor([2., 1.8, 1.9]),
+                                   answering=Answering(same_iou=0.7))
     assert queries == [2]
     assert sample.pred_instances.bboxes[0].tolist() == pytest.approx([35.2, 35.84, 54.4, 55.04])
 

@@ -60,4 +60,6 @@ model = dict(
             num_points=_num_points,
             **_loss_weights)),
     thinking=True,
-    max_response_tokens=128)
+    max_response_tokens=128,
+    # Ours: queries on one object answer a sentence together; stuff queries alone name stuff.
+    answering=dict(same_iou=0.7, separate_stuff=True))

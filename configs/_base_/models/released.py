@@ -14,6 +14,7 @@ _released = dict(
     type='ReleasedMVPLM',
     # The released code writes nothing at test time.
     thinking=False,
+    answering=dict(same_iou=None, separate_stuff=False),
     connector=dict(_delete_=True, type='ConvConnector', planes=2048),
     tokenizer=dict(type='ReleasedTokenizer'),
     pixel_decoder=dict(type='ReleasedPixelDecoder'),

@@ -11,7 +11,7 @@ from mvp_mm.models.language import insert_visual_tokens, pool_phrases
 from mvp_mm.models.mvp_lm import MVPLM
 from mvp_mm.models.state import ImageState, InstructionBatch
 from mvp_mm.registry import MODELS
-from mvp_mm.structures import PerceptionDataSample
+from mvp_mm.structures import Answering, PerceptionDataSample
 from mvp_mm.tasks.released import ReleasedPanopticTask, ReleasedSemanticTask
 from mvp_mm.tokenization.released import ReleasedTokenizer
 
@@ -50,21 +50,23 @@ class ReleasedMVPLM(MVPLM):
         mean = torch.stack(states).mean(0)
         return pool_phrases([mean], batch.phrase_index, batch.phrase_mask.shape[1])
 
-    def predict(self, inputs: Tensor,
-                data_samples: list[PerceptionDataSample]) -> list[PerceptionDataSample]:
+    def predict(self, inputs: Tensor, data_samples: list[PerceptionDataSample],
+                thinking: bool | None = None,
+                answering: Answering | None = None) -> list[PerceptionDataSample]:
         """See :meth:`MVPLM.predict`.
 
         Raises:
             ValueError: If a word list is asked in parts, each of which would have a background,
                 or a task expects stuff of the stuff queries alone.
         """
+        separate = (answering or self.answering).separate_stuff
         for sample in data_samples:
             name = type(sample.task_object).__name__
             if sample.instruction.parts:
                 raise ValueError(f'{name}: the word list is too long; the released variant '
                                  'cannot ask it in parts')
-            if sample.instruction.use_stuff_queries and not isinstance(
+            if separate and sample.instruction.use_stuff_queries and not isinstance(
                     sample.task_object, (ReleasedPanopticTask, ReleasedSemanticTask)):
                 raise ValueError(f'{name} expects stuff of the stuff queries alone; the released '
                                  f'variant answers by Released{name}')
-        return super().predict(inputs, data_samples)
+        return super().predict(inputs, data_samples, thinking, answering)

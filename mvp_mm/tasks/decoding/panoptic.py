@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Panoptic answers: every pixel goes to at most one segment."""
+"""Divides the pixels among panoptic segments."""
 from __future__ import annotations
 
 from typing import Any
@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from mvp_mm.structures import PerceptionDataSample, RawPrediction
-from mvp_mm.tasks.decoding.frames import rescale_rows
+from mvp_mm.tasks.decoding.bands import MaskBands
 from mvp_mm.tasks.decoding.tiles import divide_pixels
-from mvp_mm.tasks.decoding.words import word_probabilities
+from mvp_mm.tasks.decoding.words import thing_flags, word_probabilities
 
 
 def decode_panoptic(raw: RawPrediction, sample: PerceptionDataSample, *, score_thr: float,
                     mask_thr: float, overlap_thr: float) -> dict[str, Any]:
-    """Panoptic segmentation: every pixel goes to at most one segment.
+    """Assign every pixel to at most one panoptic segment.
 
     The query with the highest score times mask probability owns a pixel. A segment survives
     when it owns at least ``overlap_thr`` of the pixels that its mask claims.
@@ -38,12 +38,12 @@ def decode_panoptic(raw: RawPrediction, sample: PerceptionDataSample, *, score_t
         size = tuple(map(int, sample.metainfo['ori_shape'][:2]))
         empty = torch.zeros(size, dtype=torch.int32, device=scores.device)
         return dict(panoptic=empty, segments_info=[])
-    masks, rows = rescale_rows(raw.mask_logits, kept, sample.metainfo)
-    division = divide_pixels(masks, rows, scores, mask_thr=mask_thr, overlap_thr=overlap_thr)
+    masks = MaskBands(raw.mask_logits, kept, sample.metainfo)
+    division = divide_pixels(masks, scores, mask_thr=mask_thr, overlap_thr=overlap_thr)
 
     table = torch.stack((division.alive.double(), labels.double(), scores.double())).cpu().numpy()
-    ids, segments = _number_segments(*table, is_thing=sample.instruction.is_thing)
-    lut = torch.from_numpy(ids).to(masks.device)
+    ids, segments = _number_segments(*table, is_thing=thing_flags(raw, sample).cpu().numpy())
+    lut = torch.from_numpy(ids).to(scores.device)
     return dict(panoptic=lut[division.owner], segments_info=segments)
 
 

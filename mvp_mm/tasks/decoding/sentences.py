@@ -8,42 +8,42 @@ from torch import Tensor
 from torchvision.ops import box_convert, box_iou
 
 from mvp_mm.structures import PerceptionDataSample, RawPrediction
-from mvp_mm.tasks.decoding.frames import gather_answers
+from mvp_mm.tasks.decoding.frames import gather_answers, suppress
 
 
-def decode_referring(raw: RawPrediction, sample: PerceptionDataSample, *, same_iou: float,
+def decode_referring(raw: RawPrediction, sample: PerceptionDataSample, *,
                      with_masks: bool) -> InstanceData:
-    """The one object that a sentence means most, by its best query.
+    """Find the one object that a sentence means most, by its best query.
 
-    Several queries may lie on one object, and training asks that they share the probability of
-    being meant. So objects are compared by the sum over their queries: that of every query
-    together with those whose boxes overlap its own.
+    With ``answering.same_iou`` objects are compared, not queries: several queries may lie on one
+    object, and training may ask that they share the probability of being meant. An object's
+    score is then the sum over a query and those whose boxes overlap its own by that IoU.
 
     Args:
         raw: With ``logits`` (Q,).
         sample: Supplies the frames.
-        same_iou: Queries whose boxes overlap so much lie on one object; above 1 every query
-            stands for itself.
         with_masks: Add the mask.
 
     Returns:
         As :func:`decode_instances`, n = 1, label 0, score sigmoid(logit).
     """
     logits = _sentence_logits(raw)
-    boxes = box_convert(raw.boxes.float(), 'cxcywh', 'xyxy')
-    together = box_iou(boxes, boxes) >= same_iou
-    # A box without area overlaps nothing, itself included.
-    together.fill_diagonal_(True)
-    centre = (together * logits.softmax(0)).sum(1).argmax()
-    lowest = torch.finfo(logits.dtype).min
-    query = logits.masked_fill(~together[centre], lowest).argmax()[None]
+    candidates = logits
+    if raw.answering.same_iou is not None:
+        boxes = box_convert(raw.boxes.float(), 'cxcywh', 'xyxy')
+        together = box_iou(boxes, boxes) >= raw.answering.same_iou
+        # A box without area overlaps nothing, itself included.
+        together.fill_diagonal_(True)
+        centre = (together * logits.softmax(0)).sum(1).argmax()
+        candidates = logits.masked_fill(~together[centre], torch.finfo(logits.dtype).min)
+    query = candidates.argmax()[None]
     return gather_answers(raw, sample, query, logits[query].sigmoid(), torch.zeros_like(query),
-                   with_masks)
+                          with_masks)
 
 
 def decode_candidates(raw: RawPrediction, sample: PerceptionDataSample, *, num: int,
                       with_masks: bool) -> InstanceData:
-    """The ``num`` queries that fit a sentence best, best first.
+    """Keep the ``num`` queries that fit a sentence best, best first.
 
     Args:
         raw: With ``logits`` (Q,).
@@ -62,21 +62,25 @@ def decode_candidates(raw: RawPrediction, sample: PerceptionDataSample, *, num: 
 
 def decode_generalized(raw: RawPrediction, sample: PerceptionDataSample, *, score_thr: float,
                        with_masks: bool) -> InstanceData:
-    """Every query that a sentence means: none, one or many.
+    """Collect the queries that a sentence means: none, one or many.
 
     Args:
-        raw: With ``logits`` (Q,).
+        raw: With ``logits`` (Q,); ``answering.nms_iou`` removes repeated answers.
         sample: Supplies the frames.
-        score_thr: Queries with a higher sigmoid(logit) are meant.
+        score_thr: Queries with a higher sigmoid(logit) are meant; it must also be above
+            ``answering.least_score``.
         with_masks: Add masks.
 
     Returns:
         As :func:`decode_instances`, labels 0, scores sigmoid(logit); may be empty.
     """
-    scores, queries = _sentence_logits(raw).sigmoid().sort(descending=True)
-    kept = scores > score_thr
+    scores = _sentence_logits(raw).sigmoid()
+    queries = (scores > max(score_thr, raw.answering.least_score)).nonzero()[:, 0]
+    kept = suppress(raw.boxes[queries], scores[queries], torch.zeros_like(queries),
+                    raw.answering.nms_iou)
     queries = queries[kept]
-    return gather_answers(raw, sample, queries, scores[kept], torch.zeros_like(queries), with_masks)
+    return gather_answers(raw, sample, queries, scores[queries], torch.zeros_like(queries),
+                          with_masks)
 
 
 def _sentence_logits(raw: RawPrediction) -> Tensor:

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Who owns which pixel, decided for whole tiles where that is certain."""
+"""Panoptic argmax with bounds per 8 x 8 tile; exact."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mvp_mm.tasks.decoding.bands import MaskBands
+
 _TILE = 8
 # Query-tile pairs whose pixels are looked at together, which bounds the memory.
-_PAIRS = 2**18
+_PAIRS = 2**16
 # Sigmoid and product may turn the order of two nearly equal values round.
 _SLACK = 1e-5
 
@@ -30,7 +32,7 @@ class Division:
 
 
 @torch.no_grad()
-def divide_pixels(logits: Tensor, rows: Tensor, scores: Tensor, *, mask_thr: float,
+def divide_pixels(masks: MaskBands, scores: Tensor, *, mask_thr: float,
                   overlap_thr: float) -> Division:
     """Divide an image's pixels among queries.
 
@@ -41,38 +43,75 @@ def divide_pixels(logits: Tensor, rows: Tensor, scores: Tensor, *, mask_thr: flo
     only where bounds leave open whether the query owns enough of them.
 
     Args:
-        logits: (m, h, w) contiguous float mask logits.
-        rows: (n,) which of them take part, n > 0.
+        masks: The mask logits of n > 0 queries.
         scores: (n,) their scores, positive.
         mask_thr: Probability from which a pixel is claimed.
         overlap_thr: Least share of the claimed pixels in which a query must be the highest.
     """
-    count, (height, width) = len(rows), logits.shape[1:]
-    tiles = _Tiles(logits, rows, scores, mask_thr)
-    owner, owned = _owners(tiles)
-    visible = torch.bincount(
-        owner[tiles.real_pixels(tiles.numbers)], minlength=count + 1)[:count] > 0
-    surely = (tiles.full * tiles.area[:, None]).sum(0)
-    possibly = surely + (tiles.mixed * tiles.area[:, None]).sum(0)
-    claimed = torch.where(owned >= overlap_thr * possibly, possibly, surely)
-    unclear = visible & (owned >= overlap_thr * surely) & (owned < overlap_thr * possibly)
-    claimed += _count_ends(tiles, unclear)
-    alive = visible & (owned >= overlap_thr * claimed)
+    counts = _Counts(len(scores), scores.device)
+    owners = []
+    for band in masks:
+        tiles = _Tiles(*band, scores, mask_thr)
+        owner, owned = _owners(tiles)
+        counts.add(tiles, owner, owned)
+        owners.append(tiles.as_image(owner))
+    unclear = counts.unclear(overlap_thr)
+    places = unclear.nonzero()[:, 0]
+    if len(places) and len(masks) == 1:
+        counts.boundary += _count_boundary_pixels(tiles, unclear)
+    elif len(places):
+        for band in masks.select(places):
+            tiles = _Tiles(*band, scores[places], mask_thr)
+            counts.boundary[places] += _count_boundary_pixels(tiles, tiles.scores > 0)
+    return Division(torch.cat(owners), counts.alive(overlap_thr, unclear))
 
-    owner = owner.view(tiles.down, tiles.across, _TILE, _TILE).transpose(1, 2)
-    owner = owner.reshape(tiles.down * _TILE, tiles.across * _TILE)[:height, :width]
-    return Division(owner, alive)
+
+class _Counts:
+    """Pixels of n queries over all bands of an image.
+
+    Attributes:
+        owned: Where the query is the highest, claimed or not.
+        visible: Those that it gets.
+        certain: In tiles that its mask has whole.
+        mixed: In tiles where its mask may end.
+        boundary: Those of ``mixed`` that it claims, where they have been counted.
+    """
+
+    def __init__(self, count: int, device: torch.device) -> None:
+        zeros = torch.zeros(5, count, dtype=torch.int64, device=device)
+        self.owned, self.visible, self.certain, self.mixed, self.boundary = zeros
+
+    def add(self, tiles: _Tiles, owner: Tensor, owned: Tensor) -> None:
+        """Add a band: (T, 64) owners and the (n,) numbers of pixels where each is the highest."""
+        count = len(self.owned)
+        self.owned += owned
+        self.visible += torch.bincount(
+            owner[tiles.real_pixels(tiles.numbers)], minlength=count + 1)[:count]
+        self.certain += (tiles.full * tiles.area[:, None]).sum(0)
+        self.mixed += (tiles.mixed * tiles.area[:, None]).sum(0)
+
+    def unclear(self, overlap_thr: float) -> Tensor:
+        """(n,) bool, where the bounds of the claimed pixels leave the outcome open."""
+        return ((self.visible > 0) & (self.owned >= overlap_thr * self.certain)
+                & (self.owned < overlap_thr * (self.certain + self.mixed)))
+
+    def alive(self, overlap_thr: float, counted: Tensor) -> Tensor:
+        """(n,) bool, whether a query owns enough; ``counted`` tells where ``boundary`` holds."""
+        most = self.certain + self.mixed
+        claimed = torch.where(self.owned >= overlap_thr * most, most, self.certain)
+        claimed = torch.where(counted, self.certain + self.boundary, claimed)
+        return (self.visible > 0) & (self.owned >= overlap_thr * claimed)
 
 
 class _Tiles:
     """What the extremes of T tiles tell of n queries; all flags are (T, n) bool.
 
     Attributes:
-        rival: The query may own a pixel.
+        candidate: The query may own a pixel.
         full: The query's mask has the whole tile.
         mixed: The mask may end inside the tile.
-        first: (T,) the first rival.
-        settled: (T,) whether the first rival owns the tile, and claims all of it or nothing.
+        first: (T,) the first candidate.
+        resolved: (T,) whether the first candidate owns the tile, and claims all of it or nothing.
         area: (T,) pixels.
         numbers: (T,) 0 ... T - 1.
     """
@@ -84,15 +123,20 @@ class _Tiles:
         self.down, self.across = highest.shape[1:]
         highest, lowest = (t.flatten(1).T.sigmoid() for t in (highest, lowest))
         certain = (lowest * scores).amax(1, keepdim=True)
-        # Negated, so that a NaN makes a rival and not a silent winner.
-        self.rival = ~(highest * scores < certain * (1 - _SLACK))
+        # Negated, so that a NaN makes a candidate and not a silent winner.
+        self.candidate = ~(highest * scores < certain * (1 - _SLACK))
         self.full = lowest > mask_thr + _SLACK
         self.mixed = ~(self.full | (highest < mask_thr - _SLACK))
-        self.lone = self.rival.sum(1) == 1
-        self.first = self.rival.byte().argmax(1)
-        self.settled = self.lone & ~self.mixed.gather(1, self.first[:, None])[:, 0]
+        self.lone = self.candidate.sum(1) == 1
+        self.first = self.candidate.byte().argmax(1)
+        self.resolved = self.lone & ~self.mixed.gather(1, self.first[:, None])[:, 0]
         self.numbers = torch.arange(self.down * self.across, device=logits.device)
         self.area = self.real_pixels(self.numbers).sum(1)
+
+    def as_image(self, values: Tensor) -> Tensor:
+        """(T, 64) values of the tiles' pixels as (h, w)."""
+        values = values.view(self.down, self.across, _TILE, _TILE).transpose(1, 2)
+        return values.reshape(self.down * _TILE, self.across * _TILE)[:self.height, :self.width]
 
     def _places(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
         """Rows and columns of (k,) tiles' pixels, (k, 64) each; some beyond the image."""
@@ -147,12 +191,12 @@ def _owners(tiles: _Tiles) -> tuple[Tensor, Tensor]:
         (T, 64) queries, n where the query's mask does not claim the pixel, and the (n,) number of
         pixels where each is the highest, claimed or not.
     """
-    count = tiles.rival.shape[1]
+    count = tiles.candidate.shape[1]
     claims = tiles.full.gather(1, tiles.first[:, None])[:, 0]
     owner = torch.where(claims, tiles.first, count)[:, None].repeat(1, _TILE * _TILE)
     owned = torch.zeros(count, dtype=torch.int64, device=owner.device)
-    owned.index_add_(0, tiles.first, tiles.area * tiles.settled)
-    contested = (~tiles.settled).nonzero()[:, 0]
+    owned.index_add_(0, tiles.first, tiles.area * tiles.resolved)
+    contested = (~tiles.resolved).nonzero()[:, 0]
     for part in contested.split(max(1, _PAIRS // count)):
         winner, inside = _compete(tiles, part)
         owned += torch.bincount(winner[tiles.real_pixels(part)], minlength=count + 1)[:count]
@@ -161,13 +205,13 @@ def _owners(tiles: _Tiles) -> tuple[Tensor, Tensor]:
 
 
 def _compete(tiles: _Tiles, part: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the rivals' pixels in (t,) tiles.
+    """Compute the candidates' pixels in (t,) tiles.
 
     Returns:
         (t, 64) winners, and whether the winner's mask claims the pixel.
     """
-    count = tiles.rival.shape[1]
-    local, query = tiles.rival[part].nonzero(as_tuple=True)
+    count = tiles.candidate.shape[1]
+    local, query = tiles.candidate[part].nonzero(as_tuple=True)
     probability = tiles.probabilities(part[local], query)
     query = query[:, None]
     inside = probability >= tiles.mask_thr
@@ -181,7 +225,7 @@ def _compete(tiles: _Tiles, part: Tensor) -> tuple[Tensor, Tensor]:
     return key // 2, key % 2 == 0
 
 
-def _count_ends(tiles: _Tiles, queries: Tensor) -> Tensor:
+def _count_boundary_pixels(tiles: _Tiles, queries: Tensor) -> Tensor:
     """Pixels that the masks of some queries, (n,) bool, claim in tiles where they may end."""
     claimed = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
     tile, query = (tiles.mixed & queries).nonzero(as_tuple=True)

@@ -9,15 +9,44 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mvp_mm.structures import PerceptionDataSample, RawPrediction
-from mvp_mm.tasks.decoding.frames import gather_answers, rescale_mask_logits
+from mvp_mm.tasks.decoding.bands import MaskBands
+from mvp_mm.tasks.decoding.frames import gather_answers, suppress
 
-_SEMANTIC_CHUNK = 2**24
+# Class scores of pixels that are held at once, 16 MB.
+_SEMANTIC_CHUNK = 2**22
+# Pairs that compete before repeated answers are removed, per pair that is kept.
+_NMS_POOL = 16
+
+
+def thing_flags(raw: RawPrediction, sample: PerceptionDataSample) -> Tensor:
+    """Decide which phrases are things in this image.
+
+    A phrase of which nobody said is what the queries find that know it best: a thing if the best
+    of the dynamic queries scores higher for it than the best of the stuff queries, else stuff.
+
+    Args:
+        raw: With ``logits`` (Q, K + 1).
+        sample: With its ``instruction``.
+
+    Returns:
+        (K,) bool.
+    """
+    instruction, device = sample.instruction, raw.logits.device
+    is_thing = torch.as_tensor(np.asarray(instruction.is_thing, dtype=bool), device=device)
+    if instruction.undecided is None or not 0 < raw.num_dynamic < len(raw.logits):
+        return is_thing
+    scores = raw.logits.float().softmax(-1)[:, :-1]
+    as_thing, as_stuff = (
+        part.amax(0) for part in scores.tensor_split((raw.num_dynamic,)))
+    undecided = torch.as_tensor(instruction.undecided, device=device)
+    return torch.where(undecided, as_thing >= as_stuff, is_thing)
 
 
 def word_probabilities(raw: RawPrediction, sample: PerceptionDataSample) -> Tensor:
     """Softmax over the phrases and "no object".
 
-    Where stuff queries take part, dynamic queries name things only and stuff queries stuff only.
+    With ``answering.separate_stuff``, where stuff queries take part, dynamic queries name things
+    only and stuff queries stuff only.
 
     Args:
         raw: With ``logits`` (Q, K + 1).
@@ -35,11 +64,9 @@ def word_probabilities(raw: RawPrediction, sample: PerceptionDataSample) -> Tens
         raise ValueError(f'A word instruction with {columns - 1} phrases needs logits of shape '
                          f'(Q, {columns}), got {tuple(raw.logits.shape)}')
     logits = raw.logits.float()
-    if instruction.use_stuff_queries:
-        is_thing = torch.as_tensor(np.asarray(instruction.is_thing, dtype=bool),
-                                   device=logits.device)
+    if raw.answering.separate_stuff and instruction.use_stuff_queries:
         dynamic = torch.arange(len(logits), device=logits.device) < raw.num_dynamic
-        forbidden = dynamic[:, None] != is_thing[None, :]
+        forbidden = dynamic[:, None] != thing_flags(raw, sample)[None, :]
         logits = logits.masked_fill(F.pad(forbidden, (0, 1)), float('-inf'))
     return logits.softmax(dim=-1)
 
@@ -55,67 +82,87 @@ def decode_semantic(raw: RawPrediction, sample: PerceptionDataSample) -> Tensor:
         (h, w) int64 phrase indices.
     """
     weights = word_probabilities(raw, sample)[:, :-1].T.contiguous()
-    masks = rescale_mask_logits(raw.mask_logits, sample.metainfo)
-    # The (K, h, w) class scores are needed only for the argmax: a few rows at a time bound them.
-    rows = max(1, _SEMANTIC_CHUNK // (weights.shape[0] * masks.shape[2]))
-    parts = [torch.einsum('kq,qhw->khw', weights, part.sigmoid()).argmax(0)
-             for part in masks.split(rows, dim=1)]
+    every = torch.arange(len(raw.mask_logits), device=weights.device)
+    parts = []
+    for logits, rows in MaskBands(raw.mask_logits, every, sample.metainfo):
+        logits = logits if len(rows) == len(logits) else logits[rows]
+        # The (K, b, w) class scores are needed only for the argmax: a few rows bound them.
+        step = max(1, _SEMANTIC_CHUNK // (weights.shape[0] * logits.shape[2]))
+        parts += [torch.einsum('kq,qhw->khw', weights, part.sigmoid()).argmax(0)
+                  for part in logits.split(step, dim=1)]
     return torch.cat(parts)
 
 
 def decode_instances(raw: RawPrediction, sample: PerceptionDataSample, *, max_per_image: int,
-                     score_thr: float, things_only: bool, with_masks: bool) -> InstanceData:
-    """Detections and instance masks: the best (query, phrase) pairs.
+                     score_thr: float, things_only: bool, with_masks: bool,
+                     stuff_once: bool = False) -> InstanceData:
+    """Collect detections and instance masks: the best (query, phrase) pairs.
 
     Args:
-        raw: With ``logits`` (Q, K + 1).
+        raw: With ``logits`` (Q, K + 1); ``answering.nms_iou`` removes repeated answers.
         sample: Supplies the instruction and the frames.
         max_per_image: Number of pairs to keep.
-        score_thr: Pairs must score higher.
+        score_thr: Pairs must score higher; so must they than ``answering.least_score``.
         things_only: Leave stuff phrases out.
         with_masks: Add masks, and weight scores by the mean probability inside the mask.
+        stuff_once: Answer each stuff phrase by its best query alone: stuff is not countable.
 
     Returns:
         ``bboxes`` (n, 4) xyxy, ``scores`` (n,) descending, ``labels`` (n,) and ``masks``
         (n, h, w) bool.
     """
     scores = word_probabilities(raw, sample)[:, :-1]
-    phrases = torch.arange(scores.shape[1], device=scores.device)
+    is_thing = thing_flags(raw, sample)
     if things_only:
-        is_thing = np.asarray(sample.instruction.is_thing, dtype=bool)
-        phrases = phrases[torch.as_tensor(is_thing, device=scores.device)]
-        scores = scores[:, phrases]
-    top, index = scores.flatten().topk(min(max_per_image, scores.numel()))
-    index = index[top > score_thr]
-    top = top[top > score_thr]
-    # Without things there is no column to divide by, and no pair either.
-    columns = max(len(phrases), 1)
-    found = gather_answers(raw, sample, index // columns, top, phrases[index % columns], with_masks,
-                    weigh_by_mask=True)
-    if with_masks:
-        order = found.scores.argsort(descending=True, stable=True)
-        found = found[order[found.scores[order] > score_thr]]
-    return found
+        scores = scores.masked_fill(~is_thing, -1.)
+    elif stuff_once:
+        best = F.one_hot(scores.argmax(0), len(scores)).T.bool()
+        scores = scores.masked_fill(~is_thing & ~best, -1.)
+    score_thr = max(score_thr, raw.answering.least_score)
+    nms_iou = raw.answering.nms_iou
+    pool = max_per_image if nms_iou is None else _NMS_POOL * max_per_image
+    top, index = scores.flatten().topk(min(pool, scores.numel()))
+    index, top = index[top > score_thr], top[top > score_thr]
+    queries, labels = index // scores.shape[1], index % scores.shape[1]
+    if nms_iou is not None:
+        kept = suppress(raw.boxes[queries], top, labels, nms_iou)[:max_per_image]
+        queries, top, labels = queries[kept], top[kept], labels[kept]
+    return gather_answers(raw, sample, queries, top, labels, with_masks, weigh_by_mask=True,
+                          score_thr=score_thr)
 
 
 def decode_phrases(raw: RawPrediction, sample: PerceptionDataSample, *, max_per_phrase: int,
                    score_thr: float, with_masks: bool) -> InstanceData:
-    """Answers to each phrase of a list by itself: its best queries, however others score.
+    """Answer each phrase of a list by itself: its best queries, however others score.
 
     Args:
-        raw: With ``logits`` (Q, K + 1).
+        raw: With ``logits`` (Q, K + 1); ``answering.nms_iou`` removes repeated answers.
         sample: Supplies the instruction and the frames.
-        max_per_phrase: Number of queries to keep for a phrase.
-        score_thr: Pairs must score higher.
+        max_per_phrase: Number of queries to keep per phrase.
+        score_thr: Pairs must score higher; so must they than ``answering.least_score``.
         with_masks: Add masks.
 
     Returns:
         As :func:`decode_instances`, n at most K times ``max_per_phrase``.
     """
     scores = word_probabilities(raw, sample)[:, :-1]
-    top, queries = scores.topk(min(max_per_phrase, len(scores)), dim=0)
+    score_thr = max(score_thr, raw.answering.least_score)
+    # All of a phrase's queries compete where repeated answers are removed.
+    most = len(scores) if raw.answering.nms_iou is not None else max_per_phrase
+    top, queries = scores.topk(min(most, len(scores)), dim=0)
     labels = torch.arange(scores.shape[1], device=scores.device).expand_as(queries)
     kept = top > score_thr
     top, queries, labels = top[kept], queries[kept], labels[kept]
-    order = top.argsort(descending=True, stable=True)
+    order = suppress(raw.boxes[queries], top, labels, raw.answering.nms_iou)
+    order = order[_rank_within(labels[order]) < max_per_phrase]
     return gather_answers(raw, sample, queries[order], top[order], labels[order], with_masks)
+
+
+def _rank_within(labels: Tensor) -> Tensor:
+    """(n,) how many of the answers before each have its label."""
+    by_label = labels.argsort(stable=True)
+    counts = labels.bincount()
+    start = (counts.cumsum(0) - counts)[labels[by_label]]
+    ranks = torch.empty_like(labels)
+    ranks[by_label] = torch.arange(len(labels), device=labels.device) - start
+    return ranks
