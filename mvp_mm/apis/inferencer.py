@@ -3,54 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import cv2
-import mmcv
 import numpy as np
 import torch
 from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
+from PIL import Image
 from torch import nn
 
+from mvp_mm.apis.answers import describe, keep_scores, reserve_name
+from mvp_mm.apis.images import check_path, read_image, to_bgr
 from mvp_mm.apis.stored_config import config_of, read_checkpoint
+from mvp_mm.datasets.vocabulary.known_words import known_things
 from mvp_mm.engine.config_loading import load_config
 from mvp_mm.registry import MODELS, TASKS, TRANSFORMS
-from mvp_mm.structures import ImageAnnotation, PerceptionDataSample, Request
-from mvp_mm.tasks.base import BaseTask
-from mvp_mm.utils.arrays import to_numpy
-from mvp_mm.utils.masks import encode_masks
+from mvp_mm.structures import Answering, ImageAnnotation, PerceptionDataSample, Request
+from mvp_mm.tasks import BaseTask, WordTask
 from mvp_mm.visualization import PerceptionVisualizer
 
 # Lists of words are answered by many weak guesses, a sentence by what is meant.
 _WORD_SCORE_THR = 0.3
 _LOADERS = ('LoadImage', 'LoadImageFromFile', 'LoadImageFromNDArray')
-
-
-def read_image(path: str | Path) -> np.ndarray:
-    """Read an image file.
-
-    Returns:
-        (h, w, 3) uint8 BGR.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not an image.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'No such image file: {path}')
-    try:
-        image = mmcv.imread(path)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise ValueError(f'Cannot read {path} as an image')
-    return image
+Picture = str | Path | np.ndarray | Image.Image
 
 
 def build_task(config: Config, name: str) -> BaseTask:
@@ -67,7 +51,9 @@ def build_task(config: Config, name: str) -> BaseTask:
     if not offered:
         raise ValueError('The config has no inferencer.tasks')
     if name not in offered:
-        raise ValueError(f'Unknown task {name!r}, choose from {", ".join(sorted(offered))}')
+        near = get_close_matches(str(name), list(offered), n=1)
+        hint = f'did you mean {near[0]!r}? ' if near else ''
+        raise ValueError(f'Unknown task {name!r}, {hint}choose from {", ".join(sorted(offered))}')
     init_default_scope(config.get('default_scope', 'mvp_mm'))
     return TASKS.build(offered[name])
 
@@ -75,12 +61,18 @@ def build_task(config: Config, name: str) -> BaseTask:
 class PerceptionInferencer:
     """Asks a trained model about images.
 
+    One inferencer may be shared by threads: a call changes none of its state.
+
     Args:
         config: Config, or path of one; None for the one stored in the weights. Its
             ``inferencer`` has ``pipeline``, transforms from an image and ``requests`` to packed
             inputs with tokenised instructions, and ``tasks``, task configs by name.
         weights: Checkpoint whose keys fit the model exactly.
         device: Device of the model; None for CUDA where there is a device, else the CPU.
+
+    Attributes:
+        trained_classes: Names of the classes that the checkpoint says it was trained on, and
+            whether each is a thing.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -104,141 +96,177 @@ class PerceptionInferencer:
             raise ValueError('The config has no inferencer')
         init_default_scope(config.get('default_scope', 'mvp_mm'))
         self.config = config
-        self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        self.device = _device(device)
         self.pipeline = _build_pipeline(config.inferencer.pipeline)
         self.model = _load(MODELS.build(config.model), checkpoint['state_dict'], weights)
         self.model.to(self.device).eval()
+        self.trained_classes = _trained_classes(checkpoint['meta'])
         self.visualizer = PerceptionVisualizer(name='perception_inferencer')
 
-    def __call__(self, images: str | Path | np.ndarray | Sequence[str | Path | np.ndarray],
-                 task: str, words: list[str] | None = None, text: str | None = None,
-                 thinking: bool = True, score_thr: float | None = None,
+    def __call__(self, images: Picture | Iterable[Picture], task: str,
+                 words: Sequence[str] | None = None, text: str | None = None, *,
+                 stuff: Sequence[str] | None = None, thinking: bool | None = None,
+                 score_thr: float | None = None, nms_iou: float | None = None,
                  out_dir: str | Path | None = None) -> list[dict[str, Any]]:
         """Ask one question about each image.
 
         Args:
-            images: One or more paths or (h, w, 3) uint8 BGR arrays.
+            images: One image, or a list or iterator of them: paths, PIL images, or uint8 arrays
+                (h, w, 3) in BGR order; :func:`~mvp_mm.apis.images.to_bgr` has the rule.
             task: Name of a task in ``inferencer.tasks``.
             words: Phrases of a word-list task.
             text: Sentence of a sentence task.
-            thinking: Let the LLM write its caption before it perceives.
+            stuff: Which of the words are stuff (grass, sky), the others being things. None takes
+                what the checkpoint's classes and the known class lists say; a word that they do
+                not know is tried as a thing and as stuff.
+            thinking: Let the LLM write its caption before it perceives, which takes most of the
+                time; None for the config's ``model.thinking``.
             score_thr: Instances with lower scores are left out; None for 0.3 with word lists
                 and what the task decides with sentences.
-            out_dir: Write ``<stem>_<task>.png`` and ``.json`` there.
+            nms_iou: Box IoU above which repeated answers are removed; None for the config's
+                ``model.answering``.
+            out_dir: Write ``<stem>_<task>.png`` and ``.json`` there, with a number behind the
+                name where it is taken: no answer is overwritten.
 
         Returns:
-            One dict an image: ``image``, ``task``, ``size`` [h, w], ``caption``, ``instances``
-            (label, score, bbox xyxy in pixels of the image, segmentation as COCO RLE), and
-            ``panoptic`` or ``semantic`` segments with RLE where the task makes them.
+            One dict per image: ``image``, ``task``, ``size`` [h, w], ``caption``, ``instances``
+            (label, score, bbox xyxy in pixels of the image, segmentation as COCO RLE),
+            ``panoptic`` or ``semantic`` segments with RLE where the task makes them, and
+            ``files``, the paths written.
 
         Raises:
             FileNotFoundError: If an image file is missing.
-            ValueError: If the task is unknown, gets the wrong words, or an image is unreadable.
+            ValueError: If an argument is wrong or an image unreadable. What can be known at the
+                start is refused before any image is asked about.
         """
-        if isinstance(images, (str, Path, np.ndarray)):
-            images = [images]
         asker = build_task(self.config, task)
+        self._ask(asker, words, text, stuff)
+        thinking = _check_thinking(thinking, asker)
+        threshold = _check_score_thr(score_thr, asker)
+        answering = _merge(self.model.answering, threshold, nms_iou)
+        if out_dir is not None:
+            Path(out_dir).mkdir(parents=True, exist_ok=True)
         results = []
-        for index, image in enumerate(images):
-            request = asker.ask(words=words, text=text)
-            request.task = asker
-            named = not isinstance(image, np.ndarray)
-            path = str(image) if named else f'image_{index}'
-            pixels = read_image(image) if named else image
-            sample = self._perceive(pixels, path, request, thinking)
-            thr = score_thr
-            if thr is None:
-                thr = _WORD_SCORE_THR if asker.kind == 'word' else 0.
-            result = dict(image=path, task=task, **describe(sample, pixels.shape[:2], thr))
+        for name, image in _listed(images):
+            pixels = image if isinstance(image, np.ndarray) else read_image(image)
+            request = self._ask(asker, words, text, stuff)
+            sample = self._perceive(pixels, name, request, thinking, answering)
+            keep_scores(sample, threshold)
+            result = dict(image=name, task=task, **describe(sample, pixels.shape[:2]))
             if out_dir is not None:
-                self._write(Path(out_dir), result, pixels, sample, thr)
+                self._write(Path(out_dir), result, pixels, sample)
             results.append(result)
         return results
 
-    def _perceive(self, image: np.ndarray, path: str, request: Request,
-                  thinking: bool) -> PerceptionDataSample:
+    def _ask(self, asker: BaseTask, words: Sequence[str] | None, text: str | None,
+             stuff: Sequence[str] | None) -> Request:
+        """Make the request of one image."""
+        extra = {}
+        if isinstance(asker, WordTask):
+            extra = dict(stuff=stuff, known={**known_things(), **self.trained_classes})
+        elif stuff is not None:
+            raise ValueError(f'Task {asker.name} takes no stuff names')
+        request = asker.ask(words=words, text=text, **extra)
+        request.task = asker
+        return request
+
+    def _perceive(self, image: np.ndarray, name: str, request: Request, thinking: bool | None,
+                  answering: Answering) -> PerceptionDataSample:
         """Run the pipeline and the model on one image."""
         shape = image.shape[:2]
-        packed = self.pipeline(dict(
-            img=image.copy(), img_path=path, img_id=0, img_shape=shape, ori_shape=shape,
-            height=shape[0], width=shape[1], requests=[request],
-            # Nothing is known about the image: no objects, in the form the transforms expect.
-            annotation=ImageAnnotation(source=path), gt_bboxes=HorizontalBoxes(torch.zeros(0, 4)),
-            gt_bboxes_labels=np.zeros(0, dtype=np.int64), num_objects=0))
-        batch = dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
-        before, self.model.thinking = self.model.thinking, thinking
         try:
-            with torch.no_grad():
-                sample, = self.model.test_step(batch)
-        finally:
-            self.model.thinking = before
+            packed = self.pipeline(dict(
+                img=image.copy(), img_path=name, img_id=0, img_shape=shape, ori_shape=shape,
+                height=shape[0], width=shape[1], requests=[request],
+                # Nothing is known about the image: no objects, as the transforms expect it.
+                annotation=ImageAnnotation(source=name),
+                gt_bboxes=HorizontalBoxes(torch.zeros(0, 4)),
+                gt_bboxes_labels=np.zeros(0, dtype=np.int64), num_objects=0))
+        except cv2.error as error:
+            raise ValueError(f'{name}: an image of {shape[1]} x {shape[0]} pixels cannot be '
+                             f'resized: {error.err or error}') from error
+        data = self.model.data_preprocessor(
+            dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']]), False)
+        sample, = self.model.predict(**data, thinking=thinking, answering=answering)
         return sample
 
     def _write(self, folder: Path, result: dict[str, Any], image: np.ndarray,
-               sample: PerceptionDataSample, thr: float) -> None:
-        stem = f"{Path(result['image']).stem}_{result['task']}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f'{stem}.json').write_text(json.dumps(result, indent=2))
-        kept = sample.clone()
-        if 'pred_instances' in kept:
-            found = kept.pred_instances
-            kept.pred_instances = found[found.scores >= thr]
-        self.visualizer.add_datasample(
-            stem, np.ascontiguousarray(image[..., ::-1]), kept, draw_gt=False, pred_score_thr=thr,
-            out_file=folder / f'{stem}.png')
+               sample: PerceptionDataSample) -> None:
+        """Write an answer as JSON and as a picture; ``result`` gets their paths."""
+        name = reserve_name(folder, f"{Path(result['image']).stem}_{result['task']}")
+        paths = {kind: folder / f'{name}.{kind}' for kind in ('png', 'json')}
+        result['files'] = {kind: str(path) for kind, path in paths.items()}
+        rgb = np.ascontiguousarray(image[..., ::-1])
+        picture = self.visualizer.draw(rgb, sample, draw_gt=False, pred_score_thr=0.)
+        Image.fromarray(picture).save(paths['png'])
+        paths['json'].write_text(json.dumps(result, indent=2), encoding='utf-8')
 
 
-def describe(sample: PerceptionDataSample, size: tuple[int, int],
-             score_thr: float = 0.) -> dict[str, Any]:
-    """A sample's predictions as JSON can hold them.
+def _device(device: str | torch.device | None) -> torch.device:
+    """A device that can be used.
 
-    Args:
-        sample: With predictions.
-        size: (h, w) of the original image.
-        score_thr: Instances with lower scores are left out.
-
-    Returns:
-        ``size``, ``caption``, ``instances`` and, where predicted, ``panoptic``, ``semantic``.
+    Raises:
+        ValueError: If it cannot.
     """
-    phrases = sample.instruction.phrases
-    result: dict[str, Any] = dict(
-        size=list(size), caption=sample.get('pred_caption', ''), instances=[])
-    if 'pred_instances' in sample:
-        found = sample.pred_instances
-        found = found[found.scores >= score_thr]
-        rles = _json_rles(found.masks) if 'masks' in found else [None] * len(found)
-        for box, score, label, rle in zip(
-                found.bboxes.tolist(), found.scores.tolist(), found.labels.tolist(), rles,
-                strict=True):
-            instance = dict(label=phrases[label], score=round(score, 4),
-                            bbox=[round(side, 2) for side in box])
-            if rle is not None:
-                instance['segmentation'] = rle
-            result['instances'].append(instance)
-    if 'pred_panoptic_seg' in sample:
-        segments = sample.pred_panoptic_seg['segments_info']
-        rles = _region_rles(sample.pred_panoptic_seg['panoptic'], [s['id'] for s in segments])
-        result['panoptic'] = [
-            dict(segment, label=phrases[segment['label']], score=round(segment['score'], 4),
-                 segmentation=rle) for segment, rle in zip(segments, rles, strict=True)]
-    if 'pred_sem_seg' in sample:
-        labels = np.unique(to_numpy(sample.pred_sem_seg)).tolist()
-        rles = _region_rles(sample.pred_sem_seg, labels)
-        result['semantic'] = [dict(label=phrases[label], segmentation=rle)
-                              for label, rle in zip(labels, rles, strict=True)]
-    return result
+    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f'Device {device!r} cannot be used: {error}') from error
+    return torch.device(device)
 
 
-def _json_rles(masks: Any) -> list[dict[str, Any]]:
-    """(n, h, w) masks as COCO RLE dicts with text counts."""
-    return [dict(size=list(rle['size']), counts=rle['counts'].decode())
-            for rle in encode_masks(masks)]
+def _listed(images: Picture | Iterable[Picture]) -> Iterator[tuple[str, Path | np.ndarray]]:
+    """Names and images, checked as far as that takes no reading; a list before the first one."""
+    if not isinstance(images, (list, tuple, Iterator)):
+        images = [images]
+    pairs = (_checked(image, index) for index, image in enumerate(images))
+    return pairs if isinstance(images, Iterator) else iter(list(pairs))
 
 
-def _region_rles(label_map: Any, values: Sequence[int]) -> list[dict[str, Any]]:
-    """The regions of a (h, w) map that have the given values."""
-    values = np.asarray(list(values), dtype=np.int64)
-    return _json_rles(to_numpy(label_map)[None] == values[:, None, None])
+def _checked(image: Picture, index: int) -> tuple[str, Path | np.ndarray]:
+    if isinstance(image, (str, Path)):
+        return str(image), check_path(image)
+    return f'image_{index}', to_bgr(image, f'image_{index}')
+
+
+def _check_thinking(thinking: bool | None, asker: BaseTask) -> bool | None:
+    if thinking is not None and not isinstance(thinking, (bool, np.bool_)):
+        raise ValueError(f'thinking must be True, False or None, got {thinking!r}')
+    if asker.kind != 'caption':
+        return thinking
+    if thinking is False:
+        raise ValueError(f'Task {asker.name} is answered by what the LLM writes: it cannot be '
+                         'asked without thinking')
+    return True
+
+
+def _check_score_thr(score_thr: float | None, asker: BaseTask) -> float:
+    """The least score of an instance."""
+    if score_thr is None:
+        return _WORD_SCORE_THR if asker.kind == 'word' else 0.
+    if not (isinstance(score_thr, Real) and not isinstance(score_thr, bool)
+            and math.isfinite(score_thr) and 0 <= score_thr <= 1):
+        raise ValueError(f'score_thr must be a number from 0 to 1, got {score_thr!r}')
+    return float(score_thr)
+
+
+def _merge(answering: Answering, least_score: float, nms_iou: float | None) -> Answering:
+    """The model's options of decoding with those of one call."""
+    changes = dict(least_score=least_score)
+    return replace(answering, **changes, **({} if nms_iou is None else dict(nms_iou=nms_iou)))
+
+
+def _trained_classes(meta: Mapping[str, Any]) -> dict[str, bool]:
+    """The classes that a checkpoint names, and whether each is a thing."""
+    described = meta.get('dataset_meta')
+    described = described if isinstance(described, Mapping) else {}
+    names, flags = (described.get(key) or () for key in ('classes', 'thing_flags'))
+    if not isinstance(names, (list, tuple)) or not isinstance(flags, (list, tuple)):
+        return {}
+    if len(names) != len(flags) or not all(isinstance(name, str) for name in names):
+        return {}
+    return {' '.join(name.split()): bool(flag) for name, flag in zip(names, flags, strict=True)}
 
 
 def _build_pipeline(transforms: Sequence[dict[str, Any]]) -> Compose:
