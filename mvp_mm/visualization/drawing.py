@@ -1,35 +1,22 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Drawing on RGB uint8 arrays: masks, boxes, tags and text panels."""
+"""Drawing on RGB uint8 arrays: masks and boxes whose lines scale with the picture, and sheets."""
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
-from functools import lru_cache
 
 import cv2
 import numpy as np
-from matplotlib.font_manager import FontProperties, findfont
-from PIL import Image, ImageDraw, ImageFont
 
-Color = tuple[int, int, int]
+from mvp_mm.visualization.palette import Color
 
-_PAPER: Color = (255, 255, 255)
-_INK: Color = (24, 24, 28)
 _GAP = 8
+# Pairs of stripes along the longer side of a picture.
+_STRIPES = 40
 
 
-@lru_cache(maxsize=32)
-def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The sans-serif face that matplotlib ships, at a size in pixels."""
-    weight = 'bold' if bold else 'normal'
-    return ImageFont.truetype(findfont(FontProperties('DejaVu Sans', weight=weight)), size)
-
-
-def color_of(index: int) -> Color:
-    """A strong colour; neighbouring indices differ by the golden angle."""
-    hue = (0.03 + index * 0.618034) % 1.
-    shade = (1., 0.82, 0.92)[index % 3]
-    return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue, (0.85, 0.7)[index % 2], shade))
+def line_width(image: np.ndarray) -> int:
+    """Width of a thin line on a picture: 1 up to 960 pixels, 5 at 3200."""
+    return max(1, round(max(image.shape[:2]) / 640))
 
 
 def enlarge(image: np.ndarray, least: int) -> tuple[np.ndarray, float]:
@@ -45,7 +32,7 @@ def enlarge(image: np.ndarray, least: int) -> tuple[np.ndarray, float]:
     factor = max(1., least / max(image.shape[:2]))
     if factor == 1.:
         return image.copy(), factor
-    size = (round(image.shape[1] * factor), round(image.shape[0] * factor))
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
     return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), factor
 
 
@@ -57,7 +44,16 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return soft >= 0.5
 
 
-def draw_mask(image: np.ndarray, mask: np.ndarray, color: Color, alpha: float = 0.45) -> None:
+def _extent(mask: np.ndarray) -> tuple[slice, slice] | None:
+    """Rows and columns of a mask's pixels; None where it has none."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return None
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def draw_mask(image: np.ndarray, mask: np.ndarray, color: Color, alpha: float = 0.45,
+              striped: bool = False) -> None:
     """Tint the pixels of a mask and draw its outline, in place.
 
     Args:
@@ -65,145 +61,104 @@ def draw_mask(image: np.ndarray, mask: np.ndarray, color: Color, alpha: float = 
         mask: (h, w) bool.
         color: RGB.
         alpha: Share of the tint.
+        striped: Tint in diagonal stripes, for stuff.
     """
-    tinted = image[mask] * (1 - alpha) + np.array(color) * alpha
-    image[mask] = tinted.astype(np.uint8)
+    extent = _extent(mask)
+    if extent is None:
+        return
+    part, inside = image[extent], mask[extent]
+    width = line_width(image)
+    if striped:
+        period = max(8, max(image.shape[:2]) // _STRIPES)
+        y, x = np.ogrid[extent]
+        bright = (x + y) % period < period // 2
+        _tint(part, inside & ~bright, color, 0.2 * alpha)
+        _tint(part, inside & bright, color, 0.8 * alpha)
+    else:
+        _tint(part, inside, color, alpha)
     contours, _ = cv2.findContours(
-        mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(image, contours, -1, (255, 255, 255), 2, cv2.LINE_AA)
-    cv2.drawContours(image, contours, -1, color, 1, cv2.LINE_AA)
+        inside.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE,
+        offset=(int(extent[1].start), int(extent[0].start)))
+    if not striped:
+        cv2.drawContours(image, contours, -1, (255, 255, 255), 3 * width, cv2.LINE_AA)
+    cv2.drawContours(image, contours, -1, color, width, cv2.LINE_AA)
 
 
-def draw_box(image: np.ndarray, box: Sequence[float], color: Color) -> None:
-    """Draw an xyxy box with a light rim, in place."""
-    limit = np.array((image.shape[1], image.shape[0]) * 2) - 2
-    x1, y1, x2, y2 = np.clip(np.round(box), 1, limit).astype(int).tolist()
-    cv2.rectangle(image, (x1, y1), (x2, y2), (255, 255, 255), 4, cv2.LINE_AA)
-    cv2.rectangle(image, (x1, y1), (x2, y2), color, 2, cv2.LINE_AA)
+def _tint(image: np.ndarray, mask: np.ndarray, color: Color, alpha: float) -> None:
+    paint = np.empty_like(image)
+    paint[:] = color
+    mixed = cv2.addWeighted(image, 1 - alpha, paint, alpha, 0, dst=paint)
+    np.copyto(image, mixed, where=mask[..., None])
+
+
+def draw_box(image: np.ndarray, box: Sequence[float], color: Color,
+             dashed: bool = False) -> None:
+    """Draw an xyxy box with a light rim, in place.
+
+    Args:
+        image: (h, w, 3) uint8.
+        box: Corners in pixels.
+        color: RGB.
+        dashed: Draw it dashed, for a repeated answer.
+    """
+    width = line_width(image)
+    limit = np.maximum(np.array((image.shape[1], image.shape[0]) * 2) - 2, 0)
+    x1, y1, x2, y2 = np.clip(np.round(box), np.minimum(1, limit), limit).astype(int).tolist()
+    if not dashed:
+        cv2.rectangle(image, (x1, y1), (x2, y2), (255, 255, 255), 4 * width, cv2.LINE_AA)
+        cv2.rectangle(image, (x1, y1), (x2, y2), color, 2 * width, cv2.LINE_AA)
+        return
+    step = 10 * width
+    for start, end in (((x1, y1), (x2, y1)), ((x1, y2), (x2, y2)), ((x1, y1), (x1, y2)),
+                       ((x2, y1), (x2, y2))):
+        length = max(abs(end[0] - start[0]), abs(end[1] - start[1]), 1)
+        for at in range(0, length, 2 * step):
+            ends = [tuple(round(a + (b - a) * min(t, length) / length)
+                          for a, b in zip(start, end, strict=True)) for t in (at, at + step)]
+            cv2.line(image, *ends, (255, 255, 255), 3 * width, cv2.LINE_AA)
+            cv2.line(image, *ends, color, 2 * width, cv2.LINE_AA)
 
 
 def anchor_of(mask: np.ndarray) -> tuple[int, int]:
-    """The point (x, y) of a mask that lies deepest inside it."""
+    """The point (x, y) of a mask that lies deepest inside it; the mask has pixels."""
+    rows, columns = _extent(mask)
     # The rim counts as outside, so that the text of a region at the border stays in view.
-    padded = np.pad(mask.astype(np.uint8), 1)
+    padded = np.pad(mask[rows, columns].astype(np.uint8), 1)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, 3)
     y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-    return int(x) - 1, int(y) - 1
+    return int(x) - 1 + int(columns.start), int(y) - 1 + int(rows.start)
 
 
-class Tags:
-    """Labels on a picture that keep clear of one another.
-
-    Args:
-        image: (h, w, 3) uint8; :meth:`picture` returns a copy with the labels.
-        size: Height of the text in pixels.
-    """
-
-    def __init__(self, image: np.ndarray, size: int = 14) -> None:
-        self._picture = Image.fromarray(image)
-        self._draw = ImageDraw.Draw(self._picture)
-        self._font = font(size)
-        self._taken: list[tuple[int, int, int, int]] = []
-
-    def add(self, text: str, point: tuple[float, float], color: Color,
-            centred: bool = False) -> None:
-        """Write a label.
-
-        Args:
-            text: Shortened where it is wider than the picture.
-            point: (x, y) of the label's lower left corner, or of its centre.
-            color: Its background.
-            centred: What ``point`` means.
-        """
-        text = self._shorten(text)
-        left, top, right, bottom = self._font.getbbox(text)
-        ascent, descent = self._font.getmetrics()
-        width, height = int(right - left) + 8, ascent + descent + 2
-        x = int(point[0] - width / 2 if centred else point[0])
-        y = int(point[1] - height / 2 if centred else point[1] - height)
-        x, y = self._free_place(x, y, width, height)
-        self._taken.append((x, y, x + width, y + height))
-        self._draw.rounded_rectangle((x, y, x + width - 1, y + height - 1), 3, fill=color)
-        luma = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
-        self._draw.text((x + 4 - left, y + 1), text, font=self._font,
-                        fill=_INK if luma > 140 else _PAPER)
-
-    def _shorten(self, text: str) -> str:
-        room = self._picture.width - 12
-        if self._font.getlength(text) <= room:
-            return text
-        while text and self._font.getlength(text + '…') > room:
-            text = text[:-1]
-        return text + '…'
-
-    def _free_place(self, x: int, y: int, width: int, height: int) -> tuple[int, int]:
-        """The nearest place inside the picture, up or down, that no label takes yet."""
-        x = min(max(x, 0), self._picture.width - width)
-        lowest = max(self._picture.height - height, 0)
-        y = min(max(y, 0), lowest)
-        for step in range(0, lowest + 1, max(height // 3, 1)):
-            for candidate in (y + step, y - step):
-                box = (x, candidate, x + width, candidate + height)
-                if 0 <= candidate <= lowest and not any(_meet(box, t) for t in self._taken):
-                    return x, candidate
-        return x, y
-
-    def picture(self) -> np.ndarray:
-        """The (h, w, 3) picture with the labels."""
-        return np.array(self._picture)
-
-
-def _meet(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
-    return (first[0] < second[2] and second[0] < first[2]
-            and first[1] < second[3] and second[1] < first[3])
-
-
-def wrap(text: str, face: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Break a text into lines of at most ``width`` pixels; longer words are cut."""
-    lines: list[str] = []
-    for paragraph in text.splitlines():
-        line = ''
-        for word in paragraph.split():
-            while face.getlength(word) > width and len(word) > 1:
-                cut = next(n for n in range(len(word) - 1, 0, -1)
-                           if n == 1 or face.getlength(word[:n]) <= width)
-                lines += [line, word[:cut]] if line else [word[:cut]]
-                line, word = '', word[cut:]
-            joined = f'{line} {word}'.strip()
-            if face.getlength(joined) > width:
-                lines.append(line)
-                joined = word
-            line = joined
-        if line:
-            lines.append(line)
-    return lines
-
-
-def text_panel(paragraphs: Sequence[tuple[str, str]], width: int, size: int = 16) -> np.ndarray:
-    """Paragraphs with a bold heading each, black on white.
+def repeated_answers(boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray,
+                     iou: float = 0.5) -> np.ndarray:
+    """Find answers that repeat a better one.
 
     Args:
-        paragraphs: Pairs of heading and text.
-        width: Width in pixels.
-        size: Height of the text in pixels.
+        boxes: (n, 4) xyxy.
+        labels: (n,).
+        scores: (n,).
+        iou: Box IoU from which two answers of one label mean one object.
 
     Returns:
-        (h, width, 3) uint8, as high as the text needs.
+        (n,) int64, the better answer that each repeats, or its own index.
     """
-    lines: list[tuple[str, bool]] = []
-    for heading, text in paragraphs:
-        lines += [(line, True) for line in wrap(heading, font(size, True), width - 2 * _GAP)]
-        lines += [(line, False) for line in wrap(text, font(size), width - 2 * _GAP)]
-    step = round(size * 1.4)
-    panel = Image.new('RGB', (width, 2 * _GAP + step * len(lines)), _PAPER)
-    draw = ImageDraw.Draw(panel)
-    for row, (line, bold) in enumerate(lines):
-        draw.text((_GAP, _GAP + row * step), line, font=font(size, bold), fill=_INK)
-    return np.array(panel)
+    first = np.arange(len(boxes))
+    area = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
+    order = np.argsort(-scores, kind='stable')
+    for place, k in enumerate(order):
+        better = order[:place]
+        better = better[(labels[better] == labels[k]) & (first[better] == better)]
+        corners = (np.maximum(boxes[better, :2], boxes[k, :2]),
+                   np.minimum(boxes[better, 2:], boxes[k, 2:]))
+        shared = np.prod(np.maximum(corners[1] - corners[0], 0), axis=1)
+        same = shared >= iou * np.maximum(area[better] + area[k] - shared, 1e-9)
+        if same.any():
+            first[k] = better[same.argmax()]
+    return first
 
 
 def contact_sheet(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
-    """Pictures in a grid, each row and column as large as it needs, on white.
+    """Put pictures in a grid, each row and column as large as it needs, on white.
 
     Args:
         images: (h, w, 3) uint8 each, of any sizes.

@@ -18,9 +18,9 @@ from mvp_mm.visualization.visualizer import PerceptionVisualizer
 
 @HOOKS.register_module()
 class PerceptionVisualizationHook(Hook):
-    """Draw every n-th sample of a test to ``<work_dir>/vis_images/<folder>/``.
+    """Draws every n-th sample of a test to ``<work_dir>/vis_images/<folder>/``.
 
-    The folder is the sample's ``benchmark``, or its task where the data set names none.
+    The folder is the sample's ``benchmark``, or its task where the dataset names none.
 
     Args:
         interval: n.

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""What the LLM reads and learns to write, with its spans in colour."""
+"""Writes what the LLM reads and learns to write, with its spans in colour."""
 from __future__ import annotations
 
 from itertools import groupby
@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw
 
 from mvp_mm.structures import Instruction
 from mvp_mm.tokenization.instruction_tokenizer import InstructionTokenizer
-from mvp_mm.visualization.drawing import Color, color_of, font
+from mvp_mm.visualization.palette import Color, color_of
+from mvp_mm.visualization.text import font
 
 _GAP = 8
 _PLAIN: Color = (70, 70, 78)
@@ -18,7 +19,7 @@ Run = tuple[str, Color, Color | None]
 
 
 def instruction_runs(instruction: Instruction, tokenizer: InstructionTokenizer) -> list[Run]:
-    """The token sequence as stretches of equal role.
+    """Split the token sequence into stretches of equal role.
 
     The text is decoded from the tokens, so a phrase whose span is wrong looks wrong.
 
@@ -27,7 +28,7 @@ def instruction_runs(instruction: Instruction, tokenizer: InstructionTokenizer) 
         tokenizer: The one that made its tokens.
 
     Returns:
-        (text, ink, background) of each stretch; phrases have their own background, the
+        (text, ink, background) per stretch; phrases have their own background, the
         supervised response its own ink.
     """
     if instruction.parts:

@@ -2,6 +2,7 @@
 """Pictures of questions and answers."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,16 @@ from mvp_mm.registry import VISUALIZERS
 from mvp_mm.structures import Instruction, PerceptionDataSample
 from mvp_mm.utils.arrays import to_numpy
 from mvp_mm.visualization.drawing import (
-    Tags,
     anchor_of,
-    color_of,
     contact_sheet,
     draw_box,
     draw_mask,
     enlarge,
+    repeated_answers,
     resize_mask,
-    text_panel,
 )
+from mvp_mm.visualization.palette import color_of
+from mvp_mm.visualization.text import Tags, text_panel, text_size
 
 
 @VISUALIZERS.register_module()
@@ -32,7 +33,9 @@ class PerceptionVisualizer(Visualizer):
     """Draws what a sample asks, what is true and what was predicted.
 
     Panoptic and semantic maps become coloured regions with names, instances become masks, boxes
-    and names with scores. The sentence and the caption are written below the picture.
+    and names with scores. Colours go by class, in truth and prediction alike; stuff is striped
+    and its names are framed. The sentence and the caption are written below the picture. Text and
+    lines scale with the picture.
 
     Args:
         name: Name of the instance.
@@ -80,85 +83,94 @@ class PerceptionVisualizer(Visualizer):
     def draw(self, image: np.ndarray, data_sample: PerceptionDataSample | None,
              draw_gt: bool = True, draw_pred: bool = True,
              pred_score_thr: float = 0.3) -> np.ndarray:
-        """The picture of :meth:`add_datasample`, (H, W, 3) uint8 RGB."""
+        """Make the picture of :meth:`add_datasample`, (H, W, 3) uint8 RGB; changes no state."""
         if data_sample is None:
             return enlarge(image, self.least_side)[0]
         instruction: Instruction | None = data_sample.get('instruction')
         sentence = instruction is not None and instruction.kind == 'sentence'
         # A sentence is too long for a tag; it is written below the picture.
         phrases = ['target'] if sentence else list(instruction.phrases) if instruction else []
+        is_thing = [True] if sentence or not instruction else instruction.is_thing.tolist()
         truth = data_sample.get('gt_eval') if draw_gt else None
         panels = []
         if truth:
-            panels.append(('ground truth', self._draw_truth(image, truth, phrases)))
+            panels.append(('ground truth', self._draw_truth(image, truth, phrases, is_thing)))
         if draw_pred:
             thr = 0. if sentence else pred_score_thr
-            panels += self._draw_predictions(image, data_sample, phrases, thr)
+            panels += self._draw_predictions(image, data_sample, phrases, is_thing, thr)
         if not panels:
             panels.append(('', enlarge(image, self.least_side)[0]))
+        size = text_size(max(panels[0][1].shape[:2]))
         if len(panels) > 1:
-            pictures = [np.concatenate((text_panel([(title, '')], picture.shape[1]), picture))
-                        for title, picture in panels]
+            pictures = [
+                np.concatenate((text_panel([(title, '')], picture.shape[1], size), picture))
+                for title, picture in panels]
             sheet = contact_sheet(pictures, len(pictures))
         else:
             sheet = panels[0][1]
         notes = _notes(data_sample, instruction)
         if notes:
-            sheet = np.concatenate((sheet, text_panel(notes, sheet.shape[1])))
+            sheet = np.concatenate((sheet, text_panel(notes, sheet.shape[1], size)))
         return sheet
 
-    def _draw_truth(self, image: np.ndarray, truth: dict[str, Any],
-                    phrases: list[str]) -> np.ndarray:
+    def _draw_truth(self, image: np.ndarray, truth: dict[str, Any], phrases: list[str],
+                    is_thing: list[bool]) -> np.ndarray:
         if 'panoptic' in truth:
-            return self._draw_segments(image, truth['panoptic'], truth['segments_info'], phrases)
+            return self._draw_segments(
+                image, truth['panoptic'], truth['segments_info'], phrases, is_thing)
         masks = truth.get('masks')
         if masks:
             masks = coco_mask.decode([dict(rle) for rle in masks]).transpose(2, 0, 1).astype(bool)
         return self.draw_objects(image, truth.get('bboxes', np.zeros((0, 4))), masks,
-                                  truth.get('labels'), None, phrases)
+                                 truth.get('labels'), None, phrases, is_thing)
 
     def _draw_predictions(self, image: np.ndarray, sample: PerceptionDataSample,
-                          phrases: list[str], thr: float) -> list[tuple[str, np.ndarray]]:
-        """One titled picture for each kind of prediction that the sample has."""
+                          phrases: list[str], is_thing: list[bool],
+                          thr: float) -> list[tuple[str, np.ndarray]]:
+        """Draw one titled picture per kind of prediction that the sample has."""
         panels = []
         if 'pred_panoptic_seg' in sample:
             result = sample.pred_panoptic_seg
             panels.append(('prediction: panoptic', self._draw_segments(
-                image, result['panoptic'], result['segments_info'], phrases)))
+                image, result['panoptic'], result['segments_info'], phrases, is_thing)))
         elif 'pred_sem_seg' in sample:
             labels = to_numpy(sample.pred_sem_seg)
             segments = [dict(id=int(k) + 1, label=int(k)) for k in np.unique(labels)]
             panels.append(('prediction: semantic', self._draw_segments(
-                image, labels + 1, segments, phrases)))
+                image, labels + 1, segments, phrases, is_thing)))
         if 'pred_instances' in sample:
             found = sample.pred_instances
-            found = found[found.scores >= thr]
-            panels.append(('prediction', self.draw_objects(
-                image, found.bboxes, found.get('masks'), found.labels, found.scores, phrases)))
+            kept = found.scores >= thr
+            found = found if bool(kept.all()) else found[kept]
+            panels.append(('prediction: instances' if panels else 'prediction', self.draw_objects(
+                image, found.bboxes, found.get('masks'), found.labels, found.scores, phrases,
+                is_thing)))
         return panels
 
     def _draw_segments(self, image: np.ndarray, segment_map: Any, segments: list[dict[str, Any]],
-                       phrases: list[str]) -> np.ndarray:
+                       phrases: list[str], is_thing: list[bool]) -> np.ndarray:
         """Colour the segments of a map and write their names inside, the largest first."""
-        canvas, factor = enlarge(image, self.least_side)
+        canvas, _ = enlarge(image, self.least_side)
         segment_map = to_numpy(segment_map)
-        regions = []
-        for order, segment in enumerate(segments):
+        found = []
+        for segment in segments:
             mask = resize_mask(segment_map == segment['id'], canvas.shape[:2])
-            # Things of one class must differ from one another; stuff keeps its class's colour.
-            color = color_of(order if segment.get('isthing', False) else segment['label'] + 7)
             if mask.any():
-                regions.append((mask, color, _name(phrases, segment['label'])))
-        for mask, color, _ in regions:
-            draw_mask(canvas, mask, color, self.alpha)
+                label = segment['label']
+                thing = segment.get('isthing', _is_thing(is_thing, label))
+                draw_mask(canvas, mask, color_of(label), self.alpha, striped=not thing)
+                found.append((int(mask.sum()), anchor_of(mask), label, thing))
         tags = Tags(canvas)
-        for mask, color, name in sorted(regions, key=lambda region: -region[0].sum()):
-            tags.add(name, anchor_of(mask), color, centred=True)
+        for _, anchor, label, thing in sorted(found, key=lambda entry: -entry[0]):
+            tags.add(_name(phrases, label), anchor, color_of(label), centred=True,
+                     framed=not thing)
         return tags.picture()
 
     def draw_objects(self, image: np.ndarray, boxes: Any, masks: Any, labels: Any, scores: Any,
-                      phrases: list[str]) -> np.ndarray:
+                     phrases: list[str], is_thing: Sequence[bool] = ()) -> np.ndarray:
         """Draw n boxes with names, over their masks, the best score on top.
+
+        Answers that repeat a better one of the same name are dashed; its tag counts them.
 
         Args:
             image: (h, w, 3) uint8 RGB.
@@ -167,6 +179,7 @@ class PerceptionVisualizer(Visualizer):
             labels: (n,) indices into ``phrases``, or None for zeros.
             scores: (n,), or None for ground truth.
             phrases: Names.
+            is_thing: Whether each of the names is a thing; stuff is striped.
 
         Returns:
             (H, W, 3) uint8 RGB, at least ``least_side`` long.
@@ -176,23 +189,34 @@ class PerceptionVisualizer(Visualizer):
         labels = np.zeros(len(boxes), dtype=int) if labels is None else to_numpy(labels)
         scores = None if scores is None else to_numpy(scores)
         order = np.arange(len(boxes)) if scores is None else np.argsort(scores, kind='stable')
+        first = np.arange(len(boxes))
+        if scores is not None:
+            first = repeated_answers(boxes, labels, scores)
+        stuff = [not _is_thing(is_thing, int(label)) for label in labels]
         if masks is not None and len(masks):
-            for k in order:
-                mask = resize_mask(to_numpy(masks[k]).astype(bool), canvas.shape[:2])
-                draw_mask(canvas, mask, color_of(int(k)), self.alpha)
-        for k in order:
-            draw_box(canvas, boxes[k], color_of(int(k)))
+            for k in order[first[order] == order]:
+                mask = resize_mask(to_numpy(masks[int(k)]).astype(bool), canvas.shape[:2])
+                draw_mask(canvas, mask, color_of(int(labels[k])), self.alpha, striped=stuff[k])
+        for k in sorted(order, key=lambda k: first[k] == k):
+            draw_box(canvas, boxes[k], color_of(int(labels[k])), dashed=first[k] != k)
         tags = Tags(canvas)
         for k in order[::-1]:
+            if first[k] != k:
+                continue
             text = _name(phrases, int(labels[k]))
             if scores is not None:
-                text = f'{text} {scores[k]:.2f}'
-            tags.add(text, (boxes[k, 0], boxes[k, 1]), color_of(int(k)))
+                count = int((first == k).sum())
+                text = f'{text} {scores[k]:.2f}' + (f' ×{count}' if count > 1 else '')
+            tags.add(text, (boxes[k, 0], boxes[k, 1]), color_of(int(labels[k])), framed=stuff[k])
         return tags.picture()
 
 
 def _name(phrases: list[str], label: int) -> str:
     return phrases[label] if 0 <= label < len(phrases) else f'#{label}'
+
+
+def _is_thing(flags: Sequence[bool], label: int) -> bool:
+    return bool(flags[label]) if 0 <= label < len(flags) else True
 
 
 def _notes(sample: PerceptionDataSample, instruction: Instruction | None) -> list[tuple[str, str]]:

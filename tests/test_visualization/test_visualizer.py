@@ -11,7 +11,10 @@ from mmengine.structures import InstanceData
 from mvp_mm.registry import HOOKS, VISUALIZERS
 from mvp_mm.structures import Instruction, PerceptionDataSample, Segment, SegmentKind
 from mvp_mm.visualization import contact_sheet
-from mvp_mm.visualization.drawing import font, wrap
+from mvp_mm.visualization import visualizer as module
+from mvp_mm.visualization.drawing import draw_box, draw_mask, repeated_answers
+from mvp_mm.visualization.palette import color_of
+from mvp_mm.visualization.text import Tags, font, wrap
 
 
 def make_sample(kind='word', phrases=('cat', 'grass'), is_thing=(True, False), **meta):
@@ -82,6 +85,98 @@ def test_nothing_predicted(visualizer, image):
     assert visualizer.draw(image, make_sample()).shape == (341, 512, 3)
     empty = add_instances(make_sample('sentence', ('no cat',), (True,)), [])
     assert visualizer.draw(image, empty).shape[1] == 512
+
+
+def colours_of(picture, plain):
+    """Saturated colours of a picture on a grey image, the most frequent first."""
+    changed = picture[(picture != plain).any(-1)]
+    strong = changed[(changed.max(-1).astype(int) - changed.min(-1)) > 120]
+    found, counts = np.unique(strong, axis=0, return_counts=True)
+    return [tuple(c) for c in found[np.argsort(-counts)].tolist()]
+
+
+def test_a_class_has_one_colour_in_truth_and_prediction(visualizer, image):
+    phrases, box = ['cat', 'dog', 'cow'], np.array([[5., 5., 50., 35.]])
+    truth = visualizer.draw_objects(image, box, None, np.array([2]), None, phrases)
+    found = visualizer.draw_objects(image, box, None, np.array([2]), np.array([.9]), phrases)
+    other = visualizer.draw_objects(image, box, None, np.array([1]), np.array([.9]), phrases)
+    colour = colours_of(truth, 128)[0]
+    assert colour == colours_of(found, 128)[0] == color_of(2)
+    assert colours_of(other, 128)[0] == color_of(1)
+
+
+def test_neighbouring_classes_differ_in_hue_or_lightness():
+    colours = [color_of(k) for k in range(21)]
+    assert len(set(colours)) == 21
+    grey = [0.299 * r + 0.587 * g + 0.114 * b for r, g, b in colours]
+    for k in range(20):
+        distance = np.abs(np.subtract(colours[k], colours[k + 1])).sum()
+        assert distance > 100 or abs(grey[k] - grey[k + 1]) > 40
+
+
+def test_stuff_is_striped_and_things_are_even(image):
+    mask = np.zeros((200, 200), dtype=bool)
+    mask[10:190, 10:190] = True
+    pictures = [np.full((200, 200, 3), 128, dtype=np.uint8) for _ in range(2)]
+    draw_mask(pictures[0], mask, color_of(0))
+    draw_mask(pictures[1], mask, color_of(0), striped=True)
+    even, striped = (np.unique(p[20:180, 20:180].reshape(-1, 3), axis=0) for p in pictures)
+    assert len(even) == 1 and len(striped) == 2
+    assert all((p[:5] == 128).all() for p in pictures)
+
+
+@pytest.mark.parametrize('side', [640, 3000])
+def test_text_and_lines_take_the_same_share_of_every_picture(side):
+    picture = np.full((side, side, 3), 128, dtype=np.uint8)
+    tags = Tags(picture)
+    tags.add('cat', (side / 2, side / 2), (200, 0, 0))
+    written = (tags.picture() != 128).any(-1)
+    height = np.flatnonzero(written.any(1))
+    assert 0.02 < (height[-1] - height[0]) / side < 0.05
+    draw_box(picture, (side / 4, side / 4, side * 3 / 4, side * 3 / 4), (200, 0, 0))
+    thickness = (picture[side // 2] != 128).any(-1).sum() / 2
+    assert 0.004 < thickness / side < 0.012
+
+
+def test_a_label_that_moves_gets_a_line_to_its_object():
+    grey = np.full((400, 400, 3), 128, dtype=np.uint8)
+    alone, crowded = Tags(grey), Tags(grey)
+    alone.add('one', (100, 200), (200, 0, 0))
+    for _ in range(6):
+        crowded.add('one', (100, 200), (200, 0, 0))
+    boxes = [tag[0] for tag in crowded._tags]
+    assert len(set(boxes)) == 6
+    assert all(a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+               for k, a in enumerate(boxes) for b in boxes[:k])
+    assert alone._tags[0][-1] is None and crowded._tags[-1][-1] == (100, 200)
+    inside = np.zeros((400, 400), dtype=bool)
+    for x1, y1, x2, y2 in boxes:
+        inside[y1:y2, x1:x2] = True
+    assert ((crowded.picture() != 128).any(-1) & ~inside).any()
+    assert not ((alone.picture() != 128).any(-1) & ~inside).any()
+
+
+def test_repeated_answers_point_to_the_best_of_their_name():
+    boxes = np.array([[0., 0., 10., 10.], [0., 0., 10., 9.], [0., 0., 10., 10.],
+                      [30., 30., 40., 40.], [0., 0., 10., 8.]])
+    first = repeated_answers(boxes, np.array([0, 0, 1, 0, 0]), np.array([.5, .9, .8, .7, .6]))
+    assert first.tolist() == [1, 1, 2, 3, 1]
+    assert repeated_answers(np.zeros((0, 4)), np.zeros(0), np.zeros(0)).tolist() == []
+
+
+def test_repeats_are_dashed_and_counted(visualizer, image, monkeypatch):
+    written, drawn = [], []
+    monkeypatch.setattr(Tags, 'add', lambda self, text, *a, **k: written.append(text))
+    monkeypatch.setattr(module, 'draw_box', lambda *a, dashed=False: drawn.append(dashed))
+    boxes = np.array([[5., 5., 50., 35.], [5., 5., 50., 34.]])
+    visualizer.draw_objects(image, boxes, None, np.array([0, 0]), np.array([.6, .9]), ['cat'])
+    assert written == ['cat 0.90 ×2'] and drawn == [True, False]
+
+
+def test_drawing_changes_neither_image_nor_visualizer(visualizer, image):
+    sample, before = add_instances(make_sample(), [0.9]), dict(vars(visualizer))
+    visualizer.draw(image, sample)
+    assert (image == 128).all() and vars(visualizer) == before
 
 
 def test_contact_sheet():

@@ -29,7 +29,7 @@ from mvp_mm.evaluation.panoptic_quality import match_segments
 from mvp_mm.structures import PerceptionDataSample
 from mvp_mm.utils.arrays import to_numpy
 from mvp_mm.visualization import PerceptionVisualizer, contact_sheet
-from mvp_mm.visualization.drawing import text_panel
+from mvp_mm.visualization.text import text_panel
 
 _WIDTH = 900
 

@@ -43,7 +43,9 @@ from mvp_mm.ops import DeformableAttention
 from mvp_mm.structures import PerceptionDataSample, RawPrediction
 from mvp_mm.tasks.decoding import rescale_boxes, word_probabilities
 from mvp_mm.visualization import contact_sheet
-from mvp_mm.visualization.drawing import color_of, draw_box, enlarge, text_panel
+from mvp_mm.visualization.drawing import draw_box, enlarge
+from mvp_mm.visualization.palette import color_of
+from mvp_mm.visualization.text import text_panel
 
 # Which parts of the query are left.
 VARIANTS = {
