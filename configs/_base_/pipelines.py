@@ -1,7 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 # From a file to the model's input, by name; a name among the steps stands for that pipeline's
 # steps. Datasets take `train` or `test` unless they name another. The tokenizer, the canvas and
-# the room for the response are bound when the config is loaded (docs/configs.md).
+# the room for the response are bound when the config is loaded (docs/reference/configs.md).
 canvas = (1024, 1024)
 
 pipelines = dict(

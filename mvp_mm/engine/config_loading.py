@@ -8,6 +8,7 @@ several parts need (tokenizer, canvas, room for the response) to all of them.
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mvp_mm.engine.config_datasets import (
     named_datasets,
 )
 from mvp_mm.engine.config_error import ConfigError
+from mvp_mm.utils.shipped import find_shipped, shipped_root
 
 # Top-level keys that only serve the reading; a loaded config has them written out.
 COMPOSING_KEYS = ('datasets', 'pipelines', 'test_loader_defaults', 'task_settings')
@@ -34,8 +36,9 @@ def load_config(source: str | Path | Config,
     """Read a config file, merge overrides, and write out what runs.
 
     Args:
-        source: A config file, or a config in memory, which is copied. A config that was loaded
-            before comes back as it is.
+        source: A config file, also a shipped one by name from any folder
+            (``configs/mvplm/stage2.py``), or a config in memory, which is copied. A config that
+            was loaded before comes back as it is.
         cfg_options: Overrides by dotted path, as from ``--cfg-options``. A path may name what is
             written in the files (``datasets.refcoco_train.data_root``) or what comes of it
             (``train_dataloader.dataset.datasets.1.data_root``).
@@ -74,11 +77,15 @@ def _read(source: str | Path | Config) -> Config:
     """Read the files alone."""
     if isinstance(source, Config):
         cfg = copy.deepcopy(source)
-    elif not Path(source).is_file():
-        raise ConfigError(f'config not found: {source}')
     else:
+        # A config may inherit a shipped one: '{{$MVP_MM_CONFIGS:configs}}/mvplm/stage2.py'.
+        os.environ.setdefault('MVP_MM_CONFIGS', str(shipped_root() / 'configs'))
         try:
-            cfg = Config.fromfile(source)
+            path = find_shipped(source)
+        except FileNotFoundError as error:
+            raise ConfigError(f'config not found: {error}') from error
+        try:
+            cfg = Config.fromfile(path)
         except Exception as error:  # a config is Python: whatever it raises
             raise ConfigError(f'{source}: {type(error).__name__}: '
                               f'{" ".join(str(error).split())}') from error

@@ -70,6 +70,50 @@ def test_files_that_a_page_links_to_exist(page):
     assert not missing
 
 
+def is_defined(name: str) -> bool:
+    """Whether `mvp_mm.a.b.Name` is a module, or a name that its module or package defines."""
+    place = ROOT
+    for part in name.split('.'):
+        if (place / part).is_dir():
+            place = place / part
+        elif (place / f'{part}.py').is_file():
+            place = place / f'{part}.py'
+        else:
+            source = place / '__init__.py' if place.is_dir() else place
+            return re.search(rf'\b{part}\b', source.read_text(encoding='utf-8')) is not None
+    return True
+
+
+@pytest.mark.parametrize('page', PAGES, ids=name_of)
+def test_modules_and_source_files_that_a_page_names_exist(page):
+    text = page.read_text(encoding='utf-8')
+    if page.name == 'CHANGELOG.md':    # names what is gone
+        text = re.sub(r'- Renamed:.*?\n\n', '', text, flags=re.DOTALL)
+    files = set(re.findall(r'\b(?:mvp_mm|tests|configs|projects)/[\w/+.-]+\.(?:py|cpp)\b', text))
+    names = set(re.findall(r'\bmvp_mm(?:\.\w+)+', text))
+    assert not [name for name in files
+                if not (ROOT / name).is_file() and not (page.parent / name).is_file()]
+    assert not [name for name in names if not is_defined(name)]
+
+
+def test_classes_of_the_architecture_page_stand_in_the_files_that_it_names():
+    text = (ROOT / 'docs/reference/architecture.md').read_text(encoding='utf-8')
+    section = text[text.index('## From the paper to the code'):text.index('## Losses')]
+    missing, file = [], None
+    for row in section.splitlines():
+        cells = row.strip('|').split('|')
+        if len(cells) != 3 or '`' not in cells[1]:
+            continue
+        named = re.findall(r'`([\w/.-]+\.py)`', cells[2])
+        # "the same" means the file of the row above; a bare name stands beside the first file.
+        folder = Path(named[0]).parent if named else None
+        file = [name if '/' in name else folder / name for name in named] or file
+        sources = ''.join((ROOT / name).read_text(encoding='utf-8') for name in file)
+        missing += [name for name in re.findall(r'`([A-Za-z_.]+)`', cells[1])
+                    if not re.search(rf"\b{name.split('.')[-1]}\b", sources)]
+    assert not missing
+
+
 def test_a_wrong_script_option_and_config_would_be_found():
     named = commands('```bash\nPYTHONPATH=. python tools/train.py configs/none.py \\\n'
                      '    --cfg-optoins a=1   # --comment\n```\nand `tools/gone.py x`')

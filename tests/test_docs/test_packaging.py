@@ -29,17 +29,22 @@ SOURCES = ('mvp_mm', 'configs', 'tools', 'demo', 'pyproject.toml', 'setup.py', '
 # Runs elsewhere with the wheel alone: a shipped config by name, the model, the kernels' sources.
 PROBE = """
 import json
+from pathlib import Path
 import mvp_mm
 from mvp_mm.ops import cpu_kernel
 from mvp_mm.registry import MODELS
+from mvp_mm.engine import load_config
 from mvp_mm.utils.shipped import find_shipped
-from mmengine.config import Config
-import mvp_mm.models
-config = Config.fromfile(find_shipped('configs/mvplm/tiny/stage2.py'))
-config.model.tokenizer.path = 'tokenizer'
+config = load_config('configs/mvplm/tiny/stage2.py', {'model.tokenizer.path': 'tokenizer'})
 model = MODELS.build(config.model)
+Path('own.py').write_text('''
+_base_ = '{{$MVP_MM_CONFIGS:configs}}/mvplm/tiny/stage2.py'
+canvas = (64, 64)
+''')
+own = load_config('own.py')
 print(json.dumps(dict(
-    package=mvp_mm.__file__, config=config.filename, kernel=cpu_kernel._build_folder().name,
+    package=mvp_mm.__file__, config=config.filename, own=[own.canvas[0], own.model.embed_dims],
+    kernel=cpu_kernel._build_folder().name,
     parameters=sum(p.numel() for p in model.parameters()),
     train=str(find_shipped('tools/train.py')))))
 """
@@ -98,6 +103,10 @@ def test_an_installed_wheel_runs_its_own_files(elsewhere):
     assert said['package'] == f'{site}/__init__.py'
     assert said['config'] == f'{site}/.mim/configs/mvplm/tiny/stage2.py'
     assert said['train'] == f'{site}/.mim/tools/train.py'
+
+
+def test_a_config_of_ones_own_inherits_a_shipped_one(elsewhere):
+    assert elsewhere[1]['own'] == [64, 96]
 
 
 def test_an_installed_wheel_builds_the_tiny_model(elsewhere):
