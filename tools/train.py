@@ -33,7 +33,8 @@ def parse_args() -> argparse.Namespace:
         'work folder, or from the start if there is none')
     start.add_argument(
         '--load-from', metavar='CHECKPOINT',
-        help='start from the weights of an earlier stage; overrides load_from of the config')
+        help='start from the weights of an earlier stage or, for fine-tuning, of a trained model; '
+        'overrides load_from of the config')
     add_common_arguments(parser)
     return parser.parse_args()
 

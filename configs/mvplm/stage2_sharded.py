@@ -1,5 +1,5 @@
-# Stage 2 on GPUs of 24 to 40 GB: parameters, gradients and optimizer state are shared out among
-# the processes (torch's fully_shard), activations of the LLM are recomputed, two images at a time.
+# Stage 2 where GPUs of 24 to 40 GB run out of memory: FSDP (torch's fully_shard) shards parameters,
+# gradients and optimizer state over the ranks; gradient checkpointing; two images per forward pass.
 _base_ = ['./stage2.py']
 runner_type = 'ShardedRunner'
 model = dict(llm=dict(split_by_length=False))

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Data parallelism and the process group, on GPUs or on the CPU."""
+"""Data parallelism (DDP) and the process group, on GPUs or on the CPU."""
 from __future__ import annotations
 
 import os

@@ -10,19 +10,19 @@ from tests.test_docs.pages import PAGES, name_of
 # Term: the page that explains it, and the source file that implements it and says so.
 TERMS = {
     'FSDP': ('docs/how_to/multi_gpu.md', 'mvp_mm/engine/sharding.py'),
-    'DDP': ('docs/how_to/multi_gpu.md', None),
+    'DDP': ('docs/how_to/multi_gpu.md', 'mvp_mm/engine/wrappers.py'),
     'distributed': ('docs/how_to/multi_gpu.md', 'mvp_mm/engine/wrappers.py'),
     'Slurm': ('docs/how_to/multi_gpu.md', 'tools/slurm_train.sh'),
-    'gradient accumulation': ('docs/how_to/out_of_memory.md', None),
-    'gradient checkpointing': ('docs/how_to/out_of_memory.md', None),
+    'gradient accumulation': ('docs/how_to/out_of_memory.md', 'mvp_mm/engine/batching.py'),
+    'gradient checkpointing': ('docs/how_to/out_of_memory.md', 'mvp_mm/models/llms/causal_lm.py'),
     'mixed precision': ('docs/how_to/out_of_memory.md', None),
     'LoRA': ('docs/how_to/out_of_memory.md', 'mvp_mm/models/llms/building.py'),
-    'out of memory': ('docs/how_to/out_of_memory.md', None),
-    'fine-tun': ('docs/how_to/own_data.md', None),
+    'out of memory': ('docs/how_to/out_of_memory.md', 'configs/mvplm/stage2_sharded.py'),
+    'fine-tun': ('docs/how_to/own_data.md', 'tools/train.py'),
     'custom dataset': ('docs/how_to/dataset.md', None),
-    'open-vocabulary': ('docs/reference/benchmarks.md', None),
+    'open-vocabulary': ('docs/reference/benchmarks.md', 'configs/_base_/datasets/ade20k.py'),
     'multi-scale': ('docs/reference/architecture.md', 'mvp_mm/ops/deformable_attention.py'),
-    'auxiliary loss': ('docs/reference/architecture.md', None),
+    'auxiliary loss': ('docs/reference/architecture.md', 'mvp_mm/models/perception.py'),
 }
 
 

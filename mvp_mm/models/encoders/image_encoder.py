@@ -23,7 +23,8 @@ class ImageEncoder(BaseModule):
             such as ``mmdet.SwinTransformer``, :class:`TimmBackbone` or :class:`PlainViT`.
         frozen: Keep the backbone in eval mode, without gradients. A neck, for which there are no
             pretrained weights, trains all the same.
-        gradient_checkpointing: Recompute the backbone's activations in the backward pass.
+        gradient_checkpointing: Gradient checkpointing: recompute the backbone's activations in
+            the backward pass.
         neck: Config of what makes the four maps of the backbone's, such as
             :class:`SimpleFeaturePyramid`; ``in_channels`` come from the backbone.
 
