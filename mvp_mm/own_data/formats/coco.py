@@ -1,0 +1,155 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""COCO JSON of boxes and masks: ``images``, ``annotations`` and ``categories``."""
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from mvp_mm.own_data.labels import (
+    LabeledDataset,
+    LabeledImage,
+    LabeledObject,
+    LabelError,
+    Problems,
+    box_fault,
+    box_of_points,
+    image_size,
+)
+from mvp_mm.utils.files import load_json
+from mvp_mm.utils.masks import to_rle
+
+NAME = 'COCO'
+LOOKS_FOR = 'a .json file with "images", "annotations" and "categories", or a folder with such'
+_KEYS = {'images', 'annotations', 'categories'}
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path] if path.suffix.lower() == '.json' else []
+    return sorted([*path.glob('*.json'), *path.glob('annotations/*.json'),
+                   *path.glob('*/_annotations.coco.json')])
+
+
+def _is_coco(file: Path) -> bool:
+    try:
+        return load_json(file).keys() >= _KEYS
+    except ValueError:
+        return False
+
+
+def matches(path: Path) -> bool:
+    """Whether a path looks like this format."""
+    return any(_is_coco(file) for file in _files(path))
+
+
+def read(path: Path, images: Path | None) -> LabeledDataset:
+    """Read a dataset; see :func:`mvp_mm.own_data.formats.read_labels`.
+
+    Of several files in a folder, those whose names say ``train`` and ``val`` are its splits.
+    """
+    files = [file for file in _files(path) if _is_coco(file)]
+    if not files:
+        raise LabelError(f'{path}: no COCO JSON with {", ".join(sorted(_KEYS))}')
+    problems, passed_over = Problems(path), Counter()
+    found: list[LabeledImage] = []
+    classes: dict[str, None] = {}
+    for file in files:
+        split = _split_of(file) if len(files) > 1 else ''
+        if len(files) > 1 and not split:
+            raise LabelError(f'{path}: several COCO files, and {file.name} says neither train nor '
+                             'val; name one file')
+        read_images, names = _read_file(file, split, images, problems, passed_over)
+        found += read_images
+        classes.update(dict.fromkeys(names))
+    problems.raise_if_any()
+    return LabeledDataset(NAME, found, list(classes), passed_over)
+
+
+def _split_of(file: Path) -> str:
+    name = f'{file.parent.name}/{file.name}'.lower()
+    return 'train' if 'train' in name else 'val' if 'val' in name else ''
+
+
+def _read_file(file: Path, split: str, images: Path | None, problems: Problems,
+               passed_over: Counter[str]) -> tuple[list[LabeledImage], list[str]]:
+    content = load_json(file)
+    for key in _KEYS:
+        if not isinstance(content[key], list) or not all(
+                isinstance(record, dict) for record in content[key]):
+            raise LabelError(f'{file}: {key} must be a list of records')
+    names: dict[Any, str] = {}
+    for record in content['categories']:
+        name = record.get('name')
+        if not isinstance(name, str) or not name.strip() or record.get('id') in names:
+            raise LabelError(f'{file}: category {record.get("id")} needs a name and an id of its '
+                             f'own, has name {name!r}')
+        names[record.get('id')] = name
+    by_id: dict[Any, LabeledImage] = {}
+    for record in content['images']:
+        where = f'{file}, image {record.get("id")}'
+        try:
+            by_id[record['id']] = _read_image(record, file, split, images)
+        except KeyError as error:
+            problems.add(where, f'lacks {error}')
+        except LabelError as error:
+            problems.add(where, str(error))
+    for record in content['annotations']:
+        where = f'{file}, annotation {record.get("id")}'
+        try:
+            image, label = by_id.get(record['image_id']), names.get(record['category_id'])
+            if image is None:
+                raise LabelError(f'names image {record["image_id"]}, which is not usable or not '
+                                 'in the file')
+            if label is None:
+                raise LabelError(f'names category {record["category_id"]}, which is not listed')
+            image.objects.append(_read_object(record, label, image, where))
+        except KeyError as error:
+            problems.add(where, f'lacks {error}')
+        except ValueError as error:
+            problems.add(where, str(error).removeprefix(f'{where}: '))
+    if not content['annotations']:
+        passed_over[f'annotations in {file.name}: it has none'] += 0
+    return list(by_id.values()), list(names.values())
+
+
+def _read_image(record: dict[str, Any], file: Path, split: str,
+                images: Path | None) -> LabeledImage:
+    name = record['file_name']
+    if not isinstance(name, str) or not name:
+        raise LabelError(f'file_name is {name!r}')
+    stem = file.stem.replace('instances_', '')
+    places = [images] if images else [file.parent, file.parent / 'images', file.parent.parent,
+                                      file.parent.parent / 'images', file.parent.parent / stem]
+    path = next((place / name for place in places if (place / name).is_file()), None)
+    if path is None:
+        raise LabelError(f'no image {name} in {", ".join(map(str, places))}; give --images')
+    height, width = image_size(path)
+    told = record.get('height', height), record.get('width', width)
+    if told != (height, width):
+        raise LabelError(f'says that {name} is {told[1]} × {told[0]} pixels, it is '
+                         f'{width} × {height}')
+    return LabeledImage(path, height, width, [], split)
+
+
+def _read_object(record: dict[str, Any], label: str, image: LabeledImage,
+                 where: str) -> LabeledObject:
+    segmentation = record.get('segmentation') or None
+    if segmentation is not None:
+        to_rle(segmentation, image.height, image.width, where)
+    box = record.get('bbox')
+    if box is None and isinstance(segmentation, list):
+        points = [point for polygon in segmentation
+                  for point in zip(polygon[::2], polygon[1::2], strict=True)]
+        box = box_of_points(points)
+    if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(
+            isinstance(value, (int, float)) and not isinstance(value, bool) for value in box):
+        raise LabelError(f'bbox is {box!r}, must be four numbers')
+    fault = box_fault(box, image.height, image.width)
+    if fault:
+        raise LabelError(fault)
+    crowd = record.get('iscrowd', 0)
+    if crowd not in (0, 1) or isinstance(crowd, str):
+        raise LabelError(f'iscrowd is {crowd!r}, must be 0 or 1')
+    x, y, w, h = (float(value) for value in box)
+    return LabeledObject(label, (x, y, w, h), segmentation, bool(crowd))
