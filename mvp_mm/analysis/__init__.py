@@ -1,2 +1,2 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""What the tools of ``tools/analysis_tools`` share."""
+"""The library behind ``tools/analysis_tools``."""

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""A trained model and the test data of its config, for tools that ask it in several ways."""
+"""Loads a trained model with the test data of its config, for tools that ask it in several ways."""
 from __future__ import annotations
 
 import argparse
@@ -30,25 +30,25 @@ from mvp_mm.utils.arrays import to_numpy
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that the tools share."""
-    parser.add_argument('config', help='config with named test data sets')
+    parser.add_argument('config', help='config with named test datasets')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--datasets', nargs='+', metavar='NAME',
-                        help='data sets of test_dataloader; default all that fit')
-    parser.add_argument('--images', type=int, default=50, help='first images of each data set')
+                        help='datasets of test_dataloader; default all that fit')
+    parser.add_argument('--images', type=int, default=50, help='first images of each dataset')
     parser.add_argument('--out', type=Path, required=True, help='folder for figures and pictures')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
 
 
 class EvaluatedModel:
-    """The model and some of the test data sets of a config.
+    """Holds the model and some of the test datasets of a config.
 
     Args:
         args: Options of :func:`add_arguments`.
-        kinds: Kinds of instruction that the tool can use; other data sets are left out, and are
+        kinds: Kinds of instruction that the tool can use; other datasets are left out, and are
             an error where they are asked for by name.
 
     Raises:
-        ValueError: If a file or name is wrong, or no data set fits.
+        ValueError: If a file or name is wrong, or no dataset fits.
     """
 
     def __init__(self, args: argparse.Namespace,
@@ -63,7 +63,7 @@ class EvaluatedModel:
         init_default_scope(self.cfg.get('default_scope', 'mvp_mm'))
         chosen = choose_test_sets(self.cfg, args.datasets)
         if '' in chosen:
-            raise ConfigError(f'{args.config}: tests one data set, which has no name; this tool '
+            raise ConfigError(f'{args.config}: tests one dataset, which has no name; this tool '
                               'needs a name for each')
         for part in (self.cfg.test_dataloader, self.cfg.test_evaluator):
             for name in part.keys() - chosen.keys():
@@ -78,13 +78,13 @@ class EvaluatedModel:
             elif args.datasets:
                 raise ValueError(f'{name} asks by {kind}, this tool needs {" or ".join(kinds)}')
         if not self.loaders:
-            raise ValueError(f'{args.config}: no test data set asks by {" or ".join(kinds)}')
+            raise ValueError(f'{args.config}: no test dataset asks by {" or ".join(kinds)}')
         self.model: MVPLM = MODELS.build(self.cfg.model)
         self.model.load_state_dict(read_checkpoint(args.checkpoint)['state_dict'])
         self.model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
 
     def batches(self, name: str) -> Iterator[dict[str, list]]:
-        """Batches of the first images of a data set."""
+        """Yield batches of the first images of a dataset."""
         left = self.images
         for batch in self.loaders[name]:
             yield {key: values[:left] for key, values in batch.items()}
@@ -94,12 +94,12 @@ class EvaluatedModel:
 
     @torch.no_grad()
     def answer(self, batch: dict[str, list]) -> list[PerceptionDataSample]:
-        """Answers to a batch, on copies of its samples."""
+        """Answer a batch, on copies of its samples."""
         groups = [[sample.new() for sample in group] for group in batch['data_samples']]
         return self.model.test_step(dict(inputs=batch['inputs'], data_samples=groups))
 
     def metrics(self, name: str) -> list[PerceptionMetric]:
-        """Fresh metrics of a data set."""
+        """Build fresh metrics of a dataset."""
         configs = self.cfg.test_evaluator[name]
         built = [METRICS.build(c) for c in (configs if isinstance(configs, list) else [configs])]
         for metric in built:
@@ -107,7 +107,7 @@ class EvaluatedModel:
         return built
 
     def score(self, name: str) -> dict[str, float]:
-        """All metrics of a data set's first images."""
+        """Measure all metrics of a dataset's first images."""
         metrics = self.metrics(name)
         for batch in self.batches(name):
             process(metrics, batch, self.answer(batch))
@@ -116,7 +116,7 @@ class EvaluatedModel:
 
 def process(metrics: list[PerceptionMetric], batch: dict[str, list] | None,
             answers: list[PerceptionDataSample]) -> None:
-    """Show some answers to the metrics.
+    """Feed some answers to the metrics.
 
     Raises:
         ValueError: If the answers lack what a metric measures.
@@ -129,7 +129,7 @@ def process(metrics: list[PerceptionMetric], batch: dict[str, list] | None,
 
 
 def summary(metrics: list[PerceptionMetric]) -> dict[str, float]:
-    """What the metrics report, without the parts by kind of expression."""
+    """Evaluate the metrics, without the parts by kind of expression."""
     found: dict[str, float] = {}
     for metric in metrics:
         found.update(metric.evaluate(len(metric.results)))
@@ -137,7 +137,7 @@ def summary(metrics: list[PerceptionMetric]) -> dict[str, float]:
 
 
 def truth_regions(sample: PerceptionDataSample) -> dict[int, np.ndarray]:
-    """What a sample's phrases mean, as one (h, w) bool mask a phrase."""
+    """Make one (h, w) bool mask per phrase of what a sample's phrases mean."""
     truth, size = sample.gt_eval, sample.ori_shape[:2]
     if 'panoptic' in truth:
         return _segment_regions(truth['panoptic'], truth['segments_info'])
@@ -148,7 +148,7 @@ def truth_regions(sample: PerceptionDataSample) -> dict[int, np.ndarray]:
 
 
 def answer_regions(sample: PerceptionDataSample, score_thr: float) -> dict[int, np.ndarray]:
-    """What was answered to a sample's phrases, as one (h, w) bool mask a phrase.
+    """Make one (h, w) bool mask per phrase of what was answered.
 
     Maps are cut to the pixels that are annotated, as their metrics ignore the others.
 
@@ -172,7 +172,7 @@ def answer_regions(sample: PerceptionDataSample, score_thr: float) -> dict[int, 
 
 
 def overlap(one: dict[int, np.ndarray], other: dict[int, np.ndarray]) -> float:
-    """Mean IoU over the phrases that either side has a region for; 1 where neither has any."""
+    """Average the IoU over the phrases that either side has a region for; 1 where none has."""
     shares = []
     for phrase in one.keys() | other.keys():
         if phrase in one and phrase in other:
@@ -211,7 +211,7 @@ def _unite(labels: Sequence[int], masks: Sequence[np.ndarray]) -> dict[int, np.n
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table; floats are shown with one decimal."""
+    """Write a table; floats are shown with one decimal."""
     text = [[f'{cell:.1f}' if isinstance(cell, float) else str(cell) for cell in row]
             for row in rows]
     return '\n'.join('| ' + ' | '.join(row) + ' |'

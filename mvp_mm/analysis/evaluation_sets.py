@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Test datasets of a config, chosen by name."""
+"""Chooses test datasets of a config by name."""
 from __future__ import annotations
 
 from mmengine.config import Config
@@ -8,17 +8,17 @@ from mvp_mm.engine.config_error import ConfigError
 
 
 def choose_test_sets(cfg: Config, only: list[str] | None) -> dict[str, tuple[dict, dict | list]]:
-    """Data loader and metrics of each data set to score; '' names the only one.
+    """Choose the data loader and metrics of each dataset to score; '' names the only one.
 
     Raises:
-        ConfigError: If the config has no such data set, no metric for one, or tests nothing.
+        ConfigError: If the config has no such dataset, no metric for one, or tests nothing.
     """
     loaders, metrics = cfg.get('test_dataloader'), cfg.get('test_evaluator')
     if not loaders or not metrics:
         raise ConfigError(f'{cfg.filename}: test_dataloader and test_evaluator are needed')
     if 'dataset' in loaders:
         if only:
-            raise ConfigError('--only: the config tests one data set, which has no name')
+            raise ConfigError('--only: the config tests one dataset, which has no name')
         return {'': (loaders, metrics)}
     unknown = sorted({*(only or ()), *metrics} - loaders.keys())
     if unknown:

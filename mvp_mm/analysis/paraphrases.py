@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Rules that say a referring expression in other words, each with a name.
+"""Rewords referring expressions by named rules.
 
 A rule is a function from an expression to another of the same meaning, or to None where it does
 not apply or the meaning is not sure to stay. All text is taken in lower case.
@@ -105,7 +105,7 @@ RULES: dict[str, Callable[[str], str | None]] = {
 
 
 def paraphrase(text: str, rule: str) -> str | None:
-    """An expression in other words by one rule.
+    """Reword an expression by one rule.
 
     Args:
         text: The expression.

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Made-up images and instructions of usual lengths, for measuring models without any data."""
+"""Makes random instructions and targets of usual lengths, to measure models without data."""
 from __future__ import annotations
 
 import numpy as np
@@ -17,7 +17,7 @@ OBJECTS = 6
 
 
 def canvas_side(cfg: Config) -> int:
-    """Side of a loaded config's canvas.
+    """Return the side of a loaded config's canvas.
 
     Raises:
         ValueError: If the canvas is not square.
@@ -30,13 +30,13 @@ def canvas_side(cfg: Config) -> int:
 
 def make_samples(images: int, sentences: int, side: int, visual_tokens: int, vocab_size: int,
                  words: int = 12) -> list[PerceptionDataSample]:
-    """A word list and some sentences for every image, with box-shaped masks.
+    """Make a word list and some sentences per image, with box-shaped masks.
 
     Args:
         images: Number of images.
-        sentences: Sentences an image.
+        sentences: Sentences per image.
         side: Side of the square canvas.
-        visual_tokens: Visual tokens an image.
+        visual_tokens: Visual tokens per image.
         vocab_size: Size of the vocabulary; the last id stands for ``<PER>``.
         words: Names in the word list.
     """

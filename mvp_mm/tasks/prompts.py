@@ -31,7 +31,7 @@ def _phrase(text: str) -> Segment:
 
 
 def word_prompt(phrases: Sequence[str]) -> list[Segment]:
-    """Task description, image, ``a, b, c.``"""
+    """Build a word prompt: task description, image, ``a, b, c.``"""
     segments = [_text(WORD_DESCRIPTION), _IMAGE]
     comma = _text(',')
     for index, phrase in enumerate(phrases):
@@ -42,29 +42,29 @@ def word_prompt(phrases: Sequence[str]) -> list[Segment]:
 
 
 def sentence_prompt(expression: str) -> list[Segment]:
-    """Task description, image, the expression as one phrase."""
+    """Build a sentence prompt: task description, image, the expression as one phrase."""
     return [_text(SENTENCE_DESCRIPTION), _IMAGE, Segment(SegmentKind.PHRASE, expression),
             _text('.'), _ANSWER]
 
 
 def caption_prompt() -> list[Segment]:
-    """Task description and image."""
+    """Build a caption prompt: task description and image."""
     return [_text(CAPTION_DESCRIPTION), _IMAGE, _ANSWER]
 
 
 def close_sentence(text: str) -> str:
-    """The text with exactly one period at its end, empty if nothing is left."""
+    """Give a text exactly one period at its end; empty if nothing is left."""
     text = text.strip().rstrip('. ')
     return f'{text}.' if text else ''
 
 
 def caption_of(response: str) -> str:
-    """What a response says before its result: inverts :func:`perception_response`."""
+    """Cut the result off a response: inverts :func:`perception_response`."""
     return response.strip().removesuffix(RESULT).strip()
 
 
 def perception_response(preamble: str = '') -> list[Segment]:
-    """The response that ends in the summary token.
+    """Build the response that ends in the summary token.
 
     Args:
         preamble: What the LLM writes first: a caption, the existing objects, or nothing.
@@ -74,5 +74,5 @@ def perception_response(preamble: str = '') -> list[Segment]:
 
 
 def caption_response(caption: str) -> list[Segment]:
-    """The response of a captioning instruction."""
+    """Build the response of a captioning instruction."""
     return [Segment(SegmentKind.RESPONSE, caption.strip()), _EOS]

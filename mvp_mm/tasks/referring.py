@@ -12,7 +12,7 @@ from mvp_mm.tasks.sentence import SentenceTask
 
 @TASKS.register_module()
 class ReferringSegmentationTask(SentenceTask):
-    """Mask and box of the one object that a sentence means.
+    """Finds mask and box of the one object that a sentence means.
 
     Arguments: see :class:`SentenceTask`. Whether overlapping queries answer together is the
     model's ``answering.same_iou``.
@@ -33,7 +33,10 @@ class ReferringSegmentationTask(SentenceTask):
 
 @TASKS.register_module()
 class ReferringComprehensionTask(ReferringSegmentationTask):
-    """Box of the one object that a sentence means. Arguments: see :class:`SentenceTask`."""
+    """Finds the box of the one object that a sentence means.
+
+    Arguments: see :class:`SentenceTask`.
+    """
 
     name: ClassVar[str] = 'referring_comprehension'
     predicts_masks: ClassVar[bool] = False

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Answers as the authors' released code makes them, where they differ from the tasks'."""
+"""Decodes as the authors' released code does, where that differs from the tasks."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -25,7 +25,7 @@ from mvp_mm.tasks.semantic import SemanticTask
 
 
 def without_sides(sample: PerceptionDataSample) -> PerceptionDataSample:
-    """The frames and the instruction of a sample, where every query may name every phrase."""
+    """Copy a sample's frames and instruction, letting every query name every phrase."""
     free = PerceptionDataSample(metainfo=sample.metainfo)
     free.instruction = replace(sample.instruction, use_stuff_queries=False)
     return free
@@ -74,7 +74,7 @@ def decode_best(raw: RawPrediction, sample: PerceptionDataSample, order: Tensor,
 
 @TASKS.register_module()
 class ReleasedPanopticTask(PanopticTask):
-    """Every query may name a thing or stuff; instances are the things among the best pairs.
+    """Lets every query name a thing or stuff; instances are the things among the best pairs.
 
     Arguments: see :class:`PanopticTask`.
     """
@@ -92,7 +92,7 @@ class ReleasedPanopticTask(PanopticTask):
 
 @TASKS.register_module()
 class ReleasedSemanticTask(SemanticTask):
-    """Every query may name a thing or stuff. Arguments: see :class:`WordTask`."""
+    """Lets every query name a thing or stuff. Arguments: see :class:`WordTask`."""
 
     def decode(self, raw: RawPrediction, sample: PerceptionDataSample) -> None:
         """See :meth:`BaseTask.decode`."""
@@ -102,7 +102,7 @@ class ReleasedSemanticTask(SemanticTask):
 
 @TASKS.register_module()
 class ReleasedReferringTask(ReferringSegmentationTask):
-    """The best query answers alone; a certain mask counts too.
+    """Answers with the best query alone; a certain mask counts too.
 
     The box is the box head's; the released code gives none. Arguments: see
     :class:`ReferringSegmentationTask`.
@@ -119,7 +119,7 @@ class ReleasedReferringTask(ReferringSegmentationTask):
 
 @TASKS.register_module()
 class ReleasedGeneralizedReferringTask(GeneralizedReferringTask):
-    """Every query above the threshold; where there is none, the best.
+    """Answers with every query above the threshold; where there is none, with the best.
 
     Args:
         score_thr: Score from which a query is part of the answer.

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""What the LLM writes before the summary token in training (paper section 3.2, table 7)."""
+"""Builds what the LLM learns to write before the summary token (paper section 3.2, table 7)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -62,6 +62,6 @@ class ResponseBuilder:
 
 
 def existing_names(annotation: ImageAnnotation) -> list[str]:
-    """Names of the classes present in an image, crowds left out, each once."""
+    """List the classes present in an image, crowds left out, each once."""
     labels = annotation.labels[(annotation.labels >= 0) & ~annotation.crowd]
     return [annotation.vocabulary[label] for label in dict.fromkeys(labels.tolist())]

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """A tiny model with random weights, saved as a checkpoint that carries its config."""
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

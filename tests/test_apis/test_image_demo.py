@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """The demo answers, and refuses in one line what only the model can find wrong."""
+from __future__ import annotations
+
 import importlib.util
 import json
 import os

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """The demo refuses mistakes in one line, before it builds a model."""
+from __future__ import annotations
+
 import importlib.util
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Whatever is no picture of 8 bits is refused in one line; nothing is read as another picture."""
+from __future__ import annotations
+
 import io
 
 import cv2

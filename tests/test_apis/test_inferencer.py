@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Questions through the inferencer: stuff, options of a call, names of answers, threads."""
+from __future__ import annotations
+
 import gc
 import json
 from concurrent.futures import ThreadPoolExecutor

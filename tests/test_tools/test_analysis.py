@@ -229,7 +229,7 @@ def test_bad_input_ends_in_one_error(run, args, message):
 TEST_PARTS = dict(
     none=('', 'test_dataloader and test_evaluator are needed'),
     unnamed=('test_dataloader = dict(dataset=dict())\ntest_evaluator = dict(type="X")\n',
-             'tests one data set, which has no name'),
+             'tests one dataset, which has no name'),
     unmeasured=('test_dataloader = dict(a=dict(), b=dict())\ntest_evaluator = dict(a=[dict()])\n',
                 'test_evaluator has no b'))
 

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """The pictures have the right size, show what they should, and lie where the hook says."""
+from __future__ import annotations
+
 from types import SimpleNamespace
 
 import cv2

@@ -35,7 +35,7 @@ def rescale_boxes(boxes: Tensor, meta: Mapping[str, Any]) -> Tensor:
 
 
 def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float | None) -> Tensor:
-    """Non-maximum suppression within each label.
+    """Apply non-maximum suppression (NMS) within each label.
 
     Args:
         boxes: (n, 4) cxcywh.

@@ -185,7 +185,7 @@ def _reduce(maps: Tensor, dim: int, extreme: Callable[..., Tensor], out: Tensor)
 
 
 def _owners(tiles: _Tiles) -> tuple[Tensor, Tensor]:
-    """Who has the highest value.
+    """Find the query of the highest value per pixel.
 
     Returns:
         (T, 64) queries, n where the query's mask does not claim the pixel, and the (n,) number of

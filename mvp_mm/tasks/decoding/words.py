@@ -43,7 +43,7 @@ def thing_flags(raw: RawPrediction, sample: PerceptionDataSample) -> Tensor:
 
 
 def word_probabilities(raw: RawPrediction, sample: PerceptionDataSample) -> Tensor:
-    """Softmax over the phrases and "no object".
+    """Take the softmax over the phrases and "no object".
 
     With ``answering.separate_stuff``, where stuff queries take part, dynamic queries name things
     only and stuff queries stuff only.
@@ -72,7 +72,7 @@ def word_probabilities(raw: RawPrediction, sample: PerceptionDataSample) -> Tens
 
 
 def decode_semantic(raw: RawPrediction, sample: PerceptionDataSample) -> Tensor:
-    """Semantic segmentation: each pixel's best phrase by the sum over all queries.
+    """Assign each pixel its best phrase by the sum over all queries.
 
     Args:
         raw: With ``logits`` (Q, K + 1).
