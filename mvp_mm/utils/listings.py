@@ -6,6 +6,9 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from mvp_mm.utils.records import is_file_name
+from mvp_mm.utils.texts import shown
+
 
 def read_names(path: str | Path) -> list[str]:
     """Read a text list of one name per line.
@@ -14,14 +17,21 @@ def read_names(path: str | Path) -> list[str]:
     line ends are no part of a name.
 
     Raises:
-        ValueError: If the file is not UTF-8.
+        ValueError: If the file is not UTF-8, or a line cannot be the name of a file.
     """
     try:
         text = Path(path).read_bytes().decode('utf-8-sig')
     except UnicodeDecodeError as error:
         raise ValueError(f'{path} is not UTF-8: {error}') from error
-    lines = (line.removesuffix('\r') for line in text.split('\n'))
-    return [line for line in lines if line.strip()]
+    names = []
+    for number, line in enumerate(text.split('\n'), 1):
+        name = line.removesuffix('\r')
+        if not name.strip():
+            continue
+        if not is_file_name(name):
+            raise ValueError(f'{path}: line {number} is no name of a file: {shown(name)}')
+        names.append(name)
+    return names
 
 
 class SuffixListing:

@@ -184,8 +184,9 @@ def unpack_runs(code: str | bytes) -> np.ndarray:
         ValueError: If it is no such code.
     """
     if isinstance(code, str):
-        # Latin-1 has a byte for what cannot be part of a code either.
-        code = code.encode('latin-1', 'replace')
+        if not code.isascii():
+            raise ValueError(f'{shown(code)} is no compressed RLE')
+        code = code.encode()
     digits = np.frombuffer(code, dtype=np.uint8).astype(np.int64) - ord('0')
     if not digits.size:
         return digits

@@ -67,8 +67,12 @@ def _is_flag(value: Any) -> bool:
     return type(value) in (int, bool) and 0 <= value <= 1
 
 
-def _is_file_name(value: Any) -> bool:
-    return isinstance(value, str) and value != '' and '\0' not in value and is_encodable(value)
+def is_file_name(value: Any) -> bool:
+    """Whether a value is a path that a file system can have."""
+    if not isinstance(value, str) or not value or '\0' in value or not is_encodable(value):
+        return False
+    return len(value) < 64 or len(value.encode()) < 4000 and all(
+        len(part.encode()) < 256 for part in value.split('/'))
 
 
 def list_of(item: Field) -> Field:
@@ -100,7 +104,7 @@ CLASS_NAME = TEXT._replace(fault='broken class name')
 # A text that may be empty.
 STRING = Field(lambda value: isinstance(value, str) and is_encodable(value),
                'a text that can be encoded')
-FILE_NAME = Field(_is_file_name, "a file's name that can be encoded")
+FILE_NAME = Field(is_file_name, "a file's name that a file system can have")
 LIST = Field(lambda value: type(value) is list, 'a list')
 OBJECT = Field(lambda value: isinstance(value, dict), 'an object')
 # A mask is looked at where it is decoded: see `mvp_mm.utils.masks.to_rle`.
