@@ -2,6 +2,7 @@
 """Segment maps, polygons and run-length codes to bitmaps."""
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,29 +122,37 @@ def to_rle(segmentation: Any, height: int, width: int, source: str) -> dict[str,
                          f'{height * width}')
     if runs.min() < 0:
         raise ValueError(f'{source}: a run length is negative')
-    if packed and runs[1:].all():
+    if not runs[1:].all():
+        runs = _without_gaps(runs)
+    elif packed:
         code = counts.encode() if isinstance(counts, str) else counts
         return dict(size=[height, width], counts=code)
-    return coco_mask.frPyObjects(
-        dict(size=[height, width], counts=_without_gaps(runs)), height, width)
+    return coco_mask.frPyObjects(dict(size=[height, width], counts=runs), height, width)
 
 
 def _check_polygons(polygons: list, source: str) -> None:
-    if not polygons or any(type(p) is not list or len(p) < 6 or len(p) % 2 for p in polygons):
-        lengths = [len(p) if type(p) is list else shown(p) for p in polygons[:10]]
-        raise ValueError(f'{source}: a polygon needs at least three points, [x1, y1, x2, y2, x3, '
-                         f'y3, ...], got {lengths} numbers')
-    for polygon in polygons:
-        if not _NUMBERS.issuperset(map(type, polygon)):
+    for polygon in polygons or [None]:
+        if type(polygon) is not list or len(polygon) < 6 or len(polygon) & 1:
+            lengths = [len(p) if type(p) is list else shown(p) for p in polygons[:10]]
+            raise ValueError(f'{source}: a polygon needs at least three points, [x1, y1, x2, y2, '
+                             f'x3, y3, ...], got {lengths} numbers')
+        if not set(map(type, polygon)) <= _NUMBERS:
             wrong = next(value for value in polygon if type(value) not in _NUMBERS)
             raise ValueError(f'{source}: a polygon has {shown(wrong)} among its coordinates')
-        low, high = min(polygon), max(polygon)
-        # A sum is not a number if any term is not, wherever min and max have met it.
-        if not (low >= -MAX_COORDINATE and high <= MAX_COORDINATE) or math.isnan(sum(polygon)):
-            raise ValueError(f'{source}: a polygon has a coordinate that is not finite or beyond '
-                             f'{MAX_COORDINATE}: {shown(polygon)}')
-        if len(polygon) * (high - low) > MAX_OUTLINE and _outline(polygon) > MAX_OUTLINE:
-            raise ValueError(f'{source}: a polygon\'s outline is longer than {MAX_OUTLINE} pixels')
+        _check_coordinates(polygon, source)
+
+
+def _check_coordinates(polygon: list[float], source: str) -> None:
+    with contextlib.suppress(OverflowError):
+        # Enough for nearly all: no coordinate is beyond their sum, and none is not a number.
+        if sum(map(abs, polygon)) <= MAX_COORDINATE:
+            return
+    low, high = min(polygon), max(polygon)
+    if not (low >= -MAX_COORDINATE and high <= MAX_COORDINATE) or math.isnan(sum(polygon)):
+        raise ValueError(f'{source}: a polygon has a coordinate that is not finite or beyond '
+                         f'{MAX_COORDINATE}: {shown(polygon)}')
+    if _outline(polygon) > MAX_OUTLINE:
+        raise ValueError(f"{source}: a polygon's outline is longer than {MAX_OUTLINE} pixels")
 
 
 def _outline(polygon: list[float]) -> float:
@@ -158,13 +167,16 @@ def _whole_runs(counts: Any) -> np.ndarray:
     Raises:
         ValueError: If it is no list of whole numbers, or they are far too large.
     """
-    kinds = set(map(type, counts)) if isinstance(counts, list) else {None}
-    if kinds == {int} and abs(max(counts, key=abs)) <= _MAX_PIXELS:
-        return np.array(counts, dtype=np.int64)
-    if not kinds <= _NUMBERS or not kinds or any(
-            not abs(run) <= _MAX_PIXELS or run != int(run) for run in counts):
+    kinds = set(map(type, counts)) if isinstance(counts, list) else set()
+    runs = np.full(1, np.nan)
+    if kinds and kinds <= _NUMBERS:
+        with contextlib.suppress(OverflowError):
+            runs = np.array(counts, dtype=np.int64 if kinds == {int} else np.float64)
+    # A comparison with what is not a number is false.
+    whole = runs.dtype.kind == 'i' or not (runs % 1).any()
+    if not whole or not (np.abs(runs) <= _MAX_PIXELS).all():
         raise ValueError(f'the run lengths must be whole numbers, got {shown(counts)}')
-    return np.array(counts, dtype=np.float64).astype(np.int64)
+    return runs.astype(np.int64, copy=False)
 
 
 def unpack_runs(code: str | bytes) -> np.ndarray:
@@ -205,19 +217,13 @@ def unpack_runs(code: str | bytes) -> np.ndarray:
     return runs
 
 
-def _without_gaps(runs: np.ndarray) -> list[int]:
+def _without_gaps(runs: np.ndarray) -> np.ndarray:
     """The same mask without runs of length 0 behind the first, which merging takes for ends."""
-    joined = [int(runs[0])]
-    colour = 0
-    for number, run in enumerate(runs[1:].tolist(), 1):
-        if not run:
-            continue
-        if number % 2 == colour:
-            joined[-1] += run
-        else:
-            joined.append(run)
-            colour = number % 2
-    return joined
+    colours = np.arange(len(runs)) % 2
+    kept = np.flatnonzero(runs)
+    changes = np.flatnonzero(np.diff(colours[kept], prepend=-1))
+    joined = np.add.reduceat(runs[kept], changes)
+    return np.append(0, joined) if colours[kept[0]] else joined
 
 
 def rle_masks(rles: Sequence[dict[str, Any]], height: int, width: int) -> np.ndarray:
