@@ -21,8 +21,8 @@ from pathlib import Path
 
 from mvp_mm.captioning.backends import PROMPT, CaptionBackend, CaptionerError, Sampling
 from mvp_mm.captioning.images import ImageSet, images_of_dataset, images_of_folder
-from mvp_mm.datasets.captions.layout import Shard
 from mvp_mm.captioning.run import caption_shard, make_manifest, summarise
+from mvp_mm.datasets.captions.layout import Shard
 
 
 def parse_args() -> argparse.Namespace:

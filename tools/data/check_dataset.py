@@ -53,11 +53,8 @@ def from_config(path: Path, key: str | None) -> dict[str, dict[str, Any]]:
     """
     named = dict(dataset_configs(load_datasets(path)))
     entries = dict(dataset_configs(load_config(path).to_dict()))
-    if key is not None:
-        chosen = below(named, key) or below(entries, key)
-    else:
-        # Those that the config knows by name count where no data loader reads any.
-        chosen = entries or named
+    # Those that the config knows by name count where no data loader reads any.
+    chosen = (entries or named) if key is None else (below(named, key) or below(entries, key))
     if not chosen:
         raise ValueError(f'{path}: no dataset {"at " + key if key else ""}; there are '
                          f'{sorted(entries)} and {sorted(named)}')

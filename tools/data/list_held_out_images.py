@@ -16,10 +16,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from mvp_mm.datasets.refer_files import held_out_images, split_images
 from mvp_mm.utils.faults import Faults
 from mvp_mm.utils.files import load_json
 from mvp_mm.utils.records import ID_OR_TEXT, RecordFormat
-from mvp_mm.datasets.refer_files import held_out_images, split_images
 
 
 def parse_args() -> argparse.Namespace:

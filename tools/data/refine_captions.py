@@ -14,8 +14,8 @@ import argparse
 import inspect
 import sys
 
-from mvp_mm.datasets.captions.refine import CaptionRefiner
 from mvp_mm.captioning.report import write_refined
+from mvp_mm.datasets.captions.refine import CaptionRefiner
 from mvp_mm.datasets.captions.sources import open_source
 
 DEFAULTS = {name: parameter.default
