@@ -10,6 +10,8 @@ from mmengine.config import Config
 from mvp_mm.apis import PerceptionInferencer
 from tests.helpers import NAMES, build_model, save_tokenizer, tiny_model_config
 
+# Room for words of its own before the result that ends every response.
+ROOM = 24
 STUFF_FLAGS = (True, True, True, False)
 TASKS = dict(
     panoptic='PanopticTask', semantic='SemanticTask', instance='InstanceTask',
@@ -23,10 +25,11 @@ def inferencer_config(tokenizer_path, **model):
     tokenizer = dict(
         type='InstructionTokenizer', path=tokenizer_path, num_visual_tokens=4, max_length=256)
     return Config(dict(
-        default_scope='mvp_mm', model=tiny_model_config(tokenizer_path, **model),
+        default_scope='mvp_mm',
+        model=tiny_model_config(tokenizer_path, **dict(dict(max_response_tokens=ROOM), **model)),
         inferencer=dict(
             pipeline=[
-                dict(type='TokenizeRequests', tokenizer=tokenizer, response_room=6),
+                dict(type='TokenizeRequests', tokenizer=tokenizer, response_room=ROOM),
                 dict(type='mmdet.Resize', scale=(128, 128), keep_ratio=True),
                 dict(type='PadToCanvas', size=(128, 128)),
                 dict(type='PackPerceptionInputs')],
@@ -40,7 +43,8 @@ def checkpoint(tmp_path_factory):
     path = folder / 'tiny.pth'
     meta = dict(cfg=inferencer_config(tokenizer).pretty_text,
                 dataset_meta=dict(classes=NAMES, thing_flags=STUFF_FLAGS))
-    torch.save(dict(state_dict=build_model(tokenizer).state_dict(), meta=meta), path)
+    model = build_model(tokenizer, max_response_tokens=ROOM)
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
     return path
 
 

@@ -11,8 +11,8 @@ import sys
 import cv2
 import pytest
 import torch
-from mmengine.config import Config
 
+from mvp_mm.engine import load_config
 from mvp_mm.registry import MODELS
 from tests.helpers import ROOT, save_tokenizer
 
@@ -90,7 +90,7 @@ def released(image, tmp_path, monkeypatch):
     save_tokenizer(tmp_path / 'data/synthetic/tokenizer')
     cv2.imwrite('room.png', image)
     config = ROOT / 'configs/mvplm/released/tiny.py'
-    torch.save(dict(state_dict=MODELS.build(Config.fromfile(config).model).state_dict()), 'w.pth')
+    torch.save(dict(state_dict=MODELS.build(load_config(config).model).state_dict()), 'w.pth')
     return ['room.png', '--config', str(config), '--weights', 'w.pth']
 
 

@@ -54,7 +54,8 @@ def test_the_same_seed_draws_the_same_pictures(browse):
     assert (cv2.imread('out/0_CocoPanopticDataset/a_0_panoptic.png') == first).all()
 
 
-def test_a_missing_folder_is_named_before_anything_is_drawn(browse):
-    with pytest.raises(SystemExit, match='nowhere'):
+def test_a_missing_folder_is_named_before_anything_is_drawn(browse, capsys):
+    with pytest.raises(SystemExit, match='2'):
         browse('--cfg-options', 'train_dataloader.dataset.datasets.1.data_root=nowhere')
+    assert 'nowhere' in capsys.readouterr().err
     assert not Path('out').exists()
