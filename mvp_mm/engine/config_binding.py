@@ -84,10 +84,14 @@ def _steps(cfg: Config) -> Iterator[tuple[str, dict]]:
 
 
 def _bind(place: dict, key: str, path: str, value: Any, source: str) -> Iterator[str]:
-    """Fill in a setting, or compare the copy that stands there."""
+    """Fill in a setting, or compare the copy that stands there; one in part is completed."""
     if place.get(key) is None:
         place[key] = copy.deepcopy(value)
-    elif _plain(place[key]) != _plain(value):
+        return
+    if isinstance(place[key], dict) and isinstance(value, dict):
+        for name in value.keys() - place[key].keys():
+            place[key][name] = copy.deepcopy(value[name])
+    if _plain(place[key]) != _plain(value):
         at, own, bound = _first_difference(_plain(place[key]), _plain(value), f'{path}.{key}')
         suffix = at.removeprefix(f'{path}.{key}')
         yield f'{at}={own!r} differs from {source}{suffix}={bound!r}; write it there alone'

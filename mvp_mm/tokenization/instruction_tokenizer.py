@@ -71,17 +71,18 @@ class InstructionTokenizer:
     Args:
         path: Folder of a Hugging Face tokenizer, or of a GPT-2 byte-level BPE (``vocab.json``
             and ``merges.txt``). Read on first use.
-        num_visual_tokens: Number V of visual tokens of an image.
+        num_visual_tokens: Number V of visual tokens of an image; None for a tokenizer of texts
+            alone.
         per_token: The summary token, added to the vocabulary.
         max_length: Longest sequence T that the LLM takes, visual tokens included.
     """
 
     def __init__(self,
                  path: str,
-                 num_visual_tokens: int,
+                 num_visual_tokens: int | None = None,
                  per_token: str = '<PER>',
                  max_length: int = 2048) -> None:
-        if num_visual_tokens < 1:
+        if num_visual_tokens is not None and num_visual_tokens < 1:
             raise ValueError(f'num_visual_tokens must be positive, got {num_visual_tokens}')
         self.path = str(path)
         self.num_visual_tokens = num_visual_tokens
@@ -191,6 +192,9 @@ class InstructionTokenizer:
                 raise ValueError(f'Task {task}: empty {kind.value} segment')
             return ids
         if kind is _IMAGE:
+            if self.num_visual_tokens is None:
+                raise ValueError('The tokenizer has no num_visual_tokens; configs read by '
+                                 'mvp_mm.engine.load_config have it')
             return [self.pad_id] * self.num_visual_tokens
         return [self.per_id if kind is _PER else self.eos_id]
 

@@ -32,7 +32,8 @@ class ReleasedTokenizer(InstructionTokenizer):
         max_length: Longest sequence T that the LLM takes, visual tokens included.
     """
 
-    def __init__(self, path: str, num_visual_tokens: int, max_length: int = 2048) -> None:
+    def __init__(self, path: str, num_visual_tokens: int | None = None,
+                 max_length: int = 2048) -> None:
         super().__init__(path, num_visual_tokens, per_token=PAD, max_length=max_length)
 
     @property

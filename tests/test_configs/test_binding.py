@@ -256,3 +256,10 @@ def test_vis_backends_apart_reach_the_visualizer(tmp_path):
 def test_a_path_that_is_no_file_is_one_error():
     with pytest.raises(ConfigError, match='config not found: nowhere.py'):
         load_config(Path('nowhere.py'))
+
+
+def test_a_copy_that_says_a_part_is_completed(tmp_path):
+    cfg = load_leaf(tmp_path, OWN_STEP.format(
+        "tokenizer=dict(type='InstructionTokenizer', path='checkpoints/phi-1_5')"))
+    step = cfg.test_dataloader.panoptic.dataset.pipeline[0]
+    assert step.tokenizer == cfg.model.tokenizer

@@ -1,6 +1,7 @@
 # The sizes of a model that learns the synthetic world on two CPU cores, laid over the full one.
 # No pretrained part exists at this size: the encoder and the LLM train too, and since a young
 # LLM's output states for different names look alike, phrases also read their input embeddings.
+_tokenizer = dict(type='InstructionTokenizer', path='data/synthetic/tokenizer')
 _tiny_sizes = dict(
     embed_dims=96,
     encoder=dict(
@@ -23,7 +24,7 @@ _tiny_sizes = dict(
             num_hidden_layers=2,
             num_attention_heads=4,
             max_position_embeddings=256)),
-    tokenizer=dict(path='data/synthetic/tokenizer'),
+    tokenizer=_tokenizer,
     pixel_decoder=dict(num_layers=1, num_heads=4, feedforward=256),
     perception=dict(
         num_stuff_queries=6,
