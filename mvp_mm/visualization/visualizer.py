@@ -142,7 +142,9 @@ class PerceptionVisualizer(Visualizer):
             found = sample.pred_instances
             kept = found.scores >= thr
             found = found if bool(kept.all()) else found[kept]
-            panels.append(('prediction: instances' if panels else 'prediction', self.draw_objects(
+            title = 'prediction: instances' if panels else 'prediction'
+            title = title if len(found) else f'{title} (nothing found)'
+            panels.append((title, self.draw_objects(
                 image, found.bboxes, found.get('masks'), found.labels, found.scores, phrases,
                 is_thing)))
         return panels
