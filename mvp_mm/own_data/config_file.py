@@ -40,8 +40,8 @@ def config_text(written: Written, base: str | Path, target: Path) -> str:
         f'    data_prefix=dict(img={str(written.image_root)!r}),',
         f"    tasks=[dict(type='{task}', response='none')])",
         'datasets = dict(',
-        f'    own_train=dict(_own, {part.format(split="train")}),',
-        f'    own_val=dict(_own, {part.format(split="val")}, test_mode=True,',
+        f'    own_train=dict(_own, {part.format(split="train")}, _delete_=True),',
+        f'    own_val=dict(_own, {part.format(split="val")}, test_mode=True, _delete_=True,',
         f"                 metrics=[dict(type='{metric}'{boxes_only})]))",
     ]
     return '\n'.join(lines) + '\n'
