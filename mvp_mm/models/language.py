@@ -141,3 +141,15 @@ def check_tokenizer(tokenizer: InstructionTokenizer, llm: CausalLM,
     if tokenizer.max_length > llm.max_length:
         raise ValueError(f'tokenizer.max_length={tokenizer.max_length} is more than the '
                          f"LLM's context of {llm.max_length}")
+
+
+def check_room(batch: InstructionBatch, room: int, llm: CausalLM) -> None:
+    """Refuse prompts that leave no room for a response of ``room`` tokens.
+
+    Raises:
+        ValueError: Naming both lengths and the LLM's.
+    """
+    if batch.ids.shape[1] + room > llm.max_length:
+        raise ValueError(
+            f'A question of {batch.ids.shape[1]} tokens and a response of up to {room} exceed the '
+            f"LLM's {llm.max_length} positions; give the pipeline a response_room")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 
-import numpy as np
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from mvp_mm.models.building import train_only
 from mvp_mm.models.language import (
     LanguageOutput,
     append_tokens,
+    check_room,
     check_tokenizer,
     insert_visual_tokens,
     language_loss,
@@ -21,7 +21,7 @@ from mvp_mm.models.language import (
     prompt_ids,
 )
 from mvp_mm.models.losses import ImageShares, Targets, reduce_over_ranks
-from mvp_mm.models.state import ImageState, InstructionBatch
+from mvp_mm.models.state import ImageState, InstructionBatch, image_extent
 from mvp_mm.models.vocabulary_parts import LLMRows
 from mvp_mm.registry import MODELS, TOKENIZERS
 from mvp_mm.structures import Answering, PerceptionDataSample
@@ -153,12 +153,8 @@ class MVPLM(BaseModel):
         if not perceive:
             # A training encoder needs a gradient in every parameter, those of unused maps too.
             return ImageState(visual + sum(f.sum() for f in features[:-1]) * 0)
-        extent = np.ones((len(images), 2), dtype=np.float32)
-        for sample in data_samples:
-            extent[sample.image_index] = sample.img_shape[1::-1]
-        extent /= images.shape[:-3:-1]
         return ImageState(
-            visual, **self.pixel_decoder(features, torch.from_numpy(extent).to(images.device)))
+            visual, **self.pixel_decoder(features, image_extent(images, data_samples)))
 
     def forward_llm(self, state: ImageState,
                     batch: InstructionBatch) -> tuple[Tensor, LanguageOutput]:
@@ -207,8 +203,7 @@ class MVPLM(BaseModel):
         kept = perceiving or [0]
         rows = torch.tensor(kept, device=inputs.device)
         batch = batch.select(rows)
-        targets = Targets.collate(
-            [data_samples[r] for r in kept], batch, tuple(inputs.shape[-2:]))
+        targets = Targets.collate([data_samples[r] for r in kept], batch, inputs.shape[-2:])
         perceived = self.perception.loss(
             state, batch, language.text[rows], language.summary[rows], targets)
         weight = 1.0 if perceiving else 0.0
@@ -248,10 +243,7 @@ class MVPLM(BaseModel):
     def _respond(self, state: ImageState, batch: InstructionBatch,
                  thinking: bool) -> LanguageOutput:
         room = self.max_response_tokens if thinking else len(self.ending)
-        if batch.ids.shape[1] + room > self.llm.max_length:
-            raise ValueError(
-                f'A question of {batch.ids.shape[1]} tokens and a response of up to {room} exceed '
-                f"the LLM's {self.llm.max_length} positions; give the pipeline a response_room")
+        check_room(batch, room, self.llm)
         if thinking:
             return self.generate_then_read(state, batch)
         _, language = self.forward_llm(state, append_tokens(batch, self.ending))

@@ -34,6 +34,20 @@ class ImageState:
     shapes: list[tuple[int, int]] | None = None
 
 
+def image_extent(images: Tensor, samples: list[PerceptionDataSample]) -> Tensor:
+    """Give the width and height (B, 2) of each image as shares of the canvas.
+
+    Args:
+        images: (B, 3, H, W) on the canvas.
+        samples: Samples that know their image's size; an image without any fills the canvas.
+    """
+    canvas = np.array(images.shape[:-3:-1], dtype=np.float32)
+    extent = np.tile(canvas, (len(images), 1))
+    for sample in samples:
+        extent[sample.image_index] = sample.img_shape[1::-1]
+    return torch.from_numpy(extent / canvas).to(images.device)
+
+
 class QueriesPerImage:
     """Packs the queries of all instructions of an image: (R, Q, …) → (B, M·Q, …).
 

@@ -2,6 +2,7 @@
 """Targets, predictions and matches of a batch as padded tensors."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,7 +40,7 @@ class Targets:
 
     @classmethod
     def collate(cls, samples: list[PerceptionDataSample], batch: InstructionBatch,
-                canvas: tuple[int, int]) -> Targets:
+                canvas: Sequence[int]) -> Targets:
         """Pad the samples' ``gt_instances``.
 
         Args:
