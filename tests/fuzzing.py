@@ -32,7 +32,7 @@ RECORD = re.compile(
     r'|class names|pickle|list of references|not UTF-8|not a readable|whole image|ends inside'
     r'|neither it nor|segment ids'
     r'|\(h, w\)|does not exist|without a|one channel|neither classes|no caption'
-    r'|is there twice')
+    r'|is there twice|the file (has|lacks|must)')
 EXPECTED = (ValueError, OSError)
 
 

@@ -14,7 +14,10 @@ from mvp_mm.datasets.readers.lvis import LvisDataset
 from mvp_mm.datasets.readers.multi_source import MultiSourceDataset
 from mvp_mm.datasets.readers.objects365 import Objects365Dataset
 from mvp_mm.datasets.readers.odvg import OdvgDataset
+from mvp_mm.datasets.readers.reason_seg import ReasonSegDataset
+from mvp_mm.datasets.readers.ref_adv import RefAdvDataset
 from mvp_mm.datasets.readers.refcoco import RefCocoDataset
+from mvp_mm.datasets.readers.refcoco_m import RefCocoMDataset
 from mvp_mm.datasets.readers.semantic_map import LoadSemanticMap, SemanticMapDataset
 from mvp_mm.datasets.readers.tar_images import LoadImageFromTar, TarCaptionDataset
 from mvp_mm.datasets.samplers import *  # noqa: F401, F403
@@ -25,6 +28,7 @@ __all__ = [
     'CityscapesPanopticDataset', 'CocoCaptionDataset', 'CocoInstanceDataset',
     'CocoPanopticDataset', 'GRefCocoDataset', 'GroundingDataset',
     'MultiSourceDataset', 'LoadImageFromTar', 'LoadSemanticMap', 'LvisDataset', 'Objects365Dataset',
-    'OdvgDataset', 'PerceptionDataset', 'RefCocoDataset', 'SemanticMapDataset',
+    'OdvgDataset', 'PerceptionDataset', 'ReasonSegDataset', 'RefAdvDataset', 'RefCocoDataset',
+    'RefCocoMDataset', 'SemanticMapDataset',
     'TarCaptionDataset', 'perception_collate'
 ]

@@ -17,7 +17,7 @@ from mvp_mm.evaluation.base import (
     checked_scores,
     require,
 )
-from mvp_mm.evaluation.overlaps import mask_overlaps, union_of_rles
+from mvp_mm.evaluation.overlaps import mask_overlaps, union_of_rles, without_ignored
 from mvp_mm.registry import METRICS
 from mvp_mm.utils.arrays import to_numpy
 
@@ -87,6 +87,7 @@ class GeneralizedReferringMetric(PerceptionMetric):
             size = tuple(map(int, sample['ori_shape'][:2]))
             target = union_of_rles(require(sample, 'gt_eval', 'masks'), size)
             masks = checked_masks(sample, require(sample, 'pred_instances', 'masks'), len(scores))
+            target, masks = without_ignored(sample['gt_eval'], target, masks)
             answer: torch.Tensor = masks.any(0, keepdim=True)
             shared, union = mask_overlaps(answer, target)
             result.mask = int(shared[0]), int(union[0]), not bool(answer.any())

@@ -54,6 +54,24 @@ def union_of_rles(rles: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> t
     return torch.from_numpy(cv2.transpose(merged.T)).bool()
 
 
+def without_ignored(truth: Mapping[str, Any], target: torch.Tensor,
+                    masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Take pixels that count for nothing out of the target and of the answers.
+
+    Args:
+        truth: Where it has them, ``ignored`` is a COCO RLE of those pixels.
+        target: (h, w) bool.
+        masks: (n, h, w) bool, on any device.
+
+    Returns:
+        ``target`` and ``masks`` without them.
+    """
+    if truth.get('ignored') is None:
+        return target, masks
+    counted = ~union_of_rles([truth['ignored']], tuple(target.shape))
+    return target & counted, masks & counted.to(masks.device)
+
+
 def mask_overlaps(masks: torch.Tensor, target: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Pixels that n masks share with one target, and that they cover together.
 

@@ -15,7 +15,13 @@ from mvp_mm.evaluation.base import (
     checked_scores,
     require,
 )
-from mvp_mm.evaluation.overlaps import box_iou, iou_or_zero, mask_overlaps, union_of_rles
+from mvp_mm.evaluation.overlaps import (
+    box_iou,
+    iou_or_zero,
+    mask_overlaps,
+    union_of_rles,
+    without_ignored,
+)
 from mvp_mm.registry import METRICS
 
 _PRECISION_AT = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -49,6 +55,8 @@ class ReferringMetric(PerceptionMetric):
     the target's by at least 0.5; the box is the box head's, not one around the mask. The answer
     is the prediction of the highest score, of equal ones the first. Where ``pred_candidates`` is
     there, the oracle's best choice among the candidates tells how much selection costs.
+
+    Pixels of ``gt_eval['ignored']``, a COCO RLE, count neither as target nor as answer.
 
     Args:
         targets: ``'mask'`` for RES, ``'box'`` for REC, or both.
@@ -102,6 +110,7 @@ class ReferringMetric(PerceptionMetric):
         target = union_of_rles(require(sample, 'gt_eval', 'masks'), size)
         count = len(require(sample, key, 'scores'))
         masks = checked_masks(sample, require(sample, key, 'masks'), count)
+        target, masks = without_ignored(sample['gt_eval'], target, masks)
         if chosen is not None:
             masks = masks[chosen.tolist()]
         if len(masks) == 0:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
+
+from mvp_mm.utils.faults import Faults
 
 
 def load_json(path: str | Path, expect: type = dict) -> Any:
@@ -54,3 +57,31 @@ def load_plain_pickle(path: str | Path) -> Any:
         return _PlainUnpickler(io.BytesIO(content), encoding='latin1').load()
     except Exception as error:  # A malformed pickle raises nearly any type.
         raise ValueError(f'{path} is not a pickle of plain data: {error}') from error
+
+
+def load_records(path: str | Path, faults: Faults) -> Iterator[tuple[str, int, Any]]:
+    """Read records from a JSON list or from JSON lines (``.jsonl``).
+
+    Args:
+        path: The file.
+        faults: Takes lines that are no JSON.
+
+    Yields:
+        How messages call the record, its number from 0 (from 1 for lines), and the record.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is no JSON list.
+    """
+    if Path(path).suffix != '.jsonl':
+        for place, record in enumerate(load_json(path, list)):
+            yield f'record number {place}', place, record
+        return
+    with open(path, 'rb') as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                yield f'line {number}', number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                faults('broken line', f'line {number}', f'is not valid JSON: {error}')

@@ -32,16 +32,18 @@ from tests.test_datasets.small_data import pipeline
 
 # One entry per reader and format, its annotation file first, then what it names.
 TARGETS = {
-    '_coco_instance_val': (), '_ade20k_instance_val': (), '_objects365_val': (), '_lvis_val': (),
-    '_coco_panoptic_val': ('annotations/panoptic_val2017/000000000003.png',
+    'coco_instance_val': (), 'ade20k_instance_val': (), 'objects365_val': (), 'lvis_val': (),
+    'coco_panoptic_val': ('annotations/panoptic_val2017/000000000003.png',
                            'val2017/000000000003.jpg'),
-    '_cityscapes_panoptic_val': (), '_coco_caption_val': (), '_flickr_val': (), '_cc3m': (),
-    '_refcoco_eval.refcoco_val': ('refcoco/instances.json',),
-    '_refcoco_eval_joined.refcoco_val': (),
-    '_grefcoco_eval.grefcoco_val': ('grefcoco/instances.json',),
-    '_odvg_detection': ('annotations/o365v2_label_map.json',), '_odvg_grounding': (),
-    '_cc3m_tars': ('00000.tar',),
-    '_pascal_voc_val': ('VOC2012/SegmentationClass/2007_000033.png',)}
+    'cityscapes_panoptic_val': (), 'coco_caption_val': (), 'flickr30k_val': (), 'cc3m': (),
+    'refcoco_val': ('refcoco/instances.json',),
+    'refcoco_val_joined': (),
+    'grefcoco_val': ('grefcoco/instances.json',),
+    'odvg_detection': ('annotations/o365v2_label_map.json',), 'odvg_grounding': (),
+    'cc3m_tars': ('00000.tar',), 'refcoco_m_val': (),
+    'ref_adv_s': (), 'reason_seg_val': ('val/7_val.json',),
+    'odinw_aquarium': (),
+    'pascal_voc_val': ('VOC2012/SegmentationClass/2007_000033.png',)}
 def damage(rng: random.Random, path: Path, data: bytes) -> tuple[bytes, list]:
     """A damaged file, and where its content was changed, if its content it was."""
     plain = path.suffix in ('.png', '.jpg', '.tar', '.txt')
@@ -84,7 +86,7 @@ class World:
     def config(self, name: str, training: bool) -> dict:
         cfg = moved(self.entries[name], self.root)
         cfg.pop('caption_store', None)
-        response = {} if name in ('_cc3m', '_cc3m_tars', '_coco_caption_val') else dict(
+        response = {} if name in ('cc3m', 'cc3m_tars', 'coco_caption_val') else dict(
             response='none')
         return dict(cfg, tasks=[dict(task, **response) for task in cfg['tasks']],
                     pipeline=self.steps[name][training], test_mode=not training, max_refetch=3,
@@ -93,14 +95,14 @@ class World:
     def _files(self, name: str, more: tuple[str, ...]) -> list[Path]:
         cfg = moved(self.entries[name], self.root)
         folder = Path(cfg['data_root'])
-        if name in ('_cc3m_tars', '_pascal_voc_val'):
+        if name in ('cc3m_tars', 'pascal_voc_val'):
             more = tuple(part.removeprefix('VOC2012/') for part in more)
-        return [folder / part for part in (cfg['ann_file'], *more)]
+        return [folder / part for part in (cfg.get('ann_file'), *more) if part]
 
     @staticmethod
     def _loaders(name: str, steps: list) -> list:
-        kinds = {'_cc3m_tars': ('LoadImage', 'LoadImageFromTar'),
-                 '_pascal_voc_val': ('LoadPerceptionAnnotations', 'LoadSemanticMap')}
+        kinds = {'cc3m_tars': ('LoadImage', 'LoadImageFromTar'),
+                 'pascal_voc_val': ('LoadPerceptionAnnotations', 'LoadSemanticMap')}
         plain, own = kinds.get(name, ('', ''))
         return [TRANSFORMS.build(dict(type=own)) if type(s).__name__ == plain else s for s in steps]
 

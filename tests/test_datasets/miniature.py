@@ -310,7 +310,10 @@ WRITERS = dict(
 
 def write_all(root: Path) -> None:
     """All trees, each in the folder that its configs call ``data/<folder>``."""
-    for folder, writer in WRITERS.items():
+    # It is written with the functions of this module.
+    from tests.test_datasets.miniature_benchmarks import BENCHMARK_WRITERS
+
+    for folder, writer in (*WRITERS.items(), *BENCHMARK_WRITERS):
         writer(root / folder)
 
 

@@ -28,7 +28,9 @@ COUNTS = {
     'goldg_flickr_train': (1, 2), 'grefcoco_train': (1, 3), 'lvis_train': (1, 3),
     'lvis_val': (1, 3), 'objects365_train': (1, 3), 'objects365_val': (1, 3),
     'odvg_detection': (1, 2), 'odvg_grounding': (1, 3), 'pascal_context_listed_val': (1, 4),
-    'pascal_context_val': (1, 4), 'pascal_voc_val': (1, 2)
+    'pascal_context_val': (1, 4), 'pascal_voc_val': (1, 2),
+    'coco_stuff_val': (1, 3), 'reason_seg_train': (1, 1), 'reason_seg_val': (1, 1),
+    'reason_seg_test': (1, 1), 'ref_adv_s': (1, 2), 'refcoco_m_val': (1, 2)
 }
 
 
@@ -55,11 +57,12 @@ def steps(root: Path, name: str, training: bool) -> list[dict]:
 
 def test_every_entry_has_a_known_count():
     families = {name for name in ENTRIES
-                if name.startswith('refcoco') or name.startswith('grefcoco_') and
-                name != 'grefcoco_train'}
+                if name not in COUNTS and (
+                    name.startswith(('refcoco', 'grefcoco_', 'odinw_')))}
     assert set(COUNTS) == set(ENTRIES) - families
-    # Four to train on; nine splits to score by each of three protocols; gRefCOCO's three.
-    assert len(families) == 4 + 3 * 9 + 3
+    # Four to train on; nine splits to score by each of three protocols; gRefCOCO's three; the
+    # thirteen folders of ODinW.
+    assert len(families) == 4 + 3 * 9 + 3 + 13
 
 
 @pytest.mark.parametrize('name', sorted(ENTRIES))

@@ -113,7 +113,7 @@ class _EvalReference:
         self.boxes = original['boxes']
         masks = original['masks']
         self.masks = None if masks is None else masks.to_ndarray()
-        self.areas = results.get('areas')
+        self.areas, self.ignored = results.get('areas'), results.get('ignored')
         self.has_segment_map = 'panoptic_path' in results
         self.row = np.full(len(self.annotation.labels), -1, dtype=np.int64)
         self.row[original['objects']] = np.arange(len(original['objects']))
@@ -131,6 +131,8 @@ class _EvalReference:
             crowd = np.concatenate([crowd, np.ones(len(regions), dtype=bool)])
         rows = self.row[objects]
         truth = dict(bboxes=self.boxes[rows], labels=labels, crowd=crowd)
+        if self.ignored is not None and instruction.kind == 'sentence':
+            truth['ignored'] = self.ignored
         if self.areas is not None:
             truth['areas'] = self.areas[objects]
         if instruction.kind == 'caption':

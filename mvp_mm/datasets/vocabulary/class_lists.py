@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mvp_mm.datasets.vocabulary import coco_stuff
+
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(' '.join(name.split()) for name in text.split(';'))
@@ -61,6 +63,7 @@ _CONTEXT_IDS = _names("""
     snow; sofa; table; track; train; tree; truck; tv monitor; wall; water; window; wood""")
 
 _VOCABULARIES = dict(
+    coco_stuff_171=((*coco_stuff.THINGS, *coco_stuff.STUFF), coco_stuff.STUFF),
     ade20k_150=(_ADE20K, _ADE20K_STUFF),
     cityscapes_19=(_CITYSCAPES, _CITYSCAPES_STUFF),
     pascal_voc_20=(_VOC, ()),
@@ -72,8 +75,9 @@ def load_vocabulary(name: str) -> tuple[tuple[str, ...], tuple[bool, ...]]:
     """A class list.
 
     Args:
-        name: ``ade20k_150``, ``cityscapes_19``, ``pascal_voc_20``, ``pascal_context_59`` or
-            ``pascal_context_59_by_id`` (see ``docs/reference/datasets.md`` for its two orders).
+        name: ``ade20k_150``, ``cityscapes_19``, ``coco_stuff_171``, ``pascal_voc_20``,
+            ``pascal_context_59`` or ``pascal_context_59_by_id`` (see
+            ``docs/reference/datasets.md`` for its two orders).
 
     Returns:
         Class names, and whether each is a thing.
