@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import cv2
-import mmcv
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+
+from mvp_mm.utils import images
 
 ASKED_FOR = ('an image is a path, a PIL image of 8 bits, or an array (h, w, 3) of uint8 in BGR '
              'order (also (h, w) grey and (h, w, 4) BGRA)')
@@ -17,7 +17,7 @@ _DEEP_MODES = ('I', 'F')
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read an image file, upright by its EXIF orientation.
+    """Read an image file by the rule of :mod:`mvp_mm.utils.images`.
 
     Returns:
         (h, w, 3) uint8 BGR.
@@ -27,13 +27,7 @@ def read_image(path: str | Path) -> np.ndarray:
         ValueError: If it is not an image.
     """
     path = check_path(path)
-    try:
-        image = mmcv.imread(path)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise ValueError(f'Cannot read {path} as an image')
-    return image
+    return images.read_image(path)
 
 
 def check_path(path: str | Path) -> Path:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
+
+from mvp_mm.utils.images import decode_with_header
 
 PROMPT = 'Describe the image in detail.'
 
@@ -96,7 +98,7 @@ class CaptionBackend(Protocol):
 
 
 def load_image(path: Path, max_side: int | None) -> tuple[Image.Image, str]:
-    """Read an image upright and in RGB.
+    """Read an image, turned as its EXIF orientation says, in RGB.
 
     Args:
         path: The file.
@@ -110,22 +112,14 @@ def load_image(path: Path, max_side: int | None) -> tuple[Image.Image, str]:
         ImageError: If the file is missing or no whole image.
     """
     try:
-        with Image.open(path) as opened:
-            opened.load()
-            kind = opened.format or ''
-            if opened.getexif().get(ExifTags.Base.Orientation, 1) != 1 or opened.mode != 'RGB':
-                kind = ''
-            image = _to_rgb(ImageOps.exif_transpose(opened))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        pixels, header = decode_with_header(path.read_bytes(), str(path))
+    except OSError as error:
         raise ImageError(f'{path}: {error}') from error
+    except ValueError as error:
+        raise ImageError(str(error)) from error
+    kind = header.format if header.orientation == 1 and header.mode == 'RGB' else ''
+    image = Image.fromarray(np.ascontiguousarray(pixels[..., ::-1]))
     if max_side is not None and max(image.size) > max_side:
         image.thumbnail((max_side, max_side), Image.Resampling.BICUBIC)
         kind = ''
     return image, kind
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith('I'):
-        # Pillow would cut 16 bits off at 255.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert('RGB')

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import mmcv
+import numpy as np
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mvp_mm.registry import HOOKS
 from mvp_mm.structures import PerceptionDataSample
+from mvp_mm.utils.images import read_image
 from mvp_mm.visualization.visualizer import PerceptionVisualizer
 
 
@@ -64,7 +65,8 @@ class PerceptionVisualizationHook(Hook):
             folder = sample.metainfo.get('benchmark') or sample.instruction.task
             path = Path(sample.img_path)
             stem = re.sub(r'[^\w.-]+', '_', f'{path.stem}_{self._seen - 1:06d}')
-            image = mmcv.imread(path, channel_order='rgb')
+            pixels = read_image(path, sample.metainfo.get('apply_exif', True))
+            image = np.ascontiguousarray(pixels[..., ::-1])
             self._visualizer.add_datasample(
                 stem, image, sample, draw_gt=self.draw_gt, pred_score_thr=self.score_thr,
                 out_file=root / folder / f'{stem}.png')

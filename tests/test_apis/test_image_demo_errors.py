@@ -60,8 +60,8 @@ def files(tmp_path):
 
 @pytest.mark.parametrize(('image', 'arguments', 'message'), [
     ('missing.png', '--task find --words cat --weights weights.pth', 'No such image file'),
-    ('broken.png', '--task find --words cat --weights weights.pth', 'Cannot read'),
-    ('empty.png', '--task find --words cat --weights weights.pth', 'Cannot read'),
+    ('broken.png', '--task find --words cat --weights weights.pth', 'is not a readable image'),
+    ('empty.png', '--task find --words cat --weights weights.pth', 'empty.png is empty'),
     ('image.png', '--task find --words cat --weights missing.pth', 'No such weights file'),
     ('image.png', '--task find --words cat --weights broken.pth', 'as a checkpoint'),
     ('image.png', '--task find --words cat --weights bare.pth', 'stores no config'),

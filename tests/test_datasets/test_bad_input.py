@@ -13,8 +13,8 @@ from mvp_mm.datasets import tolerant as bad_samples
 from mvp_mm.datasets.indexing.coco import CocoIndex
 from mvp_mm.datasets.indexing.layout import MaskLayout
 from mvp_mm.datasets.tolerant import TolerantDataset, TooManyBadSamples
-from mvp_mm.datasets.transforms.loading import decode_image
 from mvp_mm.registry import DATASETS
+from mvp_mm.utils.images import decode_image
 from tests.test_datasets.small_data import (
     HEIGHT,
     WIDTH,
@@ -90,15 +90,6 @@ def test_cmyk_is_converted_as_pillow_does(tmp_path):
         assert image.mode == 'CMYK'
         wanted = np.asarray(image.convert('RGB')).astype(int)
     assert np.abs(decode(path)[..., ::-1].astype(int) - wanted).max() <= 3
-
-
-def test_exif_orientation_is_not_applied(tmp_path):
-    path = tmp_path / 'turned.jpg'
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(gradient()).save(path, exif=exif, quality=95)
-    assert decode(path).shape == (HEIGHT, WIDTH, 3)
-    assert cv2.imread(str(path)).shape == (WIDTH, HEIGHT, 3)
 
 
 @pytest.mark.parametrize('kind', ['CocoInstanceDataset', 'BoxDetectionDataset'])

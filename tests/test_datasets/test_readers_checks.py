@@ -117,13 +117,14 @@ def test_a_bad_image_is_found(coco, spoil, kind):
     assert found(coco, 'coco_instance_train') == [(kind, 'image 2')]
 
 
-def test_an_image_that_exif_turns_is_measured_as_it_is_read(coco):
+def test_grey_images_and_exif_orientations_are_counted(coco):
     tag = Image.Exif()
     tag[0x0112] = 6
     Image.new('L', (20, 30)).save(coco / 'coco/train2017/000000000002.jpg', exif=tag)
     report = check_dataset(moved(ENTRIES['coco_instance_train'], coco))
     assert not report.faults
-    assert report.notes == {'images of mode L': 1, 'images that an EXIF tag turns': 1}
+    assert report.notes == {
+        'images of mode L': 1, 'images with an EXIF orientation, turned or mirrored': 1}
 
 
 def test_a_panoptic_map_that_differs_from_its_json_is_found(coco):

@@ -108,14 +108,14 @@ def test_what_is_no_tar_is_named(tars):
 
 def test_broken_image_bytes_are_named(tars):
     results = dict(img_path='00000.tar/x.png', tar_path=str(tars / '00000.tar'), tar_offset=0,
-                   tar_size=100)
-    with pytest.raises(ValueError, match='00000.tar/x.png is not a readable image'):
+                   tar_size=100, img_id='x')
+    with pytest.raises(ValueError, match=r'00000.tar/x.png \(image x\) is not a readable image'):
         LoadImageFromTar()(results)
 
 
 def test_a_bytes_range_past_the_end_is_named(tars):
     results = dict(img_path='00000.tar/x.png', tar_path=str(tars / '00000.tar'), tar_offset=0,
-                   tar_size=10**9)
+                   tar_size=10**9, img_id='x')
     with pytest.raises(ValueError, match='00000.tar ends inside this image'):
         LoadImageFromTar()(results)
 

@@ -28,6 +28,7 @@ from mvp_mm.analysis.evaluated_model import (
 from mvp_mm.evaluation.panoptic_quality import match_segments
 from mvp_mm.structures import PerceptionDataSample
 from mvp_mm.utils.arrays import to_numpy
+from mvp_mm.utils.images import read_image
 from mvp_mm.visualization import PerceptionVisualizer, contact_sheet
 from mvp_mm.visualization.text import text_panel
 
@@ -76,7 +77,8 @@ def worst_of(run: EvaluatedModel, name: str, number: int,
 def picture(visualizer: PerceptionVisualizer, title: str, sample: PerceptionDataSample,
             score_thr: float) -> np.ndarray:
     """Truth and prediction under a title, (H, W, 3) uint8 RGB."""
-    image = mmcv.imread(sample.img_path, channel_order='rgb')
+    pixels = read_image(sample.img_path, sample.metainfo.get('apply_exif', True))
+    image = np.ascontiguousarray(pixels[..., ::-1])
     drawn = visualizer.draw(image, sample, pred_score_thr=score_thr)
     if drawn.shape[1] > _WIDTH:
         drawn = mmcv.imresize(drawn, (_WIDTH, round(drawn.shape[0] * _WIDTH / drawn.shape[1])))

@@ -42,6 +42,7 @@ from mvp_mm.models.query_generators import QuerySet
 from mvp_mm.ops import DeformableAttention
 from mvp_mm.structures import PerceptionDataSample, RawPrediction
 from mvp_mm.tasks.decoding import rescale_boxes, word_probabilities
+from mvp_mm.utils.images import read_image
 from mvp_mm.visualization import contact_sheet
 from mvp_mm.visualization.drawing import draw_box, enlarge
 from mvp_mm.visualization.palette import color_of
@@ -206,7 +207,8 @@ def draw(run: EvaluatedModel, name: str, number: int) -> np.ndarray:
         for inputs, group in zip(batch['inputs'], batch['data_samples'], strict=True):
             if not group or len(cells) == number * len(VARIANTS):
                 continue
-            image = mmcv.imread(group[0].img_path, channel_order='rgb')
+            pixels = read_image(group[0].img_path, group[0].metainfo.get('apply_exif', True))
+            image = np.ascontiguousarray(pixels[..., ::-1])
             for variant, parts in VARIANTS.items():
                 sample = group[0].new()
                 watch = Watch(run.model, sample.task_object)

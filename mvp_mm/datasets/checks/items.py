@@ -51,11 +51,13 @@ def image_jobs(dataset: PerceptionDataset) -> Iterator[ImageJob]:
     if isinstance(dataset, SemanticMapDataset):
         semantic = [*dataset.values.tolist(), *dataset.ignore]
     for idx in range(len(dataset)):
-        yield _job(dataset.compact_item(idx), semantic)
+        yield _job(dataset.compact_item(idx), semantic, dataset.apply_exif)
 
 
-def _job(item: dict[str, Any], semantic: list[int] | None) -> ImageJob:
-    masks = zip(item.get('ann_ids', ()), item.get('segmentations', ()), strict=True)
+def _job(item: dict[str, Any], semantic: list[int] | None, apply_exif: bool) -> ImageJob:
+    segmentations = item.get('segmentations', ())
+    ids = item.get('ann_ids', range(len(segmentations)))
+    masks = zip(ids, segmentations, strict=True)
     panoptic = None
     if 'panoptic_path' in item:
         panoptic = (item['panoptic_path'], item['segment_ids'].tolist())
@@ -63,6 +65,7 @@ def _job(item: dict[str, Any], semantic: list[int] | None) -> ImageJob:
         path=item['img_path'],
         where=f'image {item["img_id"]}',
         size=(item['height'], item['width']) if 'height' in item else None,
+        apply_exif=apply_exif,
         tar={key: item[key] for key in _TAR_KEYS} if 'tar_path' in item else None,
         masks=[(f'annotation {ann_id}', segmentation) for ann_id, segmentation in masks],
         panoptic=panoptic,

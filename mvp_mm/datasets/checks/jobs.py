@@ -2,7 +2,6 @@
 """Checks of one image's files, which run in worker processes."""
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile
 from pycocotools import mask as coco_mask
 
 from mvp_mm.datasets.checks.report import Fault
 from mvp_mm.datasets.readers.semantic_map import read_label_map
 from mvp_mm.datasets.readers.tar_images import read_tar_bytes
+from mvp_mm.utils.images import decode_with_header
 from mvp_mm.utils.masks import read_segment_map, to_rle
-
-_ORIENTATION = 0x0112
 
 
 @dataclass
@@ -29,6 +26,7 @@ class ImageJob:
         path: The image.
         where: Its name in messages.
         size: Annotated (h, w), None where the annotation does not tell.
+        apply_exif: Whether the image is turned as its EXIF orientation says.
         tar: Keys of a tar member (see :func:`read_tar_bytes`), None for a plain file.
         masks: Pairs of a record's name and its segmentation.
         panoptic: Path of a panoptic map and the ids that its JSON names.
@@ -38,6 +36,7 @@ class ImageJob:
     path: str
     where: str
     size: tuple[int, int] | None = None
+    apply_exif: bool = True
     tar: dict[str, Any] | None = None
     masks: Sequence[tuple[str, Any]] = ()
     panoptic: tuple[str, list[int]] | None = None
@@ -75,22 +74,18 @@ def _check_image(job: ImageJob, result: JobResult) -> tuple[int, int] | None:
     if job.tar is None and not Path(job.path).is_file():
         result.faults.append(Fault('missing image', job.where, f'{job.path} does not exist'))
         return None
-    # A file cut off at its end must not pass for a whole one.
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
-        source = job.path if job.tar is None else io.BytesIO(read_tar_bytes(job.tar))
-        with Image.open(source) as image:
-            image.load()
-            mode, (width, height) = image.mode, image.size
-            turned = image.getexif().get(_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        result.faults.append(Fault('broken image', job.where, f'{job.path}: {error}'))
+        data = Path(job.path).read_bytes() if job.tar is None else read_tar_bytes(job.tar)
+        image, header = decode_with_header(data, job.path, job.apply_exif)
+    except (OSError, ValueError) as error:
+        result.faults.append(Fault('broken image', job.where, str(error)))
         return None
-    if mode != 'RGB':
-        result.notes[f'images of mode {mode}'] += 1
-    if turned != 1:
-        result.notes['images that an EXIF tag turns'] += 1
-    return (width, height) if turned in (5, 6, 7, 8) else (height, width)
+    if header.mode != 'RGB':
+        result.notes[f'images of mode {header.mode}'] += 1
+    if header.orientation != 1:
+        how = 'turned or mirrored' if job.apply_exif else 'read as stored'
+        result.notes[f'images with an EXIF orientation, {how}'] += 1
+    return image.shape[:2]
 
 
 def _check_mask(name: str, segmentation: Any, size: tuple[int, int], result: JobResult) -> None:

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-from mvp_mm.datasets.transforms.canvas import PadToCanvas
+from mvp_mm.datasets.transforms.canvas import PadToCanvas, ResizeToCanvas
 from mvp_mm.datasets.transforms.color import ColorJitter
 from mvp_mm.datasets.transforms.instructions import BuildInstructions, TokenizeRequests
 from mvp_mm.datasets.transforms.loading import LoadImage, LoadPerceptionAnnotations
@@ -10,5 +10,5 @@ from mvp_mm.datasets.transforms.view import ApplyView, DrawView
 __all__ = [
     'ApplyView', 'BuildInstructions', 'ColorJitter', 'DrawView', 'LoadImage',
     'LoadPerceptionAnnotations', 'PackPerceptionInputs', 'PadToCanvas', 'SegmentMapMasks',
-    'TokenizeRequests'
+    'ResizeToCanvas', 'TokenizeRequests'
 ]

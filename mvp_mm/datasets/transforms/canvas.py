@@ -1,20 +1,59 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Padding to the network's canvas."""
+"""Resizes images to fit the network's canvas and pads them to it."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import mmcv
 import numpy as np
 from mmdet.structures.mask import BitmapMasks
 
 from mvp_mm.registry import TRANSFORMS
 from mvp_mm.utils.noise import import_quietly
 
-Pad = import_quietly('mmdet.datasets.transforms').Pad
+_mmdet = import_quietly('mmdet.datasets.transforms')
+
+
+def fitting_size(height: int, width: int, canvas: tuple[int, int]) -> tuple[int, int]:
+    """Size at which an image just fits into a canvas, at least one pixel on each side.
+
+    Args:
+        height: Of the image.
+        width: Of the image.
+        canvas: (w, h), in either order: the longer side of the image goes with the longer one.
+
+    Returns:
+        (w, h).
+    """
+    resized = mmcv.image.geometric.rescale_size((width, height), canvas)
+    return max(resized[0], 1), max(resized[1], 1)
 
 
 @TRANSFORMS.register_module()
-class PadToCanvas(Pad):
+class ResizeToCanvas(_mmdet.Resize):
+    """mmdet's ``Resize`` with the aspect ratio kept, for images of any shape.
+
+    An image so narrow that its short side would shrink below half a pixel keeps one pixel there;
+    mmdet's own transform stops at it. All other images, boxes and masks are those of
+    ``mmdet.Resize(scale, keep_ratio=True)``.
+
+    Args:
+        scale: Canvas (w, h) that the image is to fit.
+        **kwargs: See :class:`mmdet.datasets.transforms.Resize`, without ``keep_ratio``.
+    """
+
+    def __init__(self, scale: Sequence[int], **kwargs: Any) -> None:
+        # The size that is set below keeps the ratio.
+        super().__init__(scale=tuple(scale), keep_ratio=False, **kwargs)
+
+    def _resize_img(self, results: dict[str, Any]) -> None:
+        results['scale'] = fitting_size(*results['img'].shape[:2], self.scale)
+        super()._resize_img(results)
+
+
+@TRANSFORMS.register_module()
+class PadToCanvas(_mmdet.Pad):
     """mmdet's ``Pad``, with ``img_shape`` left as the shape of the image inside the canvas.
 
     Masks are padded all at once. Arguments: see :class:`mmdet.datasets.transforms.Pad`.

@@ -1,73 +1,31 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Loading of images, boxes and masks."""
+"""Loads images, boxes and masks."""
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 from mmdet.structures.mask.structures import BaseInstanceMasks
-from PIL import Image
 
 from mvp_mm.datasets.indexing.box_faults import BOX_FAULTS, corner_faults
 from mvp_mm.datasets.transforms.segment_map import SegmentMapMasks
 from mvp_mm.registry import TRANSFORMS
+from mvp_mm.utils.images import decode_image
 from mvp_mm.utils.masks import number_segments, read_segment_map, rle_masks, to_rle
-
-_ENDINGS = {b'\xff\xd8': b'\xff\xd9', b'\x89P': b'IEND\xaeB`\x82'}
-
-
-def decode_image(data: bytes, name: str) -> np.ndarray:
-    """Decode an image of any kind to colour.
-
-    Grey images get three equal channels, CMYK is converted, 16 bits are cut to their upper 8,
-    transparency is dropped. An orientation noted in EXIF is not applied: the published
-    annotations count pixels as they are stored.
-
-    Args:
-        data: The file's content.
-        name: The file's name, for messages.
-
-    Returns:
-        (h, w, 3) uint8 BGR.
-
-    Raises:
-        ValueError: If the file is empty, truncated or no image.
-    """
-    if not data:
-        raise ValueError(f'{name} is empty')
-    ending = _ENDINGS.get(data[:2])
-    # OpenCV fills up what a truncated file lacks. Files with something behind the picture are
-    # whole all the same: only these are decoded twice.
-    if ending and not data.rstrip(b'\0').endswith(ending):
-        _check_whole(data, name)
-    image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8),
-                         cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise ValueError(f'{name} is not a readable image')
-    return image
-
-
-def _check_whole(data: bytes, name: str) -> None:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f'{name} is not a whole image: {error}') from error
 
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
-    """Reads the image file (see :func:`decode_image`).
+    """Reads the image file (see :func:`~mvp_mm.utils.images.decode_image`).
 
-    Required key: ``img_path``. Added keys: ``img`` (h, w, 3) uint8 BGR, ``img_shape`` and
-    ``ori_shape`` (h, w).
+    Required keys: ``img_path``, ``img_id``, and ``apply_exif`` where the dataset's annotations
+    count the stored pixels (see :class:`~mvp_mm.datasets.base.PerceptionDataset`). Added keys:
+    ``img`` (h, w, 3) uint8 BGR, ``img_shape`` and ``ori_shape`` (h, w).
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -75,17 +33,28 @@ class LoadImage(BaseTransform):
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is not a whole image.
+            ValueError: If it is not a whole image, or datasets that are asked together disagree
+                about ``apply_exif``.
         """
-        path = Path(results['img_path'])
-        name = f'{path} (image {results["img_id"]})'
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f'{name} does not exist') from error
-        results['img'] = decode_image(data, name)
+        apply_exif = results.get('apply_exif', True)
+        if any(part.get('apply_exif', True) != apply_exif for part in results.get('parts', ())):
+            raise ValueError(f'{results["img_path"]}: datasets that are asked together must have '
+                             'the same apply_exif')
+        name = f'{results["img_path"]} (image {results["img_id"]})'
+        results['img'] = decode_image(self.read_file(results, name), name, apply_exif)
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results
+
+    def read_file(self, results: dict[str, Any], name: str) -> bytes:
+        """Content of the image file.
+
+        Raises:
+            FileNotFoundError: If there is no such file, calling it ``name``.
+        """
+        try:
+            return Path(results['img_path']).read_bytes()
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f'{name} does not exist') from error
 
 
 @TRANSFORMS.register_module()

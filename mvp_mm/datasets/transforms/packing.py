@@ -17,7 +17,7 @@ from mvp_mm.structures import PerceptionDataSample, Request
 from mvp_mm.utils.masks import encode_masks
 
 _META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
-              'flip_direction')
+              'flip_direction', 'apply_exif')
 
 
 @TRANSFORMS.register_module()

@@ -51,7 +51,8 @@ class SegmentMapMasks(BaseInstanceMasks):
                 interpolation: str = 'nearest') -> SegmentMapMasks:
         """See mmdet's masks; the only interpolation is ``'nearest'``."""
         self._need_nearest(interpolation)
-        return self._with(mmcv.imrescale(self.map, scale, interpolation='nearest'))
+        size = mmcv.image.geometric.rescale_size((self.width, self.height), scale)
+        return self.resize((max(size[1], 1), max(size[0], 1)))
 
     def resize(self, out_shape: tuple[int, int],
                interpolation: str = 'nearest') -> SegmentMapMasks:

@@ -12,6 +12,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 
+from mvp_mm.datasets.transforms.canvas import fitting_size
 from mvp_mm.datasets.transforms.mirror import mirror_annotation
 from mvp_mm.datasets.transforms.worker_random import WorkerGenerator
 from mvp_mm.registry import TRANSFORMS
@@ -37,8 +38,7 @@ class View:
     def size(self, height: int, width: int) -> tuple[int, int]:
         """(w, h) of the resized image."""
         bound = tuple(max(round(side * self.scale), 1) for side in self.canvas)
-        resized = mmcv.image.geometric.rescale_size((width, height), bound)
-        return max(resized[0], 1), max(resized[1], 1)
+        return fitting_size(height, width, bound)
 
     def window(self, height: int, width: int) -> np.ndarray:
         """The part of the resized image that is shown, (4,) xyxy in whole pixels of it."""

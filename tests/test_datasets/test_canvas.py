@@ -1,0 +1,102 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Every image is resized to at least one pixel on each side."""
+from __future__ import annotations
+
+import copy
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.mask import BitmapMasks
+
+from mvp_mm.datasets.transforms import (
+    ApplyView,
+    PadToCanvas,
+    ResizeToCanvas,
+    SegmentMapMasks,
+)
+from mvp_mm.datasets.transforms.view import View
+from mvp_mm.registry import DATASETS, TRANSFORMS
+from tests.test_datasets.small_data import config, pipeline, write_images, write_json
+
+STRIPS = [(3000, 4), (1, 4000), (300, 1), (1, 300), (1000, 3), (250, 1), (1, 1)]
+
+
+def results(height: int, width: int, map_masks: bool = False) -> dict:
+    rng = np.random.default_rng(0)
+    segments = rng.integers(0, 3, (height, width)).astype(np.uint8)
+    masks = SegmentMapMasks(segments, np.array([1, 2])) if map_masks else BitmapMasks(
+        np.stack([segments == 1, segments == 2]).astype(np.uint8), height, width)
+    return dict(
+        img=rng.integers(0, 256, (height, width, 3), dtype=np.uint8), img_shape=(height, width),
+        gt_bboxes=HorizontalBoxes(torch.tensor([[0., 0., width, height], [0., 0., 0.5, 0.5]])),
+        gt_bboxes_labels=np.arange(2), gt_seg_map=segments.copy(), gt_masks=masks)
+
+
+@pytest.mark.parametrize('map_masks', [False, True])
+@pytest.mark.parametrize('shape', [(48, 64), (64, 48), (33, 77), (5, 128), (200, 150), (128, 128)])
+def test_images_of_usual_shapes_are_resized_as_mmdet_does(shape, map_masks):
+    one = results(*shape, map_masks)
+    other = copy.deepcopy(one)
+    one = ResizeToCanvas((128, 128)).transform(one)
+    other = TRANSFORMS.build(
+        dict(type='mmdet.Resize', scale=(128, 128), keep_ratio=True)).transform(other)
+    assert np.array_equal(one['img'], other['img'])
+    assert np.array_equal(one['gt_seg_map'], other['gt_seg_map'])
+    assert torch.equal(one['gt_bboxes'].tensor, other['gt_bboxes'].tensor)
+    assert np.array_equal(one['gt_masks'].to_ndarray(), other['gt_masks'].to_ndarray())
+    assert one['scale_factor'] == other['scale_factor']
+    assert one['img_shape'] == other['img_shape']
+    assert np.array_equal(one['homography_matrix'], other['homography_matrix'])
+
+
+@pytest.mark.parametrize('map_masks', [False, True])
+@pytest.mark.parametrize('shape', STRIPS)
+def test_strips_keep_a_pixel_on_each_side(shape, map_masks):
+    resized = PadToCanvas(size=(128, 128)).transform(
+        ResizeToCanvas((128, 128)).transform(results(*shape, map_masks)))
+    height, width = resized['img_shape']
+    assert max(height, width) == 128 and min(height, width) >= 1
+    assert resized['img'].shape == (128, 128, 3)
+    assert resized['gt_masks'].to_ndarray().shape == (2, 128, 128)
+    assert resized['scale_factor'] == (width / shape[1], height / shape[0])
+
+
+@pytest.mark.parametrize('shape', STRIPS)
+def test_views_of_strips_keep_a_pixel_on_each_side(shape):
+    drawn = results(*shape)
+    drawn['view'] = View((128, 128), scale=0.5)
+    shown = ApplyView().transform(drawn)
+    assert min(shown['img'].shape[:2]) >= 1
+    assert shown['gt_masks'].masks.shape[1:] == shown['img'].shape[:2]
+
+
+@pytest.mark.parametrize('shape', STRIPS)
+def test_segment_maps_of_strips_are_rescaled(shape):
+    masks = results(*shape, map_masks=True)['gt_masks'].rescale((128, 128))
+    assert min(masks.height, masks.width) >= 1 and max(masks.height, masks.width) == 128
+
+
+@pytest.mark.parametrize('shape', [(3000, 4), (1, 4000)])
+@pytest.mark.parametrize('training', [True, False])
+def test_a_strip_goes_through_the_whole_pipeline(tmp_path, shape, training):
+    height, width = shape
+    steps = [dict(step, type='ResizeToCanvas', scale=(64, 64)) if step['type'] == 'mmdet.Resize'
+             else step for step in pipeline(tmp_path, training)]
+    for step in steps:
+        step.pop('keep_ratio', None)
+    cfg = config(tmp_path, 'BoxDetectionDataset', pipeline=steps, test_mode=not training,
+                 max_bad_share=0, tasks=[dict(type='DetectionTask', response='none')])
+    write_images(tmp_path)
+    write_json(tmp_path / 'ann.json', dict(
+        images=[dict(id=1, file_name='strip.png', height=height, width=width)],
+        annotations=[dict(id=1, image_id=1, category_id=1, iscrowd=0,
+                          bbox=[0, 0, width, height])],
+        categories=[dict(id=1, name='line')]))
+    cv2.imwrite(str(tmp_path / 'img/strip.png'), np.full((height, width, 3), 9, np.uint8))
+    packed = DATASETS.build(cfg)[0]
+    sample, = packed['data_samples']
+    assert packed['inputs'].shape == (3, 64, 64)
+    assert min(sample.img_shape) == 1 and len(sample.gt_instances) == 1
