@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""What the datasets share: one item is one image with everything known about it."""
+"""Base class of datasets: one item is one image with everything known about it."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 from mmengine.dataset import force_full_init
-from mmengine.logging import print_log
 
 from mvp_mm.datasets.captions import CaptionStore
-from mvp_mm.datasets.captions.missing import count_without_caption
+from mvp_mm.datasets.image_selection import ImageSelection
 from mvp_mm.datasets.indexing.box_faults import BadBoxes, report_bad_boxes
 from mvp_mm.datasets.indexing.coco import CocoIndex
 from mvp_mm.datasets.indexing.lines import LineIndex
-from mvp_mm.datasets.refer_files import all_held_out
-from mvp_mm.datasets.tolerant import TolerantDataset
+from mvp_mm.datasets.item_contract import check_items, count_bad_boxes
+from mvp_mm.datasets.tolerant import GRACE, TolerantDataset
 from mvp_mm.registry import TASKS, TRANSFORMS
 from mvp_mm.structures import ImageAnnotation, Referral
 from mvp_mm.utils.faults import Faults
@@ -25,19 +24,35 @@ Index = CocoIndex | LineIndex
 
 
 class PerceptionDataset(TolerantDataset):
-    """Images, annotations, and the tasks that turn them into instructions.
+    """Serves images with their annotations and the tasks that ask about them.
 
-    A stored item is compact: ``img_path``, ``img_id``, ``file_name``, ``height``, ``width`` and,
-    where known, ``boxes`` (n, 4) float32 xyxy, ``labels`` (n,), ``crowd`` (n,), ``referrals``
-    (argument tuples of :class:`Referral`), ``captions``, ``caption_spans``, and one source of
-    masks: ``panoptic_path`` with ``segment_ids`` (n,), or ``segmentations`` (n polygons or RLEs)
-    with ``ann_ids``. :meth:`get_data_info` adds ``annotation`` (:class:`ImageAnnotation`) and
-    ``tasks``.
+    A dataset of one's own overrides :meth:`load_items`, which returns a list of dicts, one per
+    image, kept in memory and checked once; only the first three keys are needed:
 
-    A reader of small files overrides :meth:`load_items`, whose items are kept in memory. A reader
-    of files of any size overrides :meth:`open_index` and :meth:`indexed_item`: items are then made
-    one at a time and the dataset holds none. Boxes that cannot be used are an error in evaluation;
-    in training they are left out, counted and logged, an error above ``max_bad_share``.
+    - ``img_path``: path of the image; :meth:`image_path` makes it of a file name.
+    - ``img_id``: whole number or text, unique; metrics and saved predictions name images by it.
+    - ``file_name``: the image's name below ``data_prefix['img']``, by which captions are found.
+    - ``height``, ``width``: size in pixels; without them, what the image file has counts.
+    - ``boxes``: (n, 4) float32, x1, y1, x2, y2 in pixels. Without it the item has no objects.
+    - ``labels``: (n,) whole numbers, positions in the class names of :meth:`set_classes`, -1 for
+      an object without a class; -1 for all by default.
+    - ``crowd``: (n,) bool, regions that are neither targets nor background; none by default.
+    - ``referrals``: list of :class:`Referral` or tuples ``(sentence, targets[, ref_id, sent_id,
+      kind])``, ``targets`` being a list of positions in ``boxes``, empty where none is meant.
+    - ``captions``: list of texts. ``caption_spans``: list of ``(phrase, targets)``, for grounding.
+    - One source of masks, or none (tasks then train on boxes, the segmenting ones too):
+      ``segmentations``, n lists of polygons or dicts of run lengths as in COCO, with ``ann_ids``
+      for messages; or ``panoptic_path`` with ``segment_ids`` (n,).
+
+    Other keys reach the pipeline as they are. A dataset without class names needs no
+    :meth:`set_classes`; one without captions answers without (``response='auto'``).
+
+    A reader of files of any size overrides :meth:`open_index` and :meth:`indexed_item` instead:
+    items are then made one at a time, by code that vouches for them, and the dataset holds none.
+    :meth:`get_data_info` adds ``annotation`` (:class:`ImageAnnotation`), ``tasks`` and
+    ``apply_exif``. Boxes that cannot be used are an error in evaluation; in training they (of
+    :meth:`load_items`: their images) are left out, counted and logged, an error above
+    ``max_bad_share``.
 
     Args:
         ann_file: Annotation file.
@@ -49,6 +64,9 @@ class PerceptionDataset(TolerantDataset):
             outside the ``train`` split are left out of this dataset, so that training does not see
             their test images. Only for datasets whose images have COCO's ids.
         pipeline: Transforms.
+        apply_exif: Whether images are turned as their EXIF orientation says, which is what
+            viewers show; annotations count pixels in that frame. False where they count the
+            stored pixels. Checks follow it.
         index_dir: Folder for indices of large annotation files; see
             :func:`~mvp_mm.datasets.indexing.store.index_folder` for the default.
         faults: Makes what takes the faults of an annotation file; see :class:`Faults`.
@@ -56,14 +74,17 @@ class PerceptionDataset(TolerantDataset):
 
     Raises:
         FileNotFoundError: If a path does not exist.
-        ValueError: If a record is broken, or a task needs captions that training images lack.
+        ValueError: If a record or an item is broken, or training images lack captions.
     """
 
+    METAINFO = dict(classes=(), thing_flags=())
     required_prefixes: tuple[str, ...] = ('img',)
     # Ends of file names of images that are known to be missing or broken.
     left_out: tuple[str, ...] = ()
     # Whether a file that is opened as tables has captions itself.
     own_captions = False
+    # Whether load_items looks at every record itself, so that its items need no second check.
+    checks_items_itself = False
 
     def __init__(self,
                  ann_file: str,
@@ -72,17 +93,21 @@ class PerceptionDataset(TolerantDataset):
                  caption_store: str | None = None,
                  exclude_refs: Sequence[str] = (),
                  pipeline: Sequence[dict | Callable] = (),
+                 apply_exif: bool = True,
                  index_dir: str | None = None,
                  faults: Callable[[str], Faults] = Faults,
                  **kwargs: Any) -> None:
         self.tasks = [TASKS.build(task) if isinstance(task, dict) else task for task in tasks]
         self.caption_store = caption_store
         self.exclude_refs = tuple(exclude_refs)
+        self.apply_exif = apply_exif
         self.index_dir = index_dir
         self.faults_of = faults
         self._store: CaptionStore | None = None
         self._index: Index | None = None
         self._rows = np.zeros(0, dtype=np.int64)
+        self._vocabulary: tuple[str, ...] = ()
+        self._is_thing = np.zeros(0, dtype=bool)
         # Built here, so that transforms are found without a default scope.
         built = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
         super().__init__(ann_file=ann_file, data_prefix=data_prefix, pipeline=built, **kwargs)
@@ -103,7 +128,7 @@ class PerceptionDataset(TolerantDataset):
                 raise FileNotFoundError(f"Folder {folder}, data_prefix['{key}'], does not exist")
 
     def load_items(self) -> list[dict[str, Any]]:
-        """Read the annotation file into compact items and set ``classes``/``thing_flags``."""
+        """Read the annotation file into items (see the class) and set the class names, if any."""
         raise NotImplementedError(f'{type(self).__name__} must have load_items or open_index')
 
     def open_index(self) -> Index | None:
@@ -149,76 +174,49 @@ class PerceptionDataset(TolerantDataset):
         faults = self.faults_of(index.path)
         report_bad_boxes(self.bad_boxes(index), faults, self.test_mode, self.max_bad_share)
         index.report_to(faults)
-        self._rows = self._kept_rows(index, self.used_rows(index))
-        self._check_captions(index.file_names(), self._rows, lambda name: self.own_captions)
+        self._rows = self._select(
+            self.used_rows(index), index.file_names, lambda: self._image_ids(index),
+            self.own_captions, self.own_captions)
         if self._indices is not None:
             self._rows = self._rows[_slice(self._indices)]
         self._fully_initialized = True
         self._count_anew()
 
-    def _kept_rows(self, index: Index, rows: np.ndarray) -> np.ndarray:
-        """Rows without the images that are held out or known to be bad."""
-        if self.exclude_refs:
-            if not isinstance(index, CocoIndex):
-                raise ValueError(f'{index.path}: its images have no ids, so exclude_refs cannot '
-                                 'find them')
-            out = np.isin(index.image_ids()[rows], list(self._held_out()))
-            self._log_held_out(int(out.sum()), len(rows))
-            rows = rows[~out]
-        if self.left_out:
-            kept = np.array([not name.endswith(self.left_out) for name in index.file_names()],
-                            dtype=bool)[rows]
-            self._log_left_out(len(rows) - int(kept.sum()))
-            rows = rows[kept]
-        if not len(rows):
-            raise ValueError(f'{self.ann_file}: no image is left')
-        return rows
+    @staticmethod
+    def _image_ids(index: Index) -> list[Any]:
+        if not isinstance(index, CocoIndex):
+            raise ValueError(f'{index.path}: its images have no ids, so exclude_refs cannot '
+                             'find them')
+        return index.image_ids().tolist()
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Read the items and leave out excluded images."""
+        """Read the items, check them and leave out excluded images."""
         items = self.load_items()
-        if self.exclude_refs:
-            held_out = self._held_out()
-            kept = [item for item in items if item['img_id'] not in held_out]
-            self._log_held_out(len(items) - len(kept), len(items))
-            items = kept
-        number = len(items)
-        items = [item for item in items if not item['file_name'].endswith(self.left_out)]
-        self._log_left_out(number - len(items))
-        if not items:
-            raise ValueError(f'{self.ann_file}: no image is left')
-        names = [item['file_name'] for item in items]
+        if not self.checks_items_itself:
+            self._check_items(items)
         own = {item['file_name'] for item in items if item.get('captions')}
-        self._check_captions(names, np.arange(len(items)), own.__contains__)
-        return items
+        rows = self._select(
+            np.arange(len(items)), lambda: [item['file_name'] for item in items],
+            lambda: [item['img_id'] for item in items], own.__contains__, bool(own))
+        return [items[row] for row in rows]
 
-    def _log_left_out(self, number: int) -> None:
-        if number:
-            what = 'images left out that are known to be missing or broken'
-            self.faults_of(self.ann_file).note(what, number)
-            print_log(f'{Path(self.ann_file).name}: {number} {what}', logger='current')
+    def _check_items(self, items: Any) -> None:
+        check_items(items, f'{type(self).__name__} {self.ann_file}', len(self._vocabulary))
+        total, bad, told = count_bad_boxes(items)
+        if bad > (0 if self.test_mode else max(GRACE, self.max_bad_share * total)):
+            raise ValueError(f'{self.ann_file}: {bad} of {total} boxes cannot be used: {told}')
 
-    def _log_held_out(self, number: int, total: int) -> None:
-        files = ', '.join(Path(path).name for path in self.exclude_refs)
-        print_log(f'{Path(self.ann_file).name}: {number} of {total} images left out, which {files} '
-                  'use outside their training split', logger='current')
-
-    def _held_out(self) -> set[int]:
-        return all_held_out(self._path(path) for path in self.exclude_refs)
-
-    def _check_captions(self, names: Iterable[str], rows: np.ndarray,
-                        has_caption: Callable[[str], Any]) -> None:
-        """Refuse training images without captions where a task needs them."""
-        needing = [task.name for task in self.tasks if task.needs_captions]
-        if self.test_mode or not needing:
-            return
-        without, example = count_without_caption(
-            names, rows, self._store.has if self._store else has_caption)
-        if without:
-            raise ValueError(
-                f'{self.ann_file}: {without} of {len(rows)} images have no caption (for '
-                f'example {example}), which task {needing[0]} needs: give a caption_store '
-                "that has them, or set its response='none' or missing_caption='none'")
+    def _select(self, rows: np.ndarray, names: Callable[[], Iterable[str]],
+                ids: Callable[[], Iterable[Any]], own_caption: Callable[[str], Any] | bool,
+                captioned: bool) -> np.ndarray:
+        """The rows that are used; see :class:`ImageSelection`."""
+        chosen = ImageSelection(self.ann_file, rows, names, self.faults_of(self.ann_file))
+        chosen.leave_out_held_out(ids, [self._path(path) for path in self.exclude_refs])
+        chosen.leave_out_names(self.left_out)
+        if not self.test_mode:
+            has_caption = self._store.has if self._store else own_caption
+            chosen.require_captions(self.tasks, has_caption, captioned or self._store is not None)
+        return chosen.rows
 
     def set_classes(self, names: Sequence[str], is_thing: Sequence[bool]) -> None:
         """Record the vocabulary in the meta information.
@@ -280,6 +278,7 @@ class PerceptionDataset(TolerantDataset):
         item = self.compact_item(idx)
         if self._store is not None:
             item['captions'] = self._store.get(item['file_name'])
+        item['apply_exif'] = self.apply_exif
         item.setdefault('boxes', np.zeros((0, 4), dtype=np.float32))
         number = len(item['boxes'])
         item['annotation'] = ImageAnnotation(
@@ -288,7 +287,8 @@ class PerceptionDataset(TolerantDataset):
             vocabulary_is_thing=self._is_thing,
             labels=item.pop('labels', np.full(number, -1, dtype=np.int64)),
             crowd=item.pop('crowd', np.zeros(number, dtype=bool)),
-            referrals=[Referral(*fields) for fields in item.pop('referrals', ())],
+            referrals=[fields if isinstance(fields, Referral) else Referral(*fields)
+                       for fields in item.pop('referrals', ())],
             captions=item.pop('captions', []),
             caption_spans=item.pop('caption_spans', []))
         item['tasks'] = self.tasks

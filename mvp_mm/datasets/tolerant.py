@@ -14,7 +14,7 @@ from torch.utils.data import get_worker_info
 
 # What broken files and records raise; anything else is a fault of the code.
 BAD_INPUT = (ValueError, OSError, cv2.error)
-_GRACE = 10
+GRACE = 10
 _MAX_WORKERS = 256
 
 
@@ -157,7 +157,7 @@ class TolerantDataset(BaseDataset):
     def _note(self, idx: int, error: Exception) -> None:
         total, bad = self._counter.add(bad=True)
         fault = f'{self.describe(idx)}: {type(error).__name__}: {error}'
-        grace = _GRACE if self.max_bad_share > 0 else 0
+        grace = GRACE if self.max_bad_share > 0 else 0
         if bad > max(grace, self.max_bad_share * total):
             raise TooManyBadSamples(
                 f'{bad} of {total} samples are bad, more than max_bad_share='

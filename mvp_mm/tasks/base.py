@@ -22,6 +22,9 @@ class BaseTask(ABC):
         predicts_masks: Whether answers carry masks.
         default_metric: Type of the metric that scores it.
         needs_captions: Whether training images must have captions.
+        missing_caption: What then becomes of those without: ``'error'`` refuses the dataset,
+            ``'leave_out'`` leaves them out.
+        captions_optional: Whether a dataset that has no captions at all is answered without.
     """
 
     name: ClassVar[str]
@@ -29,6 +32,8 @@ class BaseTask(ABC):
     predicts_masks: ClassVar[bool] = True
     default_metric: ClassVar[str] = ''
     needs_captions: bool = False
+    missing_caption: str = 'error'
+    captions_optional: bool = False
 
     @abstractmethod
     def instruct(self, annotation: ImageAnnotation, rng: np.random.Generator,

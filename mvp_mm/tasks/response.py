@@ -9,7 +9,9 @@ import numpy as np
 from mvp_mm.structures import ImageAnnotation, Segment
 from mvp_mm.tasks.prompts import RESPONSE_SETTINGS, perception_response
 
-MISSING_CAPTION = ('error', 'none')
+# 'auto' becomes one of the others.
+SETTINGS = ('auto', *RESPONSE_SETTINGS)
+MISSING_CAPTION = ('error', 'none', 'leave_out')
 
 
 class ResponseBuilder:
@@ -17,14 +19,16 @@ class ResponseBuilder:
 
     Args:
         setting: ``'caption'`` (one of the image's captions), ``'existing'`` (names of the
-            existing objects) or ``'none'`` (the result alone).
+            existing objects), ``'none'`` (the result alone), or ``'auto'``: ``'caption'`` where
+            the dataset has captions, else ``'none'``.
         missing_caption: In the caption setting, what to do with an image without captions:
-            ``'error'`` or ``'none'``, the response of the ``'none'`` setting.
+            ``'error'`` refuses the dataset when it is opened, ``'leave_out'`` leaves the image
+            out, ``'none'`` gives it the response of the ``'none'`` setting.
     """
 
-    def __init__(self, setting: str = 'caption', missing_caption: str = 'error') -> None:
-        if setting not in RESPONSE_SETTINGS:
-            raise ValueError(f'response must be one of {RESPONSE_SETTINGS}, got {setting!r}')
+    def __init__(self, setting: str = 'auto', missing_caption: str = 'error') -> None:
+        if setting not in SETTINGS:
+            raise ValueError(f'response must be one of {SETTINGS}, got {setting!r}')
         if missing_caption not in MISSING_CAPTION:
             raise ValueError(
                 f'missing_caption must be one of {MISSING_CAPTION}, got {missing_caption!r}')
@@ -33,8 +37,13 @@ class ResponseBuilder:
 
     @property
     def needs_captions(self) -> bool:
-        """Whether an image without captions is an error."""
-        return self.setting == 'caption' and self.missing_caption == 'error'
+        """Whether an image without captions is an error or left out."""
+        return self.setting in ('auto', 'caption') and self.missing_caption != 'none'
+
+    @property
+    def captions_optional(self) -> bool:
+        """Whether a dataset without any captions is answered without."""
+        return self.setting == 'auto'
 
     def __call__(self, annotation: ImageAnnotation, existing: Sequence[str],
                  rng: np.random.Generator) -> list[Segment]:
@@ -54,7 +63,7 @@ class ResponseBuilder:
             return perception_response(', '.join(existing))
         if annotation.captions:
             return perception_response(annotation.captions[rng.integers(len(annotation.captions))])
-        if self.missing_caption == 'error':
+        if self.setting == 'caption' and self.missing_caption != 'none':
             raise ValueError(
                 f'{annotation.source} has no caption: give its dataset a caption_store, or the '
                 "task response='none' or missing_caption='none'")

@@ -19,7 +19,8 @@ class SentenceTask(BaseTask):
     In training, expressions that mean a crowd region are left out; evaluation asks them all.
 
     Args:
-        response: Response setting of training: ``'caption'``, ``'existing'`` or ``'none'``.
+        response: Response setting of training: ``'auto'``, ``'caption'``, ``'existing'`` or
+            ``'none'`` (see :class:`~mvp_mm.tasks.response.ResponseBuilder`).
         missing_caption: See :class:`~mvp_mm.tasks.response.ResponseBuilder`.
         max_per_image: Most expressions drawn from an image in training, None for all;
             evaluation always asks all.
@@ -35,7 +36,7 @@ class SentenceTask(BaseTask):
 
     def __init__(self,
                  *,
-                 response: str = 'caption',
+                 response: str = 'auto',
                  missing_caption: str = 'error',
                  max_per_image: int | None = None,
                  join_sentences: bool = False,
@@ -54,13 +55,23 @@ class SentenceTask(BaseTask):
         """Whether training images must have captions."""
         return self.response.needs_captions
 
+    @property
+    def missing_caption(self) -> str:
+        """See :class:`BaseTask`."""
+        return self.response.missing_caption
+
+    @property
+    def captions_optional(self) -> bool:
+        """See :class:`BaseTask`."""
+        return self.response.captions_optional
+
     def _check_targets(self, referral: Referral, source: str) -> None:
         """Refuse expressions with a number of targets that the task cannot answer."""
         if self.one_target and len(referral.targets) != 1:
             raise ValueError(
                 f'{source}: sentence {referral.sent_id} of reference {referral.ref_id} means '
-                f'{len(referral.targets)} objects, task {self.name} answers with exactly one; '
-                'use GeneralizedReferringTask')
+                f'{len(referral.targets)} objects ({referral.sentence!r}), task {self.name} '
+                'answers with exactly one; use GeneralizedReferringTask')
 
     def instruct(self, annotation: ImageAnnotation, rng: np.random.Generator,
                  training: bool) -> list[Request]:

@@ -26,7 +26,8 @@ class WordTask(BaseTask):
     pictures it is called by all of them; ``synonyms`` says what the LLM reads.
 
     Args:
-        response: Response setting of training: ``'caption'``, ``'existing'`` or ``'none'``.
+        response: Response setting of training: ``'auto'``, ``'caption'``, ``'existing'`` or
+            ``'none'`` (see :class:`~mvp_mm.tasks.response.ResponseBuilder`).
         missing_caption: See :class:`~mvp_mm.tasks.response.ResponseBuilder`.
         num_negatives: Range ``(lo, hi)``, both ends included, of the number of absent classes
             mixed in; None takes the whole vocabulary.
@@ -52,7 +53,7 @@ class WordTask(BaseTask):
 
     def __init__(self,
                  *,
-                 response: str = 'caption',
+                 response: str = 'auto',
                  missing_caption: str = 'error',
                  num_negatives: tuple[int, int] | None = None,
                  stuff_names: Sequence[str] | None = None,
@@ -73,6 +74,16 @@ class WordTask(BaseTask):
     def needs_captions(self) -> bool:
         """Whether training images must have captions."""
         return self.response.needs_captions
+
+    @property
+    def missing_caption(self) -> str:
+        """See :class:`BaseTask`."""
+        return self.response.missing_caption
+
+    @property
+    def captions_optional(self) -> bool:
+        """See :class:`BaseTask`."""
+        return self.response.captions_optional
 
     def instruct(self, annotation: ImageAnnotation, rng: np.random.Generator,
                  training: bool) -> list[Request]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from mvp_mm.datasets import base
+from mvp_mm.datasets import image_selection
 from mvp_mm.datasets.indexing import coco, json_stream
 from mvp_mm.datasets.indexing.coco import CocoIndex
 from mvp_mm.datasets.indexing.layout import MaskLayout
@@ -130,7 +130,8 @@ def test_excluded_images_are_not_in_the_rows(tmp_path):
 
 def test_images_of_generalised_references_are_excluded_and_counted(tmp_path, monkeypatch):
     messages = []
-    monkeypatch.setattr(base, 'print_log', lambda message, **kwargs: messages.append(message))
+    monkeypatch.setattr(
+        image_selection, 'print_log', lambda message, **kwargs: messages.append(message))
     refs = [dict(ref, ann_id=[ref['ann_id']]) for ref in references()]
     write_json(tmp_path / 'grefs(unc).json', refs)
     dataset = build(tmp_path, 'BoxDetectionDataset', exclude_refs=['grefs(unc).json'])

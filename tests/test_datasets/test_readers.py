@@ -148,7 +148,8 @@ def test_grounding_span_outside_the_caption(tmp_path):
 
 
 def test_store_serves_captions_and_their_lack_is_an_early_error(tmp_path):
-    cfg = config(tmp_path, 'CocoInstanceDataset', tasks=[dict(type='InstanceTask')])
+    cfg = config(tmp_path, 'CocoInstanceDataset',
+                 tasks=[dict(type='InstanceTask', response='caption')])
     with pytest.raises(ValueError, match='2 of 2 images have no caption'):
         DATASETS.build(cfg)
     store = dict(captioners=['x'], captions={'a.jpg': ['A cat and a dog.', 'It might rain.'],

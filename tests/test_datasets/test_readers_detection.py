@@ -40,7 +40,7 @@ def test_names_are_tidied(objects365):
 
 def test_images_known_to_be_missing_are_left_out_and_counted(objects365, monkeypatch):
     logged = []
-    monkeypatch.setattr('mvp_mm.datasets.base.print_log',
+    monkeypatch.setattr('mvp_mm.datasets.image_selection.print_log',
                         lambda text, **kwargs: logged.append(text))
     dataset = DATASETS.build(objects365)
     assert [dataset.get_data_info(k)['img_id'] for k in range(len(dataset))] == [5]

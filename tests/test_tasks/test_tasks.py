@@ -98,10 +98,14 @@ def test_responses(setting, text):
 
 
 def test_missing_caption():
-    with pytest.raises(ValueError, match='here has no caption'):
-        instruct(build('PanopticTask'), scene(captions=[]))
-    request, = instruct(build('PanopticTask', missing_caption='none'), scene(captions=[]))
-    assert response_text(request) == 'The perception result is'
+    for rule in ('error', 'leave_out'):
+        task = build('PanopticTask', response='caption', missing_caption=rule)
+        with pytest.raises(ValueError, match='here has no caption'):
+            instruct(task, scene(captions=[]))
+    for choice in (dict(missing_caption='none'), dict(response='caption', missing_caption='none'),
+                   dict(response='auto')):
+        request, = instruct(build('PanopticTask', **choice), scene(captions=[]))
+        assert response_text(request) == 'The perception result is'
 
 
 @pytest.mark.parametrize('text, closed', [

@@ -22,6 +22,8 @@ class CaptionDataset(PerceptionDataset):
     ``width`` are known once the image is read.
     """
 
+    checks_items_itself = True
+
     def load_items(self) -> list[dict[str, Any]]:
         """See :meth:`PerceptionDataset.load_items`."""
         self.set_classes((), ())

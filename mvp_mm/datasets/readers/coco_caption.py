@@ -24,6 +24,8 @@ class CocoCaptionDataset(PerceptionDataset):
         ValueError: If a record is broken or a caption is empty.
     """
 
+    checks_items_itself = True
+
     def load_items(self) -> list[dict[str, Any]]:
         """See :meth:`PerceptionDataset.load_items`."""
         self.set_classes((), ())

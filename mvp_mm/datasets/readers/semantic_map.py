@@ -70,6 +70,7 @@ class SemanticMapDataset(PerceptionDataset):
     """
 
     required_prefixes = ('img', 'seg')
+    checks_items_itself = True
 
     def __init__(self, ann_file: str = '', *, vocabulary: str, values: Sequence[int],
                  ignore: Sequence[int], img_suffix: str = '.jpg', seg_map_suffix: str = '.png',

@@ -15,7 +15,6 @@ from typing import Any
 
 from mvp_mm.datasets.base import PerceptionDataset
 from mvp_mm.datasets.transforms import LoadImage
-from mvp_mm.datasets.transforms.loading import decode_image
 from mvp_mm.registry import DATASETS, TRANSFORMS
 from mvp_mm.utils.faults import Faults
 from mvp_mm.utils.records import COUNT, FILE_NAME, TEXT, Field, RecordFormat
@@ -123,6 +122,8 @@ class TarCaptionDataset(PerceptionDataset):
         ValueError: If a line is broken, or a tar file has another size than when it was indexed.
     """
 
+    checks_items_itself = True
+
     def load_items(self) -> list[dict[str, Any]]:
         """See :meth:`PerceptionDataset.load_items`."""
         self.set_classes((), ())
@@ -193,15 +194,8 @@ class LoadImageFromTar(LoadImage):
     Items without ``tar_path`` are read from ``img_path``.
     """
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Read the image.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If its bytes are no whole image.
-        """
+    def read_file(self, results: dict[str, Any], name: str) -> bytes:
+        """See :meth:`LoadImage.read_file`."""
         if 'tar_path' not in results:
-            return super().transform(results)
-        image = decode_image(read_tar_bytes(results), results['img_path'])
-        results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
-        return results
+            return super().read_file(results, name)
+        return read_tar_bytes(results)
