@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mvp_mm.datasets.readers.objects365 import KNOWN_BAD, NAME_FIXES, tidy_name
+from mvp_mm.datasets.readers.objects365 import KNOWN_BAD
+from mvp_mm.datasets.vocabulary.objects365_names import NAME_FIXES, tidy_name
 from mvp_mm.registry import DATASETS
 from tests.test_datasets.miniature import entries, moved, write_coco, write_objects365, write_refer
 from tests.test_datasets.small_data import BOXES, SAMPLE, needs_sample, write_json

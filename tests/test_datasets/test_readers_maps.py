@@ -1,10 +1,14 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Panoptic and semantic maps: ADE20K, Cityscapes, Pascal."""
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from mvp_mm.datasets.checks.check import check_dataset
 from mvp_mm.datasets.readers.semantic_map import read_label_map
 from mvp_mm.datasets.vocabulary.class_lists import (
     first_synonym,
@@ -13,6 +17,7 @@ from mvp_mm.datasets.vocabulary.class_lists import (
     spaced,
 )
 from mvp_mm.registry import DATASETS
+from tests.helpers import ROOT
 from tests.test_datasets.miniature import (
     entries,
     load_tool,
@@ -165,6 +170,67 @@ def test_cityscapes_images_lie_in_folders_of_cities(tmp_path):
     (spaced, 'bat_(animal)', 'bat (animal)'), (get_name_style(None), 'a_b, c', 'a_b, c')])
 def test_styles_of_names(style, name, written):
     assert style(name) == written
+
+
+def test_every_style_is_known_without_any_reader():
+    code = ("import sys; from mvp_mm.datasets.vocabulary.class_lists import get_name_style; "
+            "print(get_name_style('objects365')('Moniter/TV'))")
+    run = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True,
+                         text=True, check=True, cwd=ROOT)
+    assert run.stdout.splitlines()[-1] == 'monitor/tv'
+
+
+# As in COCO-Stuff: things and stuff in one map, gaps in the numbering, 255 not annotated.
+STUFF_NAMES = ['person', 'bicycle', 'traffic light', 'banner', 'wood']
+STUFF_VALUES = [0, 1, 9, 91, 181]
+
+
+def stuff_maps(root, **changes):
+    (root / 'img').mkdir(exist_ok=True)
+    (root / 'maps').mkdir(exist_ok=True)
+    values = np.full((HEIGHT, WIDTH), 255, dtype=np.uint8)
+    values[:5], values[5:9, :10], values[9:15, 10:] = 181, 0, 9
+    Image.fromarray(values).save(root / 'maps/a.png')
+    Image.new('RGB', (WIDTH, HEIGHT)).save(root / 'img/a.jpg')
+    return dict(dict(
+        type='SemanticMapDataset', data_root=str(root), data_prefix=dict(img='img', seg='maps'),
+        vocabulary=STUFF_NAMES, stuff=['banner', 'wood'], values=STUFF_VALUES, ignore=[255]),
+        **changes)
+
+
+@pytest.mark.parametrize('from_files', [False, True])
+def test_maps_of_classes_of_ones_own_are_read(tmp_path, from_files):
+    cfg = stuff_maps(tmp_path)
+    if from_files:
+        (tmp_path / 'names.txt').write_text('\ufeff' + '\r\n'.join(STUFF_NAMES) + '\n\n')
+        (tmp_path / 'stuff.txt').write_text('banner\nwood\n')
+        cfg.update(vocabulary='names.txt', stuff='stuff.txt')
+    dataset = DATASETS.build(cfg)
+    assert dataset.metainfo['classes'] == tuple(STUFF_NAMES)
+    assert dataset.metainfo['thing_flags'] == (True, True, True, False, False)
+    item = dataset.get_data_info(0)
+    assert names_of(item) == ['person', 'traffic light', 'wood']
+    values = np.asarray(Image.open(tmp_path / 'maps/a.png'))
+    masks = coco_mask.decode(item['segmentations'])
+    for k, value in enumerate((0, 9, 181)):
+        assert np.array_equal(masks[..., k].astype(bool), values == value)
+    assert check_dataset(cfg).faults == []
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    (dict(stuff=None), r'vocabulary: say which of these classes are stuff: stuff=\[names\], or'),
+    (dict(stuff=['wall']), r"vocabulary: stuff has names that are no classes: \['wall'\]"),
+    (dict(vocabulary=['a', 'b', 'a ']), r"vocabulary: repeated class names \['a'\]"),
+    (dict(vocabulary=['a', ' ']), 'vocabulary: class names must be texts'),
+    (dict(vocabulary=['a', None]), 'vocabulary: class names must be texts'),
+    (dict(vocabulary='gone.txt'), "no class list 'gone.txt', there are .*, and no file .*gone.txt"),
+    (dict(vocabulary='pascal_voc_20'), 'pascal_voc_20 says itself which classes are stuff'),
+    (dict(values=[0, 1, 9, 91]), r'vocabulary has 5 classes: as many .* got \[0, 1, 9, 91\]'),
+    (dict(values=[0, 1, 9, 91, 255]), 'vocabulary has 5 classes'),
+    (dict(values=[0, 1, 9, 91, 91]), 'vocabulary has 5 classes')])
+def test_classes_of_ones_own_that_do_not_fit_are_refused(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        DATASETS.build(stuff_maps(tmp_path, **change))
 
 
 def test_unknown_style():

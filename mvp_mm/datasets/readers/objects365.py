@@ -6,31 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from mvp_mm.datasets.readers.box_detection import BoxDetectionDataset
-from mvp_mm.datasets.vocabulary.class_lists import NAME_STYLES
+from mvp_mm.datasets.vocabulary.objects365_names import tidy_name
 from mvp_mm.registry import DATASETS
 
-# Name in the published file, without outer spaces: name, what was wrong.
-NAME_FIXES: dict[str, tuple[str, str]] = {
-    'Moniter/TV': ('monitor/tv', 'typo'),
-    'Trash bin Can': ('trash bin/can', 'two names without the slash that the others have'),
-    'Bakset': ('basket', 'typo'),
-    'Ballon': ('balloon', 'typo'),
-    'Dinning Table': ('dining table', 'typo'),
-    'Tea pot': ('teapot', 'one word'),
-    'Head Phone': ('headphone', 'one word'),
-    'Billards': ('billiards', 'typo'),
-    'Extention Cord': ('extension cord', 'typo'),
-    'Hotair ballon': ('hot air balloon', 'typo'),
-    'Hamimelon': ('hami melon', 'two words'),
-    'Mushroon': ('mushroom', 'typo'),
-    'Tape Measur/ Ruler': ('tape measure/ruler', 'typo, stray space'),
-    'Tape Measure/ Ruler': ('tape measure/ruler', 'stray space'),
-    'Campel': ('camel', 'typo'),
-    'Meat ball': ('meatball', 'one word'),
-    'Buttefly': ('butterfly', 'typo'),
-    'Noddles': ('noodles', 'typo'),
-    'Table Teniis paddle': ('table tennis paddle', 'typo'),
-}
 _NO_FILE = 'annotated, but in no image archive'
 _OTHER_SIZE = 'annotated with another size than the image has'
 # Folder and name of a training image: why it is left out.
@@ -44,16 +22,6 @@ KNOWN_BAD: dict[str, str] = {
 }
 
 
-def tidy_name(name: str) -> str:
-    """A published class name in lower case, without stray spaces and known mistakes."""
-    name = ' '.join(name.split())
-    return NAME_FIXES[name][0] if name in NAME_FIXES else name.lower()
-
-
-# So that the same classes have the same names in other files, such as ODVG label maps.
-NAME_STYLES['objects365'] = tidy_name
-
-
 def last_parts(file_name: str, number: int) -> str:
     """The last parts of a path: ``images/v1/patch8/a.jpg`` with 2 → ``patch8/a.jpg``."""
     return '/'.join(file_name.split('/')[-number:])
@@ -63,8 +31,8 @@ def last_parts(file_name: str, number: int) -> str:
 class Objects365Dataset(BoxDetectionDataset):
     """Objects365 v2 (``zhiyuan_objv2_train.json``): 365 classes, boxes only.
 
-    Names get the spelling of :data:`NAME_FIXES`. Images of :data:`KNOWN_BAD` are left out and
-    their number is logged.
+    Names are corrected (:mod:`mvp_mm.datasets.vocabulary.objects365_names`). Images of
+    :data:`KNOWN_BAD` are left out and their number is logged.
 
     Args:
         *args: See :class:`PerceptionDataset`.

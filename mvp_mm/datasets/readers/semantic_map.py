@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Semantic segmentation: one PNG of class values per image (ADE20K, Cityscapes, Pascal)."""
+"""Reads semantic segmentation: one PNG of class values per image (ADE20K, COCO-Stuff, …)."""
 from __future__ import annotations
 
 from collections import Counter
@@ -57,7 +57,9 @@ class SemanticMapDataset(PerceptionDataset):
     Args:
         ann_file: Text file of one image's name per line, with or without ``img_suffix``; empty
             for all images in the folder, subfolders included.
-        vocabulary: Name of a class list (see :func:`load_vocabulary`).
+        vocabulary: Name of a published class list, names of one's own, or a text file of them
+            (see :func:`load_vocabulary`).
+        stuff: Which of one's own names are stuff: names, or a text file of them; ``()`` for none.
         values: Value of each class in the maps.
         ignore: Values that mean "not annotated"; any other value is an error.
         img_suffix: End of an image's file name, after what it shares with its map; letters of
@@ -72,14 +74,16 @@ class SemanticMapDataset(PerceptionDataset):
     required_prefixes = ('img', 'seg')
     checks_items_itself = True
 
-    def __init__(self, ann_file: str = '', *, vocabulary: str, values: Sequence[int],
-                 ignore: Sequence[int], img_suffix: str = '.jpg', seg_map_suffix: str = '.png',
-                 **kwargs: Any) -> None:
-        self.names, self.flags = load_vocabulary(vocabulary)
+    def __init__(self, ann_file: str = '', *, vocabulary: str | Sequence[str],
+                 values: Sequence[int], ignore: Sequence[int],
+                 stuff: str | Sequence[str] | None = None, img_suffix: str = '.jpg',
+                 seg_map_suffix: str = '.png', **kwargs: Any) -> None:
+        root = kwargs.get('data_root') or ''
+        self.names, self.flags = load_vocabulary(vocabulary, stuff, root)
         if len(values) != len(self.names) or len({*values, *ignore}) != len(values) + len(ignore):
-            raise ValueError(f'{vocabulary} has {len(self.names)} classes: as many different '
-                             f'values are needed, and none of them in ignore; got {values}, '
-                             f'ignore {ignore}')
+            raise ValueError(f'vocabulary has {len(self.names)} classes: as many different values '
+                             f'are needed, and none of them in ignore; got {list(values)}, ignore '
+                             f'{list(ignore)}')
         self.values = np.asarray(values, dtype=np.int64)
         self.ignore = tuple(ignore)
         self.img_suffix = img_suffix

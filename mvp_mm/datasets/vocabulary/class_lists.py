@@ -2,9 +2,11 @@
 """Class lists of datasets whose files do not carry them, and styles of writing class names."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from mvp_mm.datasets.vocabulary import coco_stuff
+from mvp_mm.datasets.vocabulary.objects365_names import tidy_name
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -71,24 +73,60 @@ _VOCABULARIES = dict(
     pascal_context_59_by_id=(_CONTEXT_IDS, _CONTEXT_STUFF))
 
 
-def load_vocabulary(name: str) -> tuple[tuple[str, ...], tuple[bool, ...]]:
-    """A class list.
+def load_vocabulary(vocabulary: str | Sequence[str], stuff: str | Sequence[str] | None = None,
+                    root: str | Path = '') -> tuple[tuple[str, ...], tuple[bool, ...]]:
+    """Read a class list: a published one, or names of one's own.
 
     Args:
-        name: ``ade20k_150``, ``cityscapes_19``, ``coco_stuff_171``, ``pascal_voc_20``,
+        vocabulary: ``ade20k_150``, ``cityscapes_19``, ``coco_stuff_171``, ``pascal_voc_20``,
             ``pascal_context_59`` or ``pascal_context_59_by_id`` (see
-            ``docs/reference/datasets.md`` for its two orders).
+            ``docs/reference/datasets.md`` for its two orders); or class names; or a text file
+            with one name per line.
+        stuff: Of names of one's own, those that are stuff, as names or as a text file; ``()`` for
+            none. A published list knows.
+        root: Folder that relative paths of text files start from.
 
     Returns:
         Class names, and whether each is a thing.
 
     Raises:
-        ValueError: If there is no such list.
+        ValueError: If there is no such list, a name is empty or comes twice, or ``stuff`` is
+            missing, given for a published list, or has a name that the list lacks.
     """
-    if name not in _VOCABULARIES:
-        raise ValueError(f'no class list {name!r}, there are {sorted(_VOCABULARIES)}')
-    names, stuff = _VOCABULARIES[name]
-    return names, tuple(name not in stuff for name in names)
+    if isinstance(vocabulary, str) and vocabulary in _VOCABULARIES:
+        if stuff is not None:
+            raise ValueError(f'the class list {vocabulary} says itself which classes are stuff: '
+                             'leave stuff out')
+        names, stuff_names = _VOCABULARIES[vocabulary]
+    else:
+        names, origin = _own_names(vocabulary, root)
+        if stuff is None:
+            raise ValueError(f'{origin}: say which of these classes are stuff: stuff=[names], or '
+                             'stuff=() for none')
+        stuff_names, _ = _own_names(stuff, root)
+        unknown = sorted(set(stuff_names) - set(names))
+        if unknown:
+            raise ValueError(f'{origin}: stuff has names that are no classes: {unknown}')
+    return names, tuple(name not in stuff_names for name in names)
+
+
+def _own_names(names: str | Sequence[str], root: str | Path) -> tuple[tuple[str, ...], str]:
+    """Names given or read from a text file, and what messages call their list."""
+    origin = 'vocabulary'
+    if isinstance(names, str):
+        path = Path(root) / names
+        if not path.is_file():
+            raise ValueError(f'no class list {names!r}, there are {sorted(_VOCABULARIES)}, and no '
+                             f'file {path}')
+        origin = str(path)
+        names = [line for line in path.read_text(encoding='utf-8-sig').splitlines() if line.strip()]
+    if not all(isinstance(name, str) and name.strip() for name in names):
+        raise ValueError(f'{origin}: class names must be texts, got {list(names)}')
+    names = tuple(' '.join(name.split()) for name in names)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f'{origin}: repeated class names {repeated}')
+    return names, origin
 
 
 def first_synonym(name: str) -> str:
@@ -101,7 +139,8 @@ def spaced(name: str) -> str:
     return ' '.join(name.replace('_', ' ').split())
 
 
-NAME_STYLES: dict[str, Callable[[str], str]] = dict(first_synonym=first_synonym, spaced=spaced)
+NAME_STYLES: dict[str, Callable[[str], str]] = dict(
+    first_synonym=first_synonym, spaced=spaced, objects365=tidy_name)
 
 
 def get_name_style(style: str | None) -> Callable[[str], str]:
