@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Instructions to token ids and phrase spans, within the context length of the LLM."""
+"""Turns instructions into token ids and phrase spans, within the LLM's context length."""
 from mvp_mm.tokenization.instruction_tokenizer import InstructionTokenizer, TooLongError
 from mvp_mm.tokenization.released import ReleasedTokenizer
 

@@ -1,7 +1,8 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""From an instruction's segments to token ids with exact spans (paper section 3.2)."""
+"""Turns an instruction's segments into token ids with exact spans (paper section 3.2)."""
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ _RESPONSE, _PER, _EOS = SegmentKind.RESPONSE, SegmentKind.PER, SegmentKind.EOS
 
 @lru_cache(maxsize=4)
 def _load_tokenizer(path: str, per_token: str) -> PreTrainedTokenizerBase:
-    """Load a tokenizer folder once a process, with the summary token added."""
+    """Load a tokenizer folder once per process, with the summary token added."""
     folder = Path(path)
     if not folder.is_dir():
         raise FileNotFoundError(f'Tokenizer folder {path} does not exist')
@@ -37,21 +38,41 @@ def _load_tokenizer(path: str, per_token: str) -> PreTrainedTokenizerBase:
         raise ValueError(f'Tokenizer {path} has no end-of-text token')
     tokenizer.per_is_new = per_token not in tokenizer.get_vocab()
     tokenizer.add_special_tokens({'additional_special_tokens': [per_token]})
-    # A phrase that spells a special token is text like any other, never that token.
     tokenizer.backend_tokenizer.encode_special_tokens = True
     return tokenizer
 
 
+@lru_cache(maxsize=4)
+def _special_tokens(path: str, per_token: str) -> tuple[frozenset[int], re.Pattern[str]]:
+    """Ids that no text may become, and what spells them."""
+    tokenizer = _load_tokenizer(path, per_token)
+    # Unknown characters do become the unknown token, and some tokenizers pad with a letter.
+    names = [token for token in tokenizer.all_special_tokens
+             if token != tokenizer.unk_token and len(token) > 1]
+    return (frozenset(tokenizer.convert_tokens_to_ids(names)),
+            re.compile('|'.join(map(re.escape, sorted(names, key=len, reverse=True)))))
+
+
 @lru_cache(maxsize=1 << 16)
 def _encode(path: str, per_token: str, text: str) -> tuple[int, ...]:
-    """Token ids of one segment's text."""
+    """Encode one segment's text; what spells a special token is text like any other."""
     backend = _load_tokenizer(path, per_token).backend_tokenizer
-    return tuple(backend.encode(text, add_special_tokens=False).ids)
+    ids = tuple(backend.encode(text, add_special_tokens=False).ids)
+    special, spelling = _special_tokens(path, per_token)
+    if special.isdisjoint(ids):
+        return ids
+    # Unigram and word-level models have special tokens among their own pieces: cut these apart.
+    cuts = [0, *(match.start() + 1 for match in spelling.finditer(text)), len(text)]
+    ids = tuple(i for start, end in zip(cuts, cuts[1:], strict=False)
+                for i in backend.encode(text[start:end], add_special_tokens=False).ids)
+    if not special.isdisjoint(ids):
+        raise ValueError(f'{text!r} cannot be encoded without a special token of {path}')
+    return ids
 
 
 @lru_cache(maxsize=1 << 16)
 def _encode_word(path: str, per_token: str, text: str) -> tuple[int, ...]:
-    """Token ids of a phrase or a response, with a leading space; none where it is empty."""
+    """Encode a phrase or a response with a leading space; no ids where it is empty."""
     text = text.strip()
     return _encode(path, per_token, f' {text}') if text else ()
 

@@ -9,7 +9,7 @@ import torch
 from mvp_mm.models.state import InstructionBatch
 from mvp_mm.structures import VocabularyPart
 from mvp_mm.tasks.decoding import word_probabilities
-from mvp_mm.tokenization.vocabulary_parts import tokenize_in_parts
+from mvp_mm.tokenization.split_to_context import tokenize_in_parts
 from tests.helpers import build_model, make_batch, make_samples
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mvp_mm.registry import TASKS, TOKENIZERS
 from mvp_mm.structures import ImageAnnotation
-from mvp_mm.tokenization.vocabulary_parts import tokenize_in_parts
+from mvp_mm.tokenization.split_to_context import tokenize_in_parts
 from mvp_mm.visualization.instruction_panel import instruction_panel, instruction_runs
 from tests.test_datasets.small_data import tokenizer_config
 

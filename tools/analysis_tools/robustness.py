@@ -27,7 +27,7 @@ from mvp_mm.analysis.evaluated_model import (
 from mvp_mm.analysis.paraphrases import RULES, paraphrase
 from mvp_mm.models import MVPLM
 from mvp_mm.structures import PerceptionDataSample
-from mvp_mm.tokenization.vocabulary_parts import tokenize_in_parts
+from mvp_mm.tokenization.split_to_context import tokenize_in_parts
 
 
 def parse_args() -> argparse.Namespace:

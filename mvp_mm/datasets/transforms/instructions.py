@@ -12,7 +12,7 @@ from mvp_mm.registry import TOKENIZERS, TRANSFORMS
 from mvp_mm.structures import Request
 from mvp_mm.tokenization.fit_to_context import fit_word_list
 from mvp_mm.tokenization.instruction_tokenizer import TooLongError
-from mvp_mm.tokenization.vocabulary_parts import tokenize_in_parts
+from mvp_mm.tokenization.split_to_context import tokenize_in_parts
 
 
 @TRANSFORMS.register_module()

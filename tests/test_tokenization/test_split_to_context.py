@@ -7,7 +7,7 @@ import pytest
 from mvp_mm.registry import TASKS, TOKENIZERS, TRANSFORMS
 from mvp_mm.structures import ImageAnnotation
 from mvp_mm.tokenization.instruction_tokenizer import TooLongError
-from mvp_mm.tokenization.vocabulary_parts import tokenize_in_parts
+from mvp_mm.tokenization.split_to_context import tokenize_in_parts
 from tests.test_datasets.small_data import SAMPLE, needs_sample, tokenizer_config
 
 NAMES = tuple(f'kind {letter * 4}' for letter in 'abcdefghij')
