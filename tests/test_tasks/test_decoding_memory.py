@@ -46,17 +46,25 @@ def test_answers_do_not_depend_on_the_size_of_the_bands(monkeypatch, seed, count
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
-def test_only_masks_of_kept_answers_are_held(monkeypatch):
-    raw, held = make_raw(7, queries=12), []
+def test_only_masks_of_kept_answers_are_written(monkeypatch):
+    raw, written = make_raw(7, queries=12), []
     plain = decoding.decode_instances(
         raw, make_sample(), max_per_image=40, score_thr=0., things_only=False, with_masks=True)
-    stack = frames._stack
-    monkeypatch.setattr(frames, '_stack', lambda masks, *rest: held.append(
-        sum(mask is not None for mask in masks)) or stack(masks, *rest))
+    reorder = frames._reorder
+    monkeypatch.setattr(frames, '_reorder', lambda masks, places: written.append(
+        len(places)) or reorder(masks, places))
     found = decoding.decode_instances(
         raw, make_sample(), max_per_image=40, score_thr=0.3, things_only=False, with_masks=True)
     kept = plain.scores > 0.3
     assert 0 < kept.sum() < len(plain)
     assert torch.equal(found.scores, plain.scores[kept])
     assert torch.equal(found.masks, plain.masks[kept])
-    assert held[0] <= kept.sum()
+    assert written == [int(kept.sum())]
+
+
+@pytest.mark.parametrize('places', [
+    [], [0], [2, 0, 1], [0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [1, 0, 3, 4, 2]])
+def test_rows_are_reordered_in_place(places):
+    masks = torch.rand(5, 3, 4, generator=torch.Generator().manual_seed(0)) > 0.5
+    expected = masks[torch.tensor(places, dtype=torch.int64)]
+    assert torch.equal(frames._reorder(masks.clone(), places), expected)

@@ -56,8 +56,8 @@ def gather_answers(raw: RawPrediction, sample: PerceptionDataSample, queries: Te
                    weigh_by_mask: bool = False, score_thr: float | None = None) -> InstanceData:
     """Collect the answers of (n,) query indices; a query may appear more than once.
 
-    Full-size logits are made for a few queries at a time, and the masks of answers that the
-    threshold drops are not kept.
+    Full-size logits are made for a few queries at a time, each mask that the threshold does not
+    drop is written to its place in the result, and the result is put in order in place.
 
     Args:
         raw: With ``boxes`` and ``mask_logits``.
@@ -75,27 +75,27 @@ def gather_answers(raw: RawPrediction, sample: PerceptionDataSample, queries: Te
     if not with_masks:
         return found
     unique, place = queries.unique(return_inverse=True)
-    # A weight is at most 1, so what is not above the threshold now never will be.
-    highest = torch.full((len(unique),), torch.inf, device=scores.device)
-    if weigh_by_mask and score_thr is not None:
-        highest = highest.neg().scatter_reduce(0, place, scores, 'amax')
-    masks: list[Tensor | None] = []
-    weights = []
+    size = tuple(map(int, sample.metainfo['ori_shape'][:2]))
+    masks = torch.empty((len(queries), *size), dtype=torch.bool, device=queries.device)
+    scores, written, start = scores.clone(), [], 0
     for logits in rescaled_groups(raw.mask_logits[unique], sample.metainfo):
-        inside = logits > 0
-        weight = _certainty(logits, inside) if weigh_by_mask else logits.new_ones(len(logits))
-        weights.append(weight)
-        likely = highest[len(masks):len(masks) + len(logits)] * weight
-        masks += [mask.clone() if score_thr is None or score > score_thr else None
-                  for mask, score in zip(inside, likely.tolist(), strict=True)]
-    order = torch.arange(len(queries), device=queries.device)
+        members = ((place >= start) & (place < start + len(logits))).nonzero()[:, 0]
+        rows, inside = place[members] - start, logits > 0
+        if weigh_by_mask:
+            scores[members] *= _certainty(logits, inside)[rows]
+            if score_thr is not None:
+                kept = scores[members] > score_thr
+                members, rows = members[kept], rows[kept]
+        torch.index_select(inside, 0, rows, out=masks[len(written):len(written) + len(rows)])
+        written += members.tolist()
+        start += len(logits)
+    order = torch.tensor(sorted(written), dtype=torch.int64, device=queries.device)
     if weigh_by_mask:
-        found.scores = scores * torch.cat([*weights, scores.new_zeros(0)])[place]
-        order = found.scores.argsort(descending=True, stable=True)
-        if score_thr is not None:
-            order = order[found.scores[order] > score_thr]
+        order = order[scores[order].argsort(descending=True, stable=True)]
+    found.scores = scores
     found = found[order]
-    found.masks = _stack(masks, place[order].tolist(), sample.metainfo, queries.device)
+    row_of = {answer: row for row, answer in enumerate(written)}
+    found.masks = _reorder(masks, [row_of[answer] for answer in order.tolist()])
     return found
 
 
@@ -113,18 +113,26 @@ def _certainty(logits: Tensor, inside: Tensor) -> Tensor:
     return total / inside.flatten(1).sum(1).clamp(min=1)
 
 
-def _stack(masks: list[Tensor | None], places: list[int], meta: Mapping[str, Any],
-           device: torch.device) -> Tensor:
-    """(n, h, w) of the masks at some places; each of them is freed where it is needed no more."""
-    left = dict.fromkeys(places, 0)
-    for place in places:
-        left[place] += 1
-    masks[:] = [mask if place in left else None for place, mask in enumerate(masks)]
-    size = tuple(map(int, meta['ori_shape'][:2]))
-    stacked = torch.empty((len(places), *size), dtype=torch.bool, device=device)
-    for row, place in enumerate(places):
-        stacked[row] = masks[place]
-        left[place] -= 1
-        if not left[place]:
-            masks[place] = None
-    return stacked
+def _reorder(masks: Tensor, places: list[int]) -> Tensor:
+    """Put the m rows at some places in that order, in place: the masks may fill the memory.
+
+    Args:
+        masks: (n, h, w), of which the first m rows are overwritten.
+        places: A permutation of 0 ... m - 1.
+
+    Returns:
+        (m, h, w).
+    """
+    count, done = len(places), set()
+    for first in range(count):
+        if first in done or places[first] == first:
+            continue
+        saved, row = masks[first].clone(), first
+        while places[row] != first:
+            masks[row] = masks[places[row]]
+            done.add(row)
+            row = places[row]
+        masks[row] = saved
+        done.add(row)
+    # A view keeps the memory of all n rows; a copy of more than half of them takes more.
+    return masks[:count].clone() if 2 * count < len(masks) else masks[:count]
