@@ -12,6 +12,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from torch.utils.data import get_worker_info
 
+from mvp_mm.datasets.draws import DrawnIndex, seed_globals
+
 # What broken files and records raise; anything else is a fault of the code.
 BAD_INPUT = (ValueError, OSError, cv2.error)
 GRACE = 10
@@ -142,7 +144,20 @@ class TolerantDataset(BaseDataset):
                          'be used')
 
     def _substitute(self, idx: int, attempt: int) -> int:
-        return int(np.random.default_rng([idx, attempt]).integers(len(self)))
+        chosen = int(np.random.default_rng([int(idx), attempt]).integers(len(self)))
+        return DrawnIndex(chosen, idx.draw) if isinstance(idx, DrawnIndex) else chosen
+
+    def prepare_data(self, idx: int) -> Any:
+        """Run the pipeline on an item.
+
+        The draw of a :class:`~mvp_mm.datasets.draws.DrawnIndex` goes to the transforms of this
+        project as ``draw``; the global generators are seeded by it for those of other packages.
+        """
+        results = self.get_data_info(int(idx))
+        if isinstance(idx, DrawnIndex):
+            results['draw'] = idx.draw
+            seed_globals(*idx.draw)
+        return self.pipeline(results)
 
     def _try(self, idx: int) -> Any:
         """The item after the pipeline, None if it is bad or nothing is asked about it."""

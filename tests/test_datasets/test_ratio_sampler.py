@@ -103,7 +103,7 @@ def test_resuming_mmengines_loop_uses_skip(dataset, num_workers):
 
 
 @pytest.mark.parametrize('ratios, message', [
-    ([1, 1], '2 ratios for 4 data sets'),
+    ([1, 1], '2 ratios for 4 datasets'),
     ([1, 1, 0, 1], 'positive'),
     ([1, 1, -1, 1], 'positive'),
     ([0.3331, 0.123457, 0.77711, 0.54321], 'rounder numbers'),
@@ -114,7 +114,7 @@ def test_bad_ratios_are_refused(dataset, ratios, message):
 
 
 def test_an_empty_member_is_refused():
-    with pytest.raises(ValueError, match='data set 1 is empty'):
+    with pytest.raises(ValueError, match='dataset 1 is empty'):
         RatioSampler(ConcatDataset([[1], []]), [1, 1], seed=3)
 
 

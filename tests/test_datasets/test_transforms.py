@@ -8,7 +8,9 @@ import torch
 from pycocotools import mask as coco_mask
 
 from mvp_mm.datasets import perception_collate
-from mvp_mm.registry import DATASETS, TRANSFORMS
+from mvp_mm.datasets.draws import DrawnIndex
+from mvp_mm.datasets.transforms.sample_random import SampleGenerator
+from mvp_mm.registry import DATASETS
 from mvp_mm.utils.masks import number_segments, read_segment_map
 from tests.test_datasets.small_data import (
     BOXES,
@@ -18,7 +20,6 @@ from tests.test_datasets.small_data import (
     config,
     instances,
     pipeline,
-    tokenizer_config,
     write_json,
 )
 
@@ -131,14 +132,27 @@ def test_training_lists_agree_with_labels_and_vary(tmp_path):
     assert len(orders) > 2
 
 
-def test_generator_follows_the_seed(tmp_path):
-    build_ = TRANSFORMS.build(dict(
-        type='BuildInstructions', tokenizer=tokenizer_config(tmp_path), training=True))
-    draws = []
-    for seed in (3, 4, 3):
-        torch.manual_seed(seed)
-        draws.append(build_._generator().integers(1 << 40))
-    assert draws[0] == draws[2] != draws[1]
+def test_generators_follow_the_draw_and_the_purpose():
+    def drawn(purpose, draw):
+        return SampleGenerator(purpose)(dict(draw=draw)).integers(1 << 40)
+
+    assert drawn(0, (3, 1, 7)) == drawn(0, (3, 1, 7))
+    others = [(0, (4, 1, 7)), (0, (3, 2, 7)), (0, (3, 1, 8)), (1, (3, 1, 7)), (0, (3, 1, 7))]
+    assert len({drawn(*other) for other in others}) == len(others)
+
+
+def test_a_sample_follows_from_its_draw_alone(tmp_path):
+    dataset = build(tmp_path, 'CocoPanopticDataset', [dict(type='PanopticTask', **WORD)], True)
+
+    def phrases(epoch):
+        sample, = dataset[DrawnIndex(0, (5, epoch, 0))]['data_samples']
+        return tuple(sample.instruction.phrases), np.random.rand(), float(torch.rand(1))
+
+    first = [phrases(epoch) for epoch in range(12)]
+    np.random.seed(1)
+    assert first == [phrases(epoch) for epoch in range(12)]
+    assert len({names for names, _, _ in first}) > 2
+    assert len({number for _, number, _ in first}) == len({x for _, _, x in first}) == 12
 
 
 def test_segment_numbers_equal_a_plain_loop(tmp_path):

@@ -1,4 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
+from mvp_mm.datasets.samplers.infinite_sampler import InfiniteSampler
 from mvp_mm.datasets.samplers.ratio_sampler import RatioSampler
 
-__all__ = ['RatioSampler']
+__all__ = ['InfiniteSampler', 'RatioSampler']

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Endless sampling from several data sets in fixed proportions."""
+"""Endless sampling from several datasets in fixed proportions."""
+from __future__ import annotations
+
 import itertools
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -9,6 +11,7 @@ import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import ConcatDataset, Sampler
 
+from mvp_mm.datasets.draws import DrawnIndex
 from mvp_mm.registry import SAMPLERS
 
 _MAX_PERIOD = 20_000
@@ -20,11 +23,11 @@ def integer_weights(ratios: Sequence[float]) -> list[int]:
     """Turn ratios into the smallest whole numbers in the same proportion.
 
     Args:
-        ratios (Sequence[float]): Positive numbers of any sum, such as ``[1/3, 1/3, 1/6, 1/6]``
+        ratios: Positive numbers of any sum, such as ``[1/3, 1/3, 1/6, 1/6]``
             or ``[33.3, 33.3, 16.7, 16.7]``.
 
     Returns:
-        list[int]: One weight per ratio; their sum is the period of the schedule.
+        One weight per ratio; their sum is the period of the schedule.
     """
     if not ratios or any(not ratio > 0 for ratio in ratios):
         raise ValueError(f'RatioSampler: ratios must be positive numbers, got {list(ratios)}')
@@ -42,15 +45,15 @@ def integer_weights(ratios: Sequence[float]) -> list[int]:
 
 
 def quota_schedule(weights: Sequence[int]) -> np.ndarray:
-    """Spread the data sets over one period as evenly as whole samples allow.
+    """Spread the datasets over one period as evenly as whole samples allow.
 
-    This is Balinski and Young's quota method: of the data sets that may take a sample without
+    This is Balinski and Young's quota method: of the datasets that may take a sample without
     running ahead of their share, the one whose share falls due first takes it. After every
-    prefix of ``n`` samples data set ``i`` was drawn ``n * weights[i] / sum(weights)`` times,
+    prefix of ``n`` samples dataset ``i`` was drawn ``n * weights[i] / sum(weights)`` times,
     rounded down or up.
 
     Args:
-        weights (Sequence[int]): Samples of each data set in one period.
+        weights: Samples of each dataset in one period.
 
     Returns:
         np.ndarray: Data set of each sample, shape (sum(weights),).
@@ -67,16 +70,16 @@ def quota_schedule(weights: Sequence[int]) -> np.ndarray:
 
 
 def periodic_schedule(weights: Sequence[int]) -> np.ndarray | None:
-    """Let every data set return after a fixed number of samples, where that is possible.
+    """Let every dataset return after a fixed number of samples, where that is possible.
 
-    In any window of such a schedule a data set is drawn as often as its share tells, rounded down
+    In any window of such a schedule a dataset is drawn as often as its share tells, rounded down
     or up. Possible only if every share is one in a whole number, and not always then.
 
     Args:
-        weights (Sequence[int]): Samples of each data set in one period.
+        weights: Samples of each dataset in one period.
 
     Returns:
-        np.ndarray | None: As of :func:`quota_schedule`, or None where no schedule was found.
+        As of :func:`quota_schedule`, or None where no schedule was found.
     """
     period = sum(weights)
     if any(period % weight for weight in weights):
@@ -103,7 +106,7 @@ def periodic_schedule(weights: Sequence[int]) -> np.ndarray | None:
 
 @SAMPLERS.register_module()
 class RatioSampler(Sampler):
-    """Draw from the members of a concatenated data set in fixed proportions, endlessly.
+    """Draw from the members of a concatenated dataset in fixed proportions, endlessly.
 
     All ranks follow one global sequence. Every prefix of it holds each member's share to within
     one sample, and every window of whole periods holds it exactly. Any other window holds it to
@@ -117,15 +120,17 @@ class RatioSampler(Sampler):
     calls on resuming) costs nothing.
 
     Args:
-        dataset (ConcatDataset): The concatenated data set.
-        ratios (Sequence[float]): Share of each member, of any sum.
-        batch_size (int, optional): Keep so many consecutive samples of a rank in one member, so
+        dataset: The concatenated dataset.
+        ratios: Share of each member, of any sum.
+        batch_size: Keep so many consecutive samples of a rank in one member, so
             that a data loader with this batch size never mixes members (nor tasks, where every
             member has one). What is said of samples above then holds of such batches. Defaults to
             None: batches mix.
-        shuffle (bool): Whether to permute the items of each member. Defaults to True.
-        seed (int, optional): Random seed. Defaults to None: one seed shared by all ranks.
+        shuffle: Whether to permute the items of each member. Defaults to True.
+        seed: Random seed. Defaults to None: one seed shared by all ranks.
     """
+
+    tells_draws = True
 
     def __init__(
         self,
@@ -142,9 +147,9 @@ class RatioSampler(Sampler):
         self.offsets = [0, *dataset.cumulative_sizes[:-1]]
         if len(ratios) != len(self.sizes):
             raise ValueError(
-                f'RatioSampler: {len(ratios)} ratios for {len(self.sizes)} data sets')
+                f'RatioSampler: {len(ratios)} ratios for {len(self.sizes)} datasets')
         if 0 in self.sizes:
-            raise ValueError(f'RatioSampler: data set {self.sizes.index(0)} is empty')
+            raise ValueError(f'RatioSampler: dataset {self.sizes.index(0)} is empty')
         if batch_size is not None and batch_size < 1:
             raise ValueError(f'RatioSampler: batch_size must be positive, got {batch_size}')
         self.run = batch_size or 1
@@ -154,7 +159,7 @@ class RatioSampler(Sampler):
         self.weights = integer_weights(ratios)
         periodic = periodic_schedule(self.weights)
         self.schedule = quota_schedule(self.weights) if periodic is None else periodic
-        # Draws of the scheduled data set before each position of the period, shape (period,).
+        # Draws of the scheduled dataset before each position of the period, shape (period,).
         one_hot = self.schedule[:, None] == np.arange(len(self.weights))
         self._drawn = (one_hot.cumsum(0) - one_hot)[one_hot]
         self._rotations = np.random.default_rng(self.seed).integers(
@@ -168,7 +173,7 @@ class RatioSampler(Sampler):
             raise ValueError(f'num_samples must not be negative, got {num_samples}')
         self._start = num_samples
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[DrawnIndex]:
         for step in itertools.count(self._start):
             run, within = divmod(step, self.run)
             turn = (self.rank + self._rotations[run % _ROTATIONS]) % self.world_size
@@ -178,13 +183,15 @@ class RatioSampler(Sampler):
         """Items of all members together; iterating does not stop there."""
         return sum(self.sizes)
 
-    def _index(self, position: int, within: int) -> int:
+    def _index(self, position: int, within: int) -> DrawnIndex:
         """Compute an item of the run at ``position`` of the global sequence of runs."""
         period, phase = divmod(position, len(self.schedule))
         member = int(self.schedule[phase])
         draw = period * self.weights[member] + int(self._drawn[phase])
         epoch, place = divmod(draw * self.run + within, self.sizes[member])
-        return self.offsets[member] + (self._place(member, epoch, place) if self.shuffle else place)
+        item = self._place(member, epoch, place) if self.shuffle else place
+        index = self.offsets[member] + item
+        return DrawnIndex(index, (self.seed, epoch, index))
 
     def _place(self, member: int, epoch: int, place: int) -> int:
         """Look ``place`` up in the member's permutation of this epoch."""

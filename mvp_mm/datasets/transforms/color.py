@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mvp_mm.datasets.transforms.worker_random import WorkerGenerator
+from mvp_mm.datasets.transforms.sample_random import SampleGenerator
 from mvp_mm.registry import TRANSFORMS
 
 
@@ -35,11 +35,11 @@ class ColorJitter(BaseTransform):
                              f'and {hue}')
         self.strengths = strengths
         self.hue = hue
-        self._generator = WorkerGenerator(purpose=2)
+        self._generator = SampleGenerator(purpose=2)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Change the image."""
-        rng = self._generator()
+        rng = self._generator(results)
         brightness, contrast, saturation = (rng.uniform(1 - s, 1 + s) for s in self.strengths)
         turn = rng.uniform(-self.hue, self.hue)
         levels = np.arange(256)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mvp_mm.datasets.transforms.worker_random import WorkerGenerator
+from mvp_mm.datasets.transforms.sample_random import SampleGenerator
 from mvp_mm.registry import TOKENIZERS, TRANSFORMS
 from mvp_mm.structures import Request
 from mvp_mm.tokenization.fit_to_context import fit_word_list
@@ -40,13 +40,13 @@ class BuildInstructions(BaseTransform):
         self.tokenizer = tokenizer
         self.training = training
         self.response_room = response_room
-        self._worker_generator = WorkerGenerator(purpose=0)
+        self._sample_generator = SampleGenerator(purpose=0)
 
-    def _generator(self) -> np.random.Generator:
-        """In training a generator of this worker's own; in evaluation a fresh, fixed one."""
+    def _generator(self, results: dict[str, Any]) -> np.random.Generator:
+        """In training the sample's generator; in evaluation a fixed one."""
         if not self.training:
             return np.random.default_rng(0)
-        return self._worker_generator()
+        return self._sample_generator(results)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
         """Build the requests.
@@ -57,7 +57,7 @@ class BuildInstructions(BaseTransform):
         Raises:
             ValueError: In evaluation, where no task asks anything.
         """
-        rng = self._generator()
+        rng = self._generator(results)
         parts = results.get('parts') or [results]
         requests: list[Request] = []
         offset = 0

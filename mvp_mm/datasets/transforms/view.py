@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 
 from mvp_mm.datasets.transforms.canvas import fitting_size
 from mvp_mm.datasets.transforms.mirror import mirror_annotation
-from mvp_mm.datasets.transforms.worker_random import WorkerGenerator
+from mvp_mm.datasets.transforms.sample_random import SampleGenerator
 from mvp_mm.registry import TRANSFORMS
 from mvp_mm.structures import ImageAnnotation
 
@@ -102,11 +102,11 @@ class DrawView(BaseTransform):
         self.scale_range = (low, high)
         self.min_visible = min_visible
         self.refused: Counter[str] = Counter()
-        self._generator = WorkerGenerator(purpose=1)
+        self._generator = SampleGenerator(purpose=1)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Draw the view."""
-        rng = self._generator()
+        rng = self._generator(results)
         scale, x, y, side = rng.uniform(*self.scale_range), *rng.random(3).tolist()
         parts = results.get('parts') or [results]
         flip = side < self.flip_prob and self._flip([part['annotation'] for part in parts])
