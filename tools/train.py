@@ -69,8 +69,7 @@ def use_float16(cfg: Config) -> None:
     if not torch.cuda.is_available():
         raise ConfigError('--amp: float16 with a scaled loss needs a GPU; leave it out, or set '
                           "optim_wrapper.dtype='bfloat16'")
-    cfg.optim_wrapper.update(type='AmpOptimWrapper', dtype='float16')
-    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    cfg.optim_wrapper.update(type='AutocastOptimWrapper', dtype='float16')
 
 
 def main() -> None:

@@ -1,24 +1,30 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Validation and test loops over several named data sets, each with its own metrics."""
+"""Validation and test loops over several named datasets, each with its own metrics."""
+from __future__ import annotations
+
+import json
 from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
 
 import torch
-from mmengine.dist import all_gather_object, all_reduce, get_world_size
+from mmengine.dist import all_gather_object, all_reduce, get_world_size, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.runner import BaseLoop, Runner
-from mmengine.runner.amp import autocast
 from torch.utils.data import DataLoader, Dataset
 
+from mvp_mm.engine.hooks import unwrap
+from mvp_mm.engine.optim_wrappers import DTYPES
 from mvp_mm.evaluation.scoring import evaluate_metrics
 from mvp_mm.registry import LOOPS
 
 
 class NamedLoaders:
-    """Several data loaders that count as one, so that progress and ETA cover all of them.
+    """Counts several data loaders as one, so that progress and ETA cover all of them.
 
     Args:
-        loaders (dict[str, DataLoader]): The loaders by the name of their data set.
+        loaders: The loaders by the name of their dataset.
     """
 
     def __init__(self, loaders: dict[str, DataLoader]) -> None:
@@ -35,21 +41,28 @@ class NamedLoaders:
 
     @property
     def dataset(self) -> Dataset:
-        """Dataset: The data set being read now."""
+        """The dataset that is read now."""
         return self.loaders[self.current].dataset
 
 
 class _MultiLoop(BaseLoop):
-    """What the validation and the test loop share.
+    """Runs several datasets in turn; validation and test share it.
 
-    One item of a data set may carry several instructions, so a step returns a flat list that may
+    One item of a dataset may carry several instructions, so a step returns a flat list that may
     be longer than the batch; the evaluators are told the number of outputs, not of images.
 
+    The metrics of a dataset are logged and written to ``<stage>_metrics.json`` beside the log as
+    soon as they are computed: whatever happens to a later dataset, they are not lost.
+
     Args:
-        runner (Runner): The runner.
-        dataloader (dict[str, dict]): A dataloader config by the name of the data set.
-        evaluator (dict[str, dict | list]): A metric config, or a list of them, by the same names.
-        fp16 (bool): Whether to run under fp16 autocast. Defaults to False.
+        runner: The runner.
+        dataloader: A dataloader config by the name of the dataset.
+        evaluator: A metric config, or a list of them, by the same names.
+        dtype: ``'bfloat16'`` or ``'float16'`` to run the model under autocast, None for float32.
+
+    Raises:
+        ValueError: If loaders and evaluators have other names, there is no dataset, a sampler
+            repeats items on several ranks, or ``dtype`` is another one.
     """
 
     stage: str
@@ -59,14 +72,17 @@ class _MultiLoop(BaseLoop):
         runner: Runner,
         dataloader: dict[str, dict],
         evaluator: dict[str, dict | list],
-        fp16: bool = False,
+        dtype: str | None = None,
     ) -> None:
         if dataloader.keys() != evaluator.keys():
             raise ValueError(
                 f'{self.stage}_dataloader names {sorted(dataloader)} but {self.stage}_evaluator '
                 f'names {sorted(evaluator)}; they must be the same')
+        if dtype not in DTYPES:
+            raise ValueError(f"{self.stage}_cfg.dtype must be 'bfloat16', 'float16' or None, got "
+                             f'{dtype!r}')
         if not dataloader:
-            raise ValueError(f'{self.stage}_dataloader names no data set')
+            raise ValueError(f'{self.stage}_dataloader names no dataset')
         loaders = {}
         self.evaluators: dict[str, Evaluator] = {}
         for name, cfg in dataloader.items():
@@ -75,7 +91,7 @@ class _MultiLoop(BaseLoop):
             self.evaluators[name] = runner.build_evaluator(evaluator[name])
             self.evaluators[name].dataset_meta = getattr(loaders[name].dataset, 'metainfo', None)
         super().__init__(runner, NamedLoaders(loaders))
-        self.fp16 = fp16
+        self.dtype = DTYPES[dtype]
         # What went wrong in the last run, by the name of the dataset.
         self.problems: dict[str, str] = {}
 
@@ -87,11 +103,11 @@ class _MultiLoop(BaseLoop):
                 "sampler=dict(type='DefaultSampler', shuffle=False, round_up=False)")
 
     def run(self) -> dict[str, float]:
-        """Run all data sets in turn; one that cannot be measured loses no other's figures.
+        """Run all datasets in turn; one that cannot be measured loses no other's figures.
 
         Returns:
-            dict[str, float]: All metrics, each under ``<data set>/<metric>``. What could not be
-                measured is logged as an error and noted in ``problems``.
+            All metrics, each under ``<dataset>/<metric>``. What could not be measured is logged as
+            an error and noted in ``problems``.
         """
         self.runner.call_hook(f'before_{self.stage}')
         self.runner.call_hook(f'before_{self.stage}_epoch')
@@ -100,52 +116,74 @@ class _MultiLoop(BaseLoop):
         self.problems = {}
         step = 0
         for name, loader in self.dataloader:
-            evaluator = self.evaluators[name]
-            self.runner.visualizer.dataset_meta = evaluator.dataset_meta
-            outputs, problem = 0, ''
-            try:
-                for data_batch in loader:
-                    outputs += self.run_iter(step, data_batch, evaluator)
-                    step += 1
-            except (KeyError, ValueError, OSError) as error:
-                problem = str(error)
-                MMLogger.get_current_instance().error(f'{name}: {problem}', exc_info=True)
-            # Other processes go on with the next data set only together with this one.
-            failures = [text for text in all_gather_object(problem) if text]
-            # mmengine cuts the gathered results to this size; no sampler pads, so all are kept.
-            size = torch.tensor(outputs)
-            all_reduce(size)
-            if not failures:
-                scores, failures = evaluate_metrics(evaluator, int(size))
-                metrics.update({f'{name}/{key}': value for key, value in scores.items()})
+            scores, failures, step = self._run_dataset(name, loader, step)
+            metrics.update({f'{name}/{key}': value for key, value in scores.items()})
+            self._keep(name, metrics)
             if failures:
                 self._note_problem(name, '; '.join(failures))
         self.runner.call_hook(f'after_{self.stage}_epoch', metrics=metrics)
         self.runner.call_hook(f'after_{self.stage}')
         return metrics
 
+    def _run_dataset(self, name: str, loader: DataLoader,
+                     step: int) -> tuple[dict[str, float], list[str], int]:
+        """Run a dataset; its metrics, what went wrong, and the number of batches so far."""
+        evaluator = self.evaluators[name]
+        self.runner.visualizer.dataset_meta = evaluator.dataset_meta
+        outputs, problem = 0, ''
+        try:
+            for data_batch in loader:
+                outputs += self.run_iter(step, data_batch, evaluator)
+                step += 1
+        except (KeyError, ValueError, OSError) as error:
+            problem = str(error)
+            MMLogger.get_current_instance().error(f'{name}: {problem}', exc_info=True)
+        # Other ranks go on with the next dataset only together with this one.
+        failures = [text for text in all_gather_object(problem) if text]
+        # mmengine cuts the gathered results to this size; no sampler pads, so all are kept.
+        size = torch.tensor(outputs)
+        all_reduce(size)
+        if failures:
+            return {}, failures, step
+        scores, failures = evaluate_metrics(evaluator, int(size))
+        return scores, failures, step
+
     def _note_problem(self, name: str, problem: str) -> None:
-        """Note a data set that could not be measured, or not by every metric."""
+        """Note a dataset that could not be measured, or not by every metric."""
         self.problems[name] = problem
         MMLogger.get_current_instance().error(f'{name}: {problem}')
         for metric in self.evaluators[name].metrics:
             metric.results.clear()
+
+    def _file(self) -> Path:
+        return Path(self.runner.log_dir) / f'{self.stage}_metrics.json'
+
+    def _keep(self, name: str, metrics: dict[str, float]) -> None:
+        """Log a dataset's metrics; write all that there are so far."""
+        if not is_main_process():
+            return
+        scalars = {key: value for key, value in metrics.items() if isinstance(value, (int, float))}
+        own = {key: value for key, value in scalars.items() if key.startswith(f'{name}/')}
+        self.runner.logger.info(f'{self.stage} of {name}: ' + '  '.join(
+            f'{key}: {value:.4f}' for key, value in own.items()))
+        self._file().write_text(json.dumps(scalars, indent=2, sort_keys=True), encoding='utf-8')
 
     @torch.no_grad()
     def run_iter(self, step: int, data_batch: dict, evaluator: Evaluator) -> int:
         """Run one batch.
 
         Args:
-            step (int): Number of the batch, counted over all data sets.
-            data_batch (dict): The collated batch.
-            evaluator (Evaluator): Metrics of the data set at hand.
+            step: Number of the batch, counted over all datasets.
+            data_batch: The collated batch.
+            evaluator: Metrics of the dataset at hand.
 
         Returns:
-            int: Number of outputs, one per instruction.
+            Number of outputs, one per instruction.
         """
         self.runner.call_hook(
             f'before_{self.stage}_iter', batch_idx=step, data_batch=data_batch)
-        with autocast(enabled=self.fp16):
+        device = next(unwrap(self.runner.model).parameters()).device.type
+        with torch.autocast(device, self.dtype) if self.dtype else nullcontext():
             outputs = getattr(self.runner.model, f'{self.stage}_step')(data_batch)
         evaluator.process(data_samples=outputs, data_batch=data_batch)
         self.runner.call_hook(
@@ -155,14 +193,14 @@ class _MultiLoop(BaseLoop):
 
 @LOOPS.register_module()
 class MultiValLoop(_MultiLoop):
-    """Validate on several named data sets; see :class:`MultiTestLoop` for the config."""
+    """Validates on several named datasets; see :class:`MultiTestLoop` for the config."""
 
     stage = 'val'
 
 
 @LOOPS.register_module()
 class MultiTestLoop(_MultiLoop):
-    """Test on several named data sets.
+    """Tests on several named datasets.
 
     Example:
         >>> test_cfg = dict(type='MultiTestLoop')

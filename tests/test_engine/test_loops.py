@@ -1,5 +1,9 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
+import json
+from pathlib import Path
+
 import pytest
+import torch
 
 from mvp_mm.engine import loops
 from tests.test_engine import toys
@@ -98,3 +102,38 @@ def test_a_padding_sampler_is_refused_on_several_ranks(toy_config, make_runner, 
     runner = make_runner(toy_config)
     with pytest.raises(ValueError, match=r'test_dataloader\.refcoco\.sampler.*round_up=False'):
         runner.test()
+
+
+def test_metrics_are_logged_and_written_as_soon_as_a_dataset_is_done(toy_config, make_runner):
+    runner = make_runner(toy_config)
+    seen = []
+
+    class Look(Recorder):
+
+        def after_test_iter(self, runner, batch_idx, data_batch, outputs):
+            files = list(Path(runner.log_dir).glob('test_metrics.json'))
+            seen.append(json.loads(files[0].read_text()) if files else None)
+
+    runner._hooks.append(Look())
+    runner.test()
+    first = {'panoptic/toy/count': 4, 'panoptic/toy/total': 9.0}
+    assert seen == [None, None, None, first, first]
+    log = next(Path(runner.log_dir).glob('*.log')).read_text()
+    assert 'test of panoptic: panoptic/toy/count: 4.0000' in log
+
+
+@pytest.mark.parametrize('dtype, expected', [
+    (None, torch.float32), ('bfloat16', torch.bfloat16), ('float16', torch.float16)])
+def test_the_model_runs_in_the_type_asked_for(toy_config, make_runner, dtype, expected):
+    toy_config.test_cfg.dtype = dtype
+    runner = make_runner(toy_config)
+    seen = set()
+    runner.model.head.register_forward_hook(lambda module, args, out: seen.add(out.dtype))
+    runner.test()
+    assert seen == {expected}
+
+
+def test_an_unknown_type_is_refused(toy_config, make_runner):
+    toy_config.test_cfg.dtype = 'half'
+    with pytest.raises(ValueError, match="test_cfg.dtype must be 'bfloat16', .* got 'half'"):
+        make_runner(toy_config).test()

@@ -1,7 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 import pytest
 import torch
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import LinearLR, build_optim_wrapper
 from torch import nn
 
 import mvp_mm.engine  # noqa: F401  registers the constructor
@@ -58,9 +58,46 @@ def test_a_step_without_gradients_pulls_matrices_alone():
         torch.testing.assert_close(parameter.detach(), before[name] * factor)
 
 
-def test_settings_of_single_parameters_are_refused():
-    with pytest.raises(ValueError, match='has no paramwise_cfg'):
-        build_optim_wrapper(Small(), dict(WRAPPER, paramwise_cfg=dict(norm_decay_mult=0.0)))
+@pytest.mark.parametrize('settings, message', [
+    (dict(norm_decay_mult=0.0), 'paramwise_cfg.norm_decay_mult: NoNormBiasDecayConstructor knows'),
+    (dict(lr_mult=dict(decoder=2)), "lr_mult: 'decoder' has no trainable parameter; .*'attention'"),
+    (dict(lr_mult=dict(frozen=2)), "lr_mult: 'frozen' has no trainable"),
+    (dict(lr_mult=dict(conv=-1)), r"lr_mult\['conv'\] must be a number from 0 on, got -1")])
+def test_settings_that_mean_nothing_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        build_optim_wrapper(Small(), dict(WRAPPER, paramwise_cfg=settings))
+
+
+def test_parts_learn_at_rates_of_their_own():
+    model = Small()
+    wrapper = build_optim_wrapper(model, dict(WRAPPER, paramwise_cfg=dict(
+        lr_mult={'conv': 10, 'attention': 2, 'attention.out_proj': 3}, decay_mult={'conv': 0.5})))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {names[id(p)]: (group['lr'], group['weight_decay'])
+             for group in wrapper.optimizer.param_groups for p in group['params']}
+    assert found['conv.weight'] == (1.0, 0.25) and found['conv.bias'] == (1.0, 0.0)
+    assert found['attention.in_proj_weight'] == (0.2, 0.5)
+    assert found['attention.out_proj.weight'] == (pytest.approx(0.3), 0.5)
+    assert found['norm.weight'] == (0.1, 0.0)
+    assert len(found) == sum(p.requires_grad for p in model.parameters())
+
+
+def test_everything_decays_on_demand():
+    model = Small()
+    wrapper = build_optim_wrapper(model, dict(WRAPPER, paramwise_cfg=dict(decay_all=True)))
+    assert [group['weight_decay'] for group in wrapper.optimizer.param_groups] == [0.5]
+
+
+def test_schedules_move_all_rates_alike():
+    model = Small()
+    wrapper = build_optim_wrapper(
+        model, dict(WRAPPER, paramwise_cfg=dict(lr_mult={'conv': 10})))
+    schedule = LinearLR(wrapper, start_factor=0.5, end=2, by_epoch=False)
+    rates = [set(wrapper.get_lr()['lr'])]
+    schedule.step()
+    schedule.step()
+    rates.append(set(wrapper.get_lr()['lr']))
+    assert rates == [{0.05, 0.5}, {0.1, 1.0}]
 
 
 def test_stage_two_has_two_groups_and_a_plain_setting():
