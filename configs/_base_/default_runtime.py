@@ -4,8 +4,11 @@ default_scope = 'mvp_mm'
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'))
-model_wrapper_cfg = dict(type='mvp_mm.MVPDistributedDataParallel', broadcast_buffers=False)
+    # Seconds that ranks wait for each other.
+    dist_cfg=dict(backend='nccl', timeout=1800))
+model_wrapper_cfg = dict(
+    type='mvp_mm.MVPDistributedDataParallel', broadcast_buffers=False,
+    gradient_as_bucket_view=True)
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
@@ -16,7 +19,9 @@ default_hooks = dict(
     start_check=dict(type='StartCheckHook'),
     handover=dict(type='StageCheckpointHook'),
     trainable_report=dict(type='TrainableReportHook'),
-    finite_loss=dict(type='CheckFiniteLossHook'))
+    exact_resume=dict(type='ExactResumeHook'),
+    finite_step=dict(type='FiniteStepHook', max_skips=5),
+    watchdog=dict(type='WatchdogHook', stall_timeout=1500, worker_timeout=600))
 
 # Values go to vis_data/scalars.json in the run's folder; inherit `tensorboard.py` beside this file
 # as well for TensorBoard.

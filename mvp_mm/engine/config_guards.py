@@ -13,7 +13,9 @@ _MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_sch
 GUARDS = {
     'StartCheckHook': 'tokenizer and LLM are not compared before training',
     'StageCheckpointHook': 'weights that start at random unseen are not refused',
-    'CheckFiniteLossHook': 'a loss that is not finite reaches the weights',
+    'FiniteStepHook': 'a step that is not finite stops the run and does not name its images',
+    'ExactResumeHook': 'a resumed run draws the random numbers of its first steps again',
+    'WatchdogHook': 'a run that is stuck does not end',
 }
 
 

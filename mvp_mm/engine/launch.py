@@ -14,6 +14,7 @@ from mmengine.config import Config, DictAction
 
 from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.config_loading import load_config
+from mvp_mm.engine.watchdog import end_with_launcher
 from mvp_mm.engine.wrappers import init_cpu_process_group
 
 
@@ -69,6 +70,8 @@ def prepare_processes(cfg: Config) -> None:
 
     With CUDA mmengine's Runner does this itself.
     """
+    if cfg.launcher != 'none':
+        end_with_launcher()
     if cfg.launcher != 'none' and not torch.cuda.is_available():
         cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
-        init_cpu_process_group(cfg.launcher)
+        init_cpu_process_group(cfg.launcher, cfg.env_cfg.dist_cfg.get('timeout', 1800))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 
 import torch
 from mmengine.model import MMDistributedDataParallel
@@ -29,7 +30,7 @@ class MVPDistributedDataParallel(MMDistributedDataParallel):
         super().__init__(module, device_ids=None if on_cpu else device_ids, **kwargs)
 
 
-def init_cpu_process_group(launcher: str) -> None:
+def init_cpu_process_group(launcher: str, timeout: float = 1800) -> None:
     """Join a gloo process group and share the cores between the processes of this node.
 
     mmengine's own start-up selects a GPU, which fails without one; its Runner leaves a process
@@ -37,10 +38,11 @@ def init_cpu_process_group(launcher: str) -> None:
 
     Args:
         launcher: Must be 'pytorch' (torchrun).
+        timeout: Seconds that ranks wait for each other.
     """
     if launcher != 'pytorch':
         raise ValueError(
             f"--launcher {launcher} needs CUDA; on the CPU use --launcher pytorch (torchrun)")
-    distributed.init_process_group(backend='gloo')
+    distributed.init_process_group(backend='gloo', timeout=timedelta(seconds=timeout))
     processes = int(os.environ.get('LOCAL_WORLD_SIZE', distributed.get_world_size()))
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))

@@ -69,9 +69,9 @@ def test_a_section_is_a_dict(key):
 def test_guards_that_a_config_leaves_out_are_named():
     cfg = load_config(TINY)
     assert missing_guards(cfg) == []
-    cfg.default_hooks.pop('finite_loss')
+    cfg.default_hooks.pop('finite_step')
     line, = missing_guards(cfg)
-    assert line.startswith('no CheckFiniteLossHook: ')
+    assert line.startswith('no FiniteStepHook: ')
     cfg.default_hooks = None
     assert len(missing_guards(cfg)) == len(GUARDS)
 

@@ -13,17 +13,20 @@ from mvp_mm.registry import DATASETS, METRICS, MODELS
 class ToyModel(BaseModel):
     """Answers every image with as many outputs as the image has instructions.
 
-    With ``pretrained`` the encoder holds 3, as if read from there.
+    With ``pretrained`` the encoder holds 3, as if read from there. ``noise`` is the strength of
+    random numbers that are added to the output in training.
     """
 
     def __init__(self, width: int = 2, frozen: bool = False,
-                 pretrained: str | None = None) -> None:
+                 pretrained: str | None = None, noise: float = 0.0) -> None:
         super().__init__()
         self.encoder = nn.Linear(1, width).requires_grad_(False)
         self.encoder.pretrained = pretrained
         if pretrained is not None:
             self.encoder.weight.fill_(3.0)
         self.head = nn.Linear(width, 1).requires_grad_(not frozen)
+        self.noise = noise
+        self.offset = 0.0
         self.broken_at: int | None = None
         self.steps = 0
 
@@ -33,9 +36,11 @@ class ToyModel(BaseModel):
         if mode == 'predict':
             return [dict(value=float(value), part=part)
                     for value, parts in zip(inputs, count, strict=True) for part in range(parts)]
+        out = out + self.noise * torch.randn_like(out)
         self.steps += 1
         scale = float('nan') if self.steps == self.broken_at else 1.0
-        return dict(loss_word=out.pow(2).mean(), loss_box_l1=[out.abs().mean() * scale])
+        word, box = out.pow(2).mean() + self.offset, out.abs().mean() * scale
+        return dict(loss_word=word, loss_box_l1=[box])
 
 
 @DATASETS.register_module()

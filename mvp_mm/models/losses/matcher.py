@@ -2,6 +2,7 @@
 """Hungarian matching of all supervised sets and instructions at once."""
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
@@ -70,6 +71,9 @@ class HungarianMatcher(nn.Module):
         bce_weight: Weight of the mask cross-entropy.
         dice_weight: Weight of the Dice cost.
         num_points: Points P that masks are compared on, of those that the criterion samples.
+
+    Attributes:
+        saw_bad_costs: Whether costs were not finite since it was last set to False.
     """
 
     forbidden = 1e6
@@ -84,6 +88,7 @@ class HungarianMatcher(nn.Module):
         self.bce_weight = bce_weight
         self.dice_weight = dice_weight
         self.num_points = num_points
+        self.saw_bad_costs = False
 
     @torch.no_grad()
     def forward(self, predictions: Predictions, targets: Targets, is_word: Tensor,
@@ -98,9 +103,13 @@ class HungarianMatcher(nn.Module):
         """
         cost = self.cost(predictions, targets, is_word, masks)
         allowed = self.eligible(predictions, targets)
-        # Outputs that are not finite are matched somehow: their losses then name the batch.
-        cost = cost.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         table = cost.masked_fill(~allowed, self.forbidden).cpu().numpy()
+        finite = np.isfinite(table)
+        if not finite.all():
+            # An error here would leave the other ranks waiting. Such pairs are matched somehow:
+            # their losses, or this flag, then name the batch.
+            self.saw_bad_costs = True
+            table = np.where(finite, table, 0.0)
         counts = targets.count.tolist()
         found = []
         for s in range(table.shape[0]):
