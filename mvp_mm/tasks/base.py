@@ -16,7 +16,7 @@ class BaseTask(ABC):
     A task owns no weights and no state between samples. It is used by the data pipeline
     (:meth:`instruct`), by the model (:meth:`decode`) and by the inferencer (:meth:`ask`).
 
-    Class attributes:
+    Attributes:
         name: Name in messages, metrics and on the command line.
         kind: ``'word'``, ``'sentence'`` or ``'caption'``: which similarity loss applies.
         predicts_masks: Whether answers carry masks.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 MAX_PIXELS_VARIABLE = 'MVP_MM_MAX_IMAGE_PIXELS'
 # Pillow's own limit: about half a gigabyte as uint8 BGR.
@@ -142,7 +142,7 @@ def _read_header(data: bytes, name: str) -> ImageHeader:
 
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation of an opened image, 1 where there is none that means anything."""
-    if image.format == 'TIFF':
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
         value = image.tag_v2.get(ExifTags.Base.Orientation)
     elif 'exif' in image.info:
         exif = Image.Exif()
@@ -153,7 +153,7 @@ def _orientation(image: Image.Image) -> int:
             value = None
     else:
         return 1
-    return value if value in range(1, 9) else 1
+    return value if isinstance(value, int) and value in range(1, 9) else 1
 
 
 def _open(data: bytes) -> Image.Image:
