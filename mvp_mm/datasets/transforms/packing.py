@@ -51,7 +51,8 @@ class PackPerceptionInputs(BaseTransform):
         if masks is not None and ('crop' in results or not self.with_eval):
             # An object whose box reaches into a crop may have no pixel there; a small one may
             # have none after resizing.
-            row[present[_vanished(masks)]] = -1
+            lossless = 'crop' not in results and min(results.get('scale_factor', (1.,))) >= 1
+            row[present[_vanished(masks, lossless)]] = -1
         reference = _EvalReference(results) if self.with_eval else None
 
         samples = []
@@ -96,12 +97,13 @@ def _bitmaps(masks: BaseInstanceMasks, rows: np.ndarray) -> np.ndarray:
     return masks.masks[rows] if isinstance(masks, BitmapMasks) else masks[rows].to_ndarray()
 
 
-def _vanished(masks: BaseInstanceMasks) -> np.ndarray:
-    """(n,) whether a mask has no pixel."""
+def _vanished(masks: BaseInstanceMasks, lossless: bool) -> np.ndarray:
+    """(n,) whether a mask has no pixel; ``lossless`` tells that none was cut off or shrunk away."""
     if isinstance(masks, BitmapMasks):
         # Far faster than adding pixels up: it ends at the first one.
         return np.array([not mask.any() for mask in masks.masks], dtype=bool)
-    return masks.areas == 0
+    # Segments of a map have pixels from the start; counting them takes a pass over the map.
+    return np.zeros(len(masks), dtype=bool) if lossless else masks.areas == 0
 
 
 class _EvalReference:
