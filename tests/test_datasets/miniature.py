@@ -318,9 +318,9 @@ def write_all(root: Path) -> None:
 
 
 def entries() -> dict[str, dict]:
-    """The datasets of ``configs/_base_/datasets.py`` by name, without the synthetic world's."""
+    """The datasets of ``configs/_base_/datasets.py`` by name: those of published layouts."""
     return {name: cfg for name, cfg in load_datasets(CONFIGS).items()
-            if not name.startswith('syn_')}
+            if not name.startswith(('syn_', 'own_'))}
 
 
 def moved(cfg: dict, root: Path) -> dict:
