@@ -141,13 +141,12 @@ def test_the_room_for_the_response_follows_the_model(tmp_path, way):
 
 def test_task_settings_reach_tests_and_inferencer(tmp_path):
     cfg = load_leaf(
-        tmp_path, 'task_settings = dict(ReferringSegmentationTask=dict(same_iou=1.1))',
-        'eval/all.py')
+        tmp_path, 'task_settings = dict(PanopticTask=dict(overlap_thr=0.7))', 'eval/all.py')
     tasks = [task for loader in cfg.test_dataloader.values() for task in loader.dataset.tasks]
-    tasks.append(cfg.inferencer.tasks.referring_segmentation)
-    told = [t for t in tasks if t.type == 'ReferringSegmentationTask']
-    # Eight splits, by sentence and joined, and the inferencer.
-    assert [t.same_iou for t in told] == [1.1] * 17
+    tasks.append(cfg.inferencer.tasks.panoptic)
+    told = [t for t in tasks if t.type == 'PanopticTask']
+    # COCO, ADE20K and Cityscapes, and the inferencer.
+    assert [t.overlap_thr for t in told] == [0.7] * 4
     assert 'task_settings' not in cfg
 
 
@@ -165,11 +164,10 @@ pipelines = dict(test=[dict(type='BuildInstructions', training=False, {}), 'fit'
     ('model = dict(tokenizer=dict(num_visual_tokens=64))',
      (r'num_visual_tokens=64', r'256 that canvas=\(1024, 1024\)')),
     ("""
-task_settings = dict(ReferringSegmentationTask=dict(same_iou=1.1))
-datasets = dict(refcoco_val=dict(tasks=[
-    dict(type='ReferringSegmentationTask', same_iou=0.5)]))""",
-     (r'refcoco\.dataset\.tasks\[0\]\.same_iou=0\.5',
-      r'task_settings\.ReferringSegmentationTask\.same_iou=1\.1')),
+task_settings = dict(PanopticTask=dict(overlap_thr=0.7))
+datasets = dict(coco_panoptic_val=dict(tasks=[dict(type='PanopticTask', overlap_thr=0.5)]))""",
+     (r'panoptic\.dataset\.tasks\[0\]\.overlap_thr=0\.5',
+      r'task_settings\.PanopticTask\.overlap_thr=0\.7')),
 ], ids=['tokenizer', 'room', 'canvas', 'visual tokens', 'task setting'])
 def test_a_copy_that_differs_is_refused_and_both_places_are_named(tmp_path, text, places):
     with pytest.raises(ConfigError) as caught:
