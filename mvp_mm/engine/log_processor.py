@@ -16,7 +16,7 @@ from rich.table import Table
 from mvp_mm.registry import LOG_PROCESSORS
 
 MAX_LINE = 400
-_TABLE_WIDTH = 100
+_TABLE_WIDTH, _RESULTS_WIDTH = 100, 60
 
 
 @LOG_PROCESSORS.register_module()
@@ -147,10 +147,22 @@ def results_table(results: dict[str, Any]) -> str:
         table.add_column(name, overflow='fold')
     table.add_column('results', overflow='fold')
     for (dataset, kind), cells in rows.items():
-        table.add_row(dataset, kind, ',  '.join(cells).replace('[', r'\['))
+        table.add_row(dataset, kind, _in_lines(cells).replace('[', r'\['))
     text = io.StringIO()
     Console(file=text, width=_TABLE_WIDTH, no_color=True).print(table)
     return '\n'.join(line.rstrip() for line in text.getvalue().strip('\n').splitlines())
+
+
+def _in_lines(cells: list[str]) -> str:
+    """Cells side by side, none broken over two lines."""
+    lines = [cells[0]]
+    for cell in cells[1:]:
+        if len(lines[-1]) + len(cell) + 3 > _RESULTS_WIDTH:
+            lines[-1] += ','
+            lines.append(cell)
+        else:
+            lines[-1] += f',  {cell}'
+    return '\n'.join(lines)
 
 
 def _peak_memory() -> int:

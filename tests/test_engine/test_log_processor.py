@@ -111,6 +111,13 @@ def test_results_are_a_table_with_a_row_per_dataset_and_kind():
         ['refcoco', 'referring', 'cIoU', '83.60'], ['toy', 'count', '4']]
 
 
+def test_a_name_and_its_value_stand_on_one_line():
+    names = [f'box_precision@0.{k}' for k in range(9)]
+    lines = results_table({f'a/b/{name}': 1.5 for name in names}).splitlines()
+    assert len(lines) > 4
+    assert all(any(f'{name} 1.50' in line for line in lines) for name in names)
+
+
 def test_a_test_prints_its_table(toy_config, capsys):
     toy_config.log_processor = dict(type='PerceptionLogProcessor', by_epoch=False)
     runner = RUNNERS.build(toy_config)
