@@ -18,6 +18,7 @@ class BuildWithShipped(build_py):
     """
 
     def run(self) -> None:
+        """Build, then copy."""
         super().run()
         if self.editable_mode:
             return
@@ -33,6 +34,7 @@ class BuildWithShipped(build_py):
                 and '__pycache__' not in file.parts]
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """List what :meth:`run` writes."""
         outputs = super().get_outputs(include_bytecode)
         return outputs + [str(target) for _, target in self._shipped_files()]
 

@@ -30,6 +30,7 @@ class PerceptionDataPreprocessor(ImgDataPreprocessor):
         Args:
             data: ``inputs``, B uint8 tensors (3, h, w) in BGR; ``data_samples``, B lists of
                 data samples.
+            training: Whether the batch is for training.
 
         Returns:
             ``inputs`` (B, 3, H, W) and ``data_samples``, the flat list of R samples, each with

@@ -266,7 +266,7 @@ class PerceptionHead(BaseModule):
             F.pad(taking_part, (0, missing), value=False))
 
     def _named(self, values: dict[str, WeightedSum], selection: bool) -> dict[str, WeightedSum]:
-        """Name the sets: the last layer unprefixed, the others ``enc.``, ``d0.``, ``d1.`` …"""
+        """Name the sets: the last layer unprefixed, the others ``enc.``, ``d0.``, ``d1.``, etc."""
         sets = len(next(iter(values.values())).total)
         prefixes = ['enc.'] * selection
         prefixes += [f'd{i}.' for i in range(sets - selection - 1)] + ['']

@@ -73,6 +73,7 @@ class DeformableAttentionCPU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor,
                 weights: Tensor) -> Tensor:
+        """Run the kernel and keep its inputs."""
         inputs = [x.contiguous() for x in (value, shapes, starts, locations, weights)]
         ctx.save_for_backward(*inputs)
         return load_kernel().deform_attn_forward(*inputs)
@@ -80,6 +81,7 @@ class DeformableAttentionCPU(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of values, locations and weights."""
         value, locations, weights = load_kernel().deform_attn_backward(
             grad.contiguous(), *ctx.saved_tensors)
         return value, None, None, locations, weights

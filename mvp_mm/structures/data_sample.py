@@ -40,6 +40,7 @@ class PerceptionDataSample(DetDataSample):
 
     @property
     def instruction(self) -> Instruction:
+        """Return what is asked."""
         return self._instruction
 
     @instruction.setter
@@ -48,6 +49,7 @@ class PerceptionDataSample(DetDataSample):
 
     @property
     def task_object(self) -> Any:
+        """Return the task that asked and that decodes."""
         return self._task_object
 
     @task_object.setter
@@ -56,6 +58,7 @@ class PerceptionDataSample(DetDataSample):
 
     @property
     def gt_eval(self) -> dict[str, Any]:
+        """Return the ground truth in the original image's frame."""
         return self._gt_eval
 
     @gt_eval.setter
@@ -64,6 +67,7 @@ class PerceptionDataSample(DetDataSample):
 
     @property
     def pred_panoptic_seg(self) -> dict[str, Any]:
+        """Return the predicted segments and their map (h, w)."""
         return self._pred_panoptic_seg
 
     @pred_panoptic_seg.setter
@@ -72,6 +76,7 @@ class PerceptionDataSample(DetDataSample):
 
     @property
     def pred_sem_seg(self) -> Any:
+        """Return the predicted semantic map."""
         return self._pred_sem_seg
 
     @pred_sem_seg.setter
@@ -80,6 +85,7 @@ class PerceptionDataSample(DetDataSample):
 
     @property
     def pred_candidates(self) -> Any:
+        """Return the best queries of a sentence, with scores."""
         return self._pred_candidates
 
     @pred_candidates.setter
@@ -88,6 +94,7 @@ class PerceptionDataSample(DetDataSample):
 
     @property
     def pred_caption(self) -> str:
+        """Return what the LLM wrote before it perceived."""
         return self._pred_caption
 
     @pred_caption.setter
@@ -96,6 +103,7 @@ class PerceptionDataSample(DetDataSample):
 
     @property
     def response_forced(self) -> bool:
+        """Return whether the end of the response was forced."""
         return self._response_forced
 
     @response_forced.setter

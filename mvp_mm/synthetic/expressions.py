@@ -84,6 +84,7 @@ class Reading(NamedTuple):
 
     @property
     def clear(self) -> bool:
+        """Return whether every object that may be meant is surely meant."""
         return self.sure == self.possible
 
 

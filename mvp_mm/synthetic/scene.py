@@ -70,10 +70,12 @@ class Scene:
 
     @property
     def height(self) -> int:
+        """Return the height in pixels."""
         return self.ground.shape[0]
 
     @property
     def width(self) -> int:
+        """Return the width in pixels."""
         return self.ground.shape[1]
 
     @cached_property

@@ -31,7 +31,7 @@ def _phrase(text: str) -> Segment:
 
 
 def word_prompt(phrases: Sequence[str]) -> list[Segment]:
-    """Build a word prompt: task description, image, ``a, b, c.``"""
+    """Build a word prompt of task description, image and ``a, b, c.`` as one list."""
     segments = [_text(WORD_DESCRIPTION), _IMAGE]
     comma = _text(',')
     for index, phrase in enumerate(phrases):

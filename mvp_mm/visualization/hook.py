@@ -45,6 +45,7 @@ class PerceptionVisualizationHook(Hook):
         self._visualizer = PerceptionVisualizer(name='perception_visualization_hook')
 
     def before_test_epoch(self, runner: Runner) -> None:
+        """Start counting at the first sample."""
         self._seen = 0
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,

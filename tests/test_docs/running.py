@@ -132,12 +132,17 @@ class Follower:
                 self.type([name])
         ran = set()
         for script, arguments in commands(text):
-            if any(argument in files for argument in arguments):
+            if any(argument in files or self._is_data(argument) for argument in arguments):
                 self.type([script, *arguments])
                 ran.update(arguments)
         for name, content in files.items():
             if '_base_ =' in content and name not in ran:
                 self.type(['tools/train.py', name])
+
+    def _is_data(self, argument: str) -> bool:
+        """Whether a file of data, or one that a command before has written."""
+        return argument.startswith('data/own/') or (
+            argument.startswith('data/') and (self.place / argument).is_file())
 
     def type(self, words: list[str]) -> str:
         """Run a command in this process, a training for one step; what it prints."""

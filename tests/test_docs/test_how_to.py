@@ -85,8 +85,10 @@ def test_task(page):
 def test_own_data(page):
     page.follow('own_data.md')
     runner = page.runners['own_data.py']
-    assert {'own/coco/segm_AP50', 'own/coco/bbox_AP50'} <= set(page.metrics['own_data.py'])
+    assert {'mine/coco/segm_AP50', 'mine/coco/bbox_AP50'} <= set(page.metrics['own_data.py'])
     assert runner.cfg.load_from == 'CHECKPOINT'
+    assert (page.place / 'data/mine/sheet.png').is_file()
+    assert page.runners['config.py'].cfg.canvas == (192, 192)
 
 
 def test_out_of_memory(page):

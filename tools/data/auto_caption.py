@@ -26,6 +26,7 @@ from mvp_mm.datasets.captions.layout import Shard
 
 
 def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
@@ -94,6 +95,7 @@ def list_images(args: argparse.Namespace) -> ImageSet:
 
 
 def main() -> None:
+    """Caption."""
     args = parse_args()
     try:
         sampling = Sampling(args.max_tokens, args.temperature, args.top_p, args.seed,

@@ -14,6 +14,7 @@ from mvp_mm.synthetic import WorldParameters, make_world
 
 
 def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--out', required=True, help='folder of the world')
     parser.add_argument('--train', type=int, default=6000, help='number of training images')
@@ -26,6 +27,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Make the world."""
     args = parse_args()
     try:
         parameters = WorldParameters(seed=args.seed, train=args.train, val=args.val)

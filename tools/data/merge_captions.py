@@ -20,6 +20,7 @@ from mvp_mm.datasets.captions.layout import write_atomically
 
 
 def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('store', help='folder written by auto_caption.py')
     parser.add_argument('--out', help='also write all captions to this .jsonl file')
@@ -30,6 +31,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Merge and report."""
     args = parse_args()
     if args.out and not args.out.endswith('.jsonl'):
         sys.exit(f'error: --out must end in .jsonl, got {args.out}')

@@ -23,6 +23,7 @@ DEFAULTS = {name: parameter.default
 
 
 def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
@@ -45,6 +46,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Refine and report."""
     args = parse_args()
     if not args.out.endswith('.jsonl'):
         sys.exit(f'error: --out must end in .jsonl, got {args.out}')

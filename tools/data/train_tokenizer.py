@@ -32,6 +32,7 @@ MIN_VOCAB_SIZE = 257
 
 
 def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--world', required=True, help='folder of the synthetic world')
     parser.add_argument('--out', required=True, help='folder for the tokenizer')
@@ -94,6 +95,7 @@ def train_tokenizer(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def main() -> None:
+    """Train and save."""
     args = parse_args()
     world = Path(args.world)
     if not (world / 'world.json').is_file():

@@ -29,6 +29,7 @@ _TOKENIZER = ('tokenizer*', 'vocab*', 'merges.txt', 'special_tokens_map.json', '
 
 
 def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('folder', type=Path, help='folder with config.json and weights')
     parser.add_argument('--out', type=Path, required=True, help='the new folder')
@@ -67,6 +68,7 @@ def read_sizes(folder: Path) -> AutoConfig:
 
 
 def main() -> None:
+    """Convert."""
     args = parse_args()
     try:
         config = read_sizes(args.folder)

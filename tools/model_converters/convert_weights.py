@@ -38,6 +38,7 @@ from mvp_mm.registry import MODELS
 
 
 def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config of the model that is to take the weights')
     parser.add_argument('weights', help='the file to convert')
@@ -116,6 +117,7 @@ def report(done: Conversion, missing: list[str]) -> str:
 
 
 def main() -> None:
+    """Convert."""
     args = parse_args()
     try:
         cfg = load_config(args.config, args.cfg_options)

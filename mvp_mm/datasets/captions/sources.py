@@ -88,8 +88,11 @@ class MergedSource(CaptionSource):
 
 
 class JsonSource(CaptionSource):
-    """One JSON file: ``{"captioners": [...], "captions": {file_name: [text, ...]}}``, COCO's
-    captions (``images`` and ``annotations``), or LLaVA's chats."""
+    """Read one JSON file in one of three layouts.
+
+    ``{"captioners": [...], "captions": {file_name: [text, ...]}}``, COCO's captions (``images`` and
+    ``annotations``), or LLaVA's chats.
+    """
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)

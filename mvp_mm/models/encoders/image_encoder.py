@@ -67,6 +67,7 @@ class ImageEncoder(BaseModule):
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
     def train(self, mode: bool = True) -> ImageEncoder:
+        """Set the mode; a frozen backbone stays in eval mode."""
         super().train(mode and not self.frozen)
         if self.neck is not None:
             self.neck.train(mode)

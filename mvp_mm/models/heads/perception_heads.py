@@ -63,6 +63,7 @@ class SimilarityHead(BaseModule):
 
     @property
     def scale(self) -> Tensor:
+        """Return the learned factor () of the cosines, bounded."""
         return self.log_scale.exp().clamp(max=self.max_scale)
 
     def embed(self, features: Tensor) -> Tensor:

@@ -120,6 +120,7 @@ class CausalLM(BaseModule):
             self.lm.get_output_embeddings().requires_grad_(True)
 
     def train(self, mode: bool = True) -> CausalLM:
+        """Set the mode; a frozen LLM stays in eval mode."""
         return super().train(mode and not self.frozen)
 
     def init_weights(self) -> None:

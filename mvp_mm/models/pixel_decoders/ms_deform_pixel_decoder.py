@@ -24,6 +24,7 @@ class DeformableEncoderLayer(nn.Module):
 
     def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, shapes: Tensor,
                 starts: Tensor, padding_mask: Tensor) -> Tensor:
+        """Attend over all scales and transform each token: (B, S, C) to (B, S, C)."""
         attended = self.attention(
             tokens + position, tokens, reference, shapes, starts, padding_mask)
         tokens = self.norm1(tokens + attended)

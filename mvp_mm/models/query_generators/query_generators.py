@@ -92,6 +92,7 @@ class TopNSelection(nn.Module):
     @torch.no_grad()
     def rank(self, features: Tensor, padding: Tensor, text: Tensor, phrases: Tensor,
               per_image: QueriesPerImage, similarity: nn.Module) -> Tensor:
+        """Return the N most similar memory tokens of each row, indices (R, N)."""
         score = cosines(similarity.embed(features), per_image.pack(text)).transpose(1, 2)
         score = per_image.unpack(score)
         lowest = torch.finfo(score.dtype).min

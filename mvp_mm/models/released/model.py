@@ -42,11 +42,13 @@ class ReleasedMVPLM(MVPLM):
                              f'list is the background; got {type(self.tokenizer).__name__}')
 
     def embed_inputs(self, state: ImageState, batch: InstructionBatch) -> Tensor:
+        """Embed the tokens (R, T, D), with zeros in the place of the summary token."""
         silent = batch.ids == self.per_id
         embeds = self.llm.embed(batch.ids).masked_fill(silent[..., None], 0.0)
         return insert_visual_tokens(embeds, state.visual_tokens, batch)
 
     def pool_text(self, states: list[Tensor], batch: InstructionBatch) -> Tensor:
+        """Pool the phrases (R, K, D) from the mean of all hidden states."""
         mean = torch.stack(states).mean(0)
         return pool_phrases([mean], batch.phrase_index, batch.phrase_mask.shape[1])
 

@@ -47,6 +47,7 @@ class ReleasedSelection(TopNSelection):
     @torch.no_grad()
     def rank(self, features: Tensor, padding: Tensor, text: Tensor, phrases: Tensor,
               per_image: QueriesPerImage, similarity: MemorySimilarity) -> Tensor:
+        """Return the N tokens of the largest products for each row, indices (R, N)."""
         score = similarity(features, text, per_image)
         lowest = torch.finfo(score.dtype).min
         score = score.masked_fill(~phrases[..., None], lowest).amax(1)
