@@ -29,7 +29,6 @@ class CaptionTask(BaseTask):
     name: ClassVar[str] = 'caption'
     kind: ClassVar[str] = 'caption'
     predicts_masks: ClassVar[bool] = False
-    needs_captions: ClassVar[bool] = False
 
     def instruct(self, annotation: ImageAnnotation, rng: np.random.Generator,
                  training: bool) -> list[Request]:

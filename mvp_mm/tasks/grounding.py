@@ -39,6 +39,7 @@ class PhraseGroundingTask(WordTask):
         if max_per_phrase < 1:
             raise ValueError(f'max_per_phrase must be positive, got {max_per_phrase}')
         super().__init__(num_negatives=(0, max_negatives), **kwargs)
+        self.max_negatives = max_negatives
         self.score_thr = score_thr
         self.max_per_phrase = max_per_phrase
 
@@ -67,7 +68,7 @@ class PhraseGroundingTask(WordTask):
     def _draw_negatives(self, annotation: ImageAnnotation, phrases: list[str],
                         rng: np.random.Generator) -> list[str]:
         vocabulary = annotation.vocabulary
-        wanted = int(rng.integers(0, self.num_negatives[1] + 1))
+        wanted = int(rng.integers(0, self.max_negatives + 1))
         if not wanted or not vocabulary:
             return []
         words = {word for phrase in phrases for word in phrase.split()}

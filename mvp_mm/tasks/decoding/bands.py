@@ -34,10 +34,12 @@ def rescale_mask_logits(mask_logits: Tensor, meta: Mapping[str, Any]) -> Tensor:
         (n, h, w) float32 logits.
     """
     img_h, img_w = meta['img_shape'][:2]
-    size = tuple(int(side) for side in meta['ori_shape'][:2])
+    height, width = map(int, meta['ori_shape'][:2])
+    size = height, width
     if mask_logits.shape[0] == 0:
         return mask_logits.new_zeros((0, *size), dtype=torch.float32)
-    canvas = _resize(mask_logits.float(), tuple(map(int, meta['batch_input_shape'][:2])))
+    canvas_h, canvas_w = map(int, meta['batch_input_shape'][:2])
+    canvas = _resize(mask_logits.float(), (canvas_h, canvas_w))
     return _resize(canvas[..., :img_h, :img_w], size).contiguous()
 
 

@@ -42,7 +42,8 @@ def decode_panoptic(raw: RawPrediction, sample: PerceptionDataSample, *, score_t
     division = divide_pixels(masks, scores, mask_thr=mask_thr, overlap_thr=overlap_thr)
 
     table = torch.stack((division.alive.double(), labels.double(), scores.double())).cpu().numpy()
-    ids, segments = _number_segments(*table, is_thing=thing_flags(raw, sample).cpu().numpy())
+    is_thing = thing_flags(raw, sample).cpu().numpy()
+    ids, segments = _number_segments(table[0], table[1], table[2], is_thing)
     lut = torch.from_numpy(ids).to(scores.device)
     return dict(panoptic=lut[division.owner], segments_info=segments)
 
