@@ -192,8 +192,7 @@ class PerceptionDataset(TolerantDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         """Read the items, check them and leave out excluded images."""
         items = self.load_items()
-        if not self.checks_items_itself:
-            self._check_items(items)
+        self._check_items(items)
         own = {item['file_name'] for item in items if item.get('captions')}
         rows = self._select(
             np.arange(len(items)), lambda: [item['file_name'] for item in items],
@@ -201,10 +200,12 @@ class PerceptionDataset(TolerantDataset):
         return [items[row] for row in rows]
 
     def _check_items(self, items: Any) -> None:
-        check_items(items, f'{type(self).__name__} {self.ann_file}', len(self._vocabulary))
-        total, bad, told = count_bad_boxes(items)
-        if bad > (0 if self.test_mode else max(GRACE, self.max_bad_share * total)):
-            raise ValueError(f'{self.ann_file}: {bad} of {total} boxes cannot be used: {told}')
+        if not self.checks_items_itself:
+            check_items(items, f'{type(self).__name__} {self.ann_file}', len(self._vocabulary))
+            total, bad, told = count_bad_boxes(items)
+            if bad > (0 if self.test_mode else max(GRACE, self.max_bad_share * total)):
+                raise ValueError(
+                    f'{self.ann_file}: {bad} of {total} boxes cannot be used: {told}')
 
     def _select(self, rows: np.ndarray, names: Callable[[], Iterable[str]],
                 ids: Callable[[], Iterable[Any]], own_caption: Callable[[str], Any] | bool,
@@ -269,9 +270,8 @@ class PerceptionDataset(TolerantDataset):
         """The item as it is stored, with ``sample_idx``."""
         if self._index is None:
             return super().get_data_info(idx)
-        item = self.indexed_item(self._index, int(self._rows[idx]))
-        item['sample_idx'] = idx if idx >= 0 else len(self) + idx
-        return item
+        return dict(self.indexed_item(self._index, int(self._rows[idx])),
+                    sample_idx=idx if idx >= 0 else len(self) + idx)
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """The item, with ``annotation`` and ``tasks`` for the pipeline."""
@@ -283,14 +283,12 @@ class PerceptionDataset(TolerantDataset):
         number = len(item['boxes'])
         item['annotation'] = ImageAnnotation(
             source=f'{type(self).__name__} {self.ann_file}, {item["file_name"]}',
-            vocabulary=self._vocabulary,
-            vocabulary_is_thing=self._is_thing,
+            vocabulary=self._vocabulary, vocabulary_is_thing=self._is_thing,
             labels=item.pop('labels', np.full(number, -1, dtype=np.int64)),
             crowd=item.pop('crowd', np.zeros(number, dtype=bool)),
             referrals=[fields if isinstance(fields, Referral) else Referral(*fields)
                        for fields in item.pop('referrals', ())],
-            captions=item.pop('captions', []),
-            caption_spans=item.pop('caption_spans', []))
+            captions=item.pop('captions', []), caption_spans=item.pop('caption_spans', []))
         item['tasks'] = self.tasks
         return item
 

@@ -24,6 +24,7 @@ class DrawnIndex(int):
     """
 
     def __new__(cls, index: int, draw: Draw) -> DrawnIndex:
+        """Make an index that knows its draw."""
         drawn = super().__new__(cls, index)
         drawn.draw = draw
         return drawn

@@ -51,8 +51,9 @@ def registered_in(source: str) -> list[tuple[str, str]]:
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) \
                     and call.func.attr == 'register_module':
                 given = [k.value for k in call.keywords if k.arg == 'name'] + call.args[:1]
-                name = ast.literal_eval(given[0]) if given else node.name
-                pairs.append((call.func.value.id, name))
+                names = ast.literal_eval(given[0]) if given else node.name
+                pairs += [(call.func.value.id, name)
+                          for name in ([names] if isinstance(names, str) else names)]
     return pairs
 
 
@@ -78,8 +79,10 @@ def not_found(expected: dict[str, list[str]], package_root: Path = ROOT) -> list
 def test_registrations_are_found_in_a_source():
     source = ('@MODELS.register_module()\nclass Plain: ...\n'
               "@TASKS.register_module(name='other')\ndef function(): ...\n"
+              "@HOOKS.register_module(name=['One', 'Two'])\nclass Named: ...\n"
               '@dataclass\nclass Unregistered: ...\n')
-    assert registered_in(source) == [('MODELS', 'Plain'), ('TASKS', 'other')]
+    assert registered_in(source) == [
+        ('MODELS', 'Plain'), ('TASKS', 'other'), ('HOOKS', 'One'), ('HOOKS', 'Two')]
 
 
 def test_every_registered_type_is_found_by_name_in_a_fresh_interpreter():

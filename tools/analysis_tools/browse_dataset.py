@@ -21,6 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mvp_mm.datasets import BuildInstructions
+from mvp_mm.datasets.draws import DrawnIndex
 from mvp_mm.engine.config_check import check_config
 from mvp_mm.engine.config_loading import load_config
 from mvp_mm.engine.launch import config_errors_in_one_line
@@ -85,7 +86,8 @@ def browse(cfg: dict, args: argparse.Namespace, folder: Path) -> int:
     rng = np.random.default_rng(args.seed)
     pictures = []
     for index in tqdm(rng.permutation(len(dataset))[:args.number], desc=folder.name):
-        item = dataset.prepare_data(int(index))
+        # Every choice of the pipeline follows from the seed and the image.
+        item = dataset.prepare_data(DrawnIndex(index, (args.seed, 0, int(index))))
         if item is None:
             print(f'{folder.name}: image {index} has no question, left out')
             continue

@@ -101,7 +101,7 @@ class ReasonSegDataset(PerceptionDataset):
         kind = 'long' if content['is_sentence'] else 'short'
         return dict(
             img_path=self.image_path(file), img_id=name, file_name=file, shapes=shapes,
-            json_path=str(path), boxes=np.zeros((1, 4), dtype=np.float32),
+            json_path=str(path), boxes=_box_around(shapes),
             referrals=[(text, [0], name, f'{name}.{k}', kind) for k, text in enumerate(texts)])
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
@@ -126,6 +126,13 @@ class ReasonSegDataset(PerceptionDataset):
         item.update(boxes=np.array([[x, y, x + w, y + h]], dtype=np.float32),
                     segmentations=rles[:1], ignored=rles[1])
         return item
+
+
+def _box_around(shapes: list[tuple[str, list]]) -> np.ndarray:
+    """(1, 4) box around the points of the target, before smaller shapes cover parts of it."""
+    points = np.array([point for label, points in shapes if label == 'target' for point in points],
+                      dtype=np.float32)
+    return np.concatenate([points.min(0), points.max(0)])[None]
 
 
 def draw_shapes(shapes: list[tuple[str, list]], height: int, width: int) -> np.ndarray:
