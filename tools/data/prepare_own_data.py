@@ -31,7 +31,8 @@ def parse_args() -> argparse.Namespace:
                         'not lie beside them')
     parser.add_argument('--format', choices=FORMATS, help='default: recognised')
     parser.add_argument('--base', default='configs/mvplm/finetune/tiny.py',
-                        help='config to inherit, of configs/mvplm/finetune/: tiny.py, lora.py, full.py')
+                        help='config to inherit: tiny.py, lora.py or full.py of '
+                        'configs/mvplm/finetune/')
     parser.add_argument('--val-share', type=float, default=0.2,
                         help='share of the images to validate on, where the labels name no split; '
                         '0 validates on the training images')
