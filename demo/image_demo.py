@@ -21,9 +21,10 @@ from pycocotools import mask as coco_mask
 
 from mvp_mm.apis.images import read_image
 from mvp_mm.apis.inferencer import PerceptionInferencer, build_task
-from mvp_mm.apis.stored_config import config_of, read_checkpoint
+from mvp_mm.apis.stored_config import config_of
 from mvp_mm.engine import load_config
 from mvp_mm.tasks import WordTask
+from mvp_mm.utils.checkpoint_io import read_checkpoint
 
 
 class _Parser(argparse.ArgumentParser):
@@ -82,7 +83,7 @@ def read_config(args: argparse.Namespace) -> Config:
         ValueError: If the checkpoint stores no config.
     """
     if args.config is None:
-        return config_of(read_checkpoint(args.weights), f'{args.weights} (see --config)')
+        return config_of(read_checkpoint(args.weights), args.weights)
     for kind, path in (('config', args.config), ('weights', args.weights)):
         if not path.is_file():
             raise FileNotFoundError(f'No such {kind} file: {path}')

@@ -2,10 +2,15 @@
 """The registries of mvp_mm: children of mmengine's, scope ``mvp_mm``.
 
 A config names a component by ``type``; components of mmdet are reached with the prefix
-``mmdet.``, for example ``type='mmdet.SwinTransformer'``.
+``mmdet.``, for example ``type='mmdet.SwinTransformer'``. Whoever builds from here also loads
+weights by the rules of :mod:`mvp_mm.utils.checkpoint_io`, in mmengine and mmdet too.
 """
 from mmengine import registry as root
 from mmengine.registry import Registry
+
+from mvp_mm.utils.checkpoint_io import register_with_mmengine
+
+register_with_mmengine()
 
 _SCOPE = 'mvp_mm'
 

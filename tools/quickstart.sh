@@ -31,11 +31,12 @@ bash tools/dist_train.sh configs/mvplm/tiny/stage1.py "$PROCESSES" --work-dir "$
 
 step "stage 2: all tasks"
 bash tools/dist_train.sh configs/mvplm/tiny/stage2.py "$PROCESSES" --work-dir "$OUT/stage2" \
-    --load-from "$(cat "$OUT/stage1/last_checkpoint")"
+    --load-from "$OUT/stage1/$(cat "$OUT/stage1/last_checkpoint")"
 
 step "evaluation"
-bash tools/dist_test.sh configs/mvplm/tiny/stage2.py "$(cat "$OUT/stage2/last_checkpoint")" \
-    "$PROCESSES" --work-dir "$OUT/test" --metrics-file "$OUT/metrics.json" --overwrite
+bash tools/dist_test.sh configs/mvplm/tiny/stage2.py \
+    "$OUT/stage2/$(cat "$OUT/stage2/last_checkpoint")" "$PROCESSES" \
+    --work-dir "$OUT/test" --metrics-file "$OUT/metrics.json" --overwrite
 
 step "contact sheet"
 python tools/analysis_tools/contact_sheet.py "$OUT/test/vis_images" --out "$OUT/contact_sheet.png"

@@ -19,6 +19,8 @@ from mvp_mm.engine.launch import (
 )
 from mvp_mm.engine.runner import PerceptionRunner
 from mvp_mm.evaluation.saved_vocabulary import json_annotations
+from mvp_mm.utils.atomic import WriteError, write_text
+from mvp_mm.utils.checkpoint_io import CheckpointError
 
 
 def parse_args() -> argparse.Namespace:
@@ -109,14 +111,18 @@ def main() -> None:
         source = dict(config=args.config, checkpoint=args.checkpoint)
         check_free(target, source, args.overwrite)
     prepare_processes(cfg)
-    runner = PerceptionRunner.from_cfg(cfg)
-    metrics = runner.test()
-    problems = getattr(runner.test_loop, 'problems', {})
-    if is_main_process() and (metrics or not problems):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        mmengine.dump(metrics, str(target), indent=2, sort_keys=True)
-        mmengine.dump(source, str(source_file(target)), indent=2)
-        print(f'metrics written to {target}')
+    try:
+        runner = PerceptionRunner.from_cfg(cfg)
+        metrics = runner.test()
+        problems = getattr(runner.test_loop, 'problems', {})
+        if is_main_process() and (metrics or not problems):
+            # The source first: metrics without one would block the next test.
+            write_text(source_file(target), json.dumps(source, indent=2))
+            write_text(target, mmengine.dump(metrics, file_format='json', indent=2,
+                                             sort_keys=True))
+            print(f'metrics written to {target}')
+    except (CheckpointError, WriteError) as error:
+        sys.exit(f'test: error: {error}')
     if problems:
         sys.exit('\n'.join(f'test: error: {name}: {text}' for name, text in problems.items()))
 

@@ -5,12 +5,12 @@ import sys
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
 
 from mvp_mm.engine.batching import count_processes, is_first_process, spread_batch
 from mvp_mm.engine.config_check import check_config
 from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.config_guards import missing_guards
+from mvp_mm.engine.latest_checkpoint import find_resumable
 from mvp_mm.engine.launch import (
     add_common_arguments,
     config_errors_in_one_line,
@@ -18,6 +18,8 @@ from mvp_mm.engine.launch import (
     prepare_processes,
 )
 from mvp_mm.registry import RUNNERS
+from mvp_mm.utils.atomic import WriteError
+from mvp_mm.utils.checkpoint_io import CheckpointError
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,11 +51,16 @@ def apply_start(cfg: Config, resume: str | None, load_from: str | None) -> None:
     """
     if load_from is not None:
         cfg.load_from = load_from
+    if resume is None and cfg.get('resume') and not cfg.get('load_from'):
+        resume = 'auto'
     if resume == 'auto':
-        # Found here, not by the Runner: it would resume from the config's load_from instead.
-        latest = find_latest_checkpoint(cfg.work_dir)
+        # Found here, not by the Runner: it would believe last_checkpoint, or resume from the
+        # config's load_from instead.
+        first = is_first_process(cfg.get('launcher', 'none'))
+        latest = find_resumable(cfg.work_dir, print if first else lambda line: None)
         if latest is None:
             print(f'--resume auto: no checkpoint in {cfg.work_dir}, starting from the beginning')
+            cfg.resume = False
         resume = latest
     if resume is not None:
         cfg.resume = True
@@ -91,7 +98,10 @@ def main() -> None:
               f'{cfg.train_dataloader.batch_size} images each, {passes} forward passes a step of '
               f'the optimizer; steps are counted in passes')
     prepare_processes(cfg)
-    RUNNERS.build(cfg).train()
+    try:
+        RUNNERS.build(cfg).train()
+    except (CheckpointError, WriteError) as error:
+        sys.exit(f'train: error: {error}')
 
 
 if __name__ == '__main__':

@@ -14,7 +14,9 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=2000, by_epoch=False, max_keep_ckpts=2),
+    checkpoint=dict(
+        type='VerifiedCheckpointHook', interval=2000, by_epoch=False, max_keep_ckpts=2),
+    preemption=dict(type='PreemptionHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     start_check=dict(type='StartCheckHook'),
     handover=dict(type='StageCheckpointHook'),

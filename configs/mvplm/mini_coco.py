@@ -26,6 +26,7 @@ param_scheduler = [
 ]
 train_cfg = dict(max_iters=_max_iters, val_interval=_max_iters + 1)
 default_hooks = dict(
+    handover=dict(pretrained_parts=[]),
     checkpoint=dict(interval=_max_iters),
     visualization=dict(type='PerceptionVisualizationHook', interval=4))
 

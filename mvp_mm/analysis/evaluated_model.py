@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from pycocotools import mask as coco_mask
 
 from mvp_mm.analysis.evaluation_sets import choose_test_sets
-from mvp_mm.apis.stored_config import read_checkpoint
+from mvp_mm.engine.checkpoint import load_whole
 from mvp_mm.engine.config_check import check_config
 from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.config_loading import load_config
@@ -26,6 +26,7 @@ from mvp_mm.models import MVPLM
 from mvp_mm.registry import METRICS, MODELS
 from mvp_mm.structures import PerceptionDataSample
 from mvp_mm.utils.arrays import to_numpy
+from mvp_mm.utils.checkpoint_io import read_checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +81,7 @@ class EvaluatedModel:
         if not self.loaders:
             raise ValueError(f'{args.config}: no test dataset asks by {" or ".join(kinds)}')
         self.model: MVPLM = MODELS.build(self.cfg.model)
-        self.model.load_state_dict(read_checkpoint(args.checkpoint)['state_dict'])
+        load_whole(self.model, read_checkpoint(args.checkpoint)['state_dict'], args.checkpoint)
         self.model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
 
     def batches(self, name: str) -> Iterator[dict[str, list]]:

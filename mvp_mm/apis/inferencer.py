@@ -19,16 +19,18 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from PIL import Image
-from torch import nn
 
 from mvp_mm.apis.answers import describe, keep_scores, reserve_name
 from mvp_mm.apis.images import check_path, read_image, to_bgr
-from mvp_mm.apis.stored_config import config_of, read_checkpoint
+from mvp_mm.apis.published import load_published
+from mvp_mm.apis.stored_config import config_of
 from mvp_mm.datasets.vocabulary.known_words import known_things
+from mvp_mm.engine.checkpoint import load_whole
 from mvp_mm.engine.config_loading import load_config
 from mvp_mm.registry import MODELS, TASKS, TRANSFORMS
 from mvp_mm.structures import Answering, ImageAnnotation, PerceptionDataSample, Request
 from mvp_mm.tasks import BaseTask, WordTask
+from mvp_mm.utils.checkpoint_io import read_checkpoint
 from mvp_mm.visualization import PerceptionVisualizer
 
 # Lists of words are answered by many weak guesses, a sentence by what is meant.
@@ -67,7 +69,8 @@ class PerceptionInferencer:
         config: Config, or path of one; None for the one stored in the weights. Its
             ``inferencer`` has ``pipeline``, transforms from an image and ``requests`` to packed
             inputs with tokenised instructions, and ``tasks``, task configs by name.
-        weights: Checkpoint whose keys fit the model exactly.
+        weights: Checkpoint whose keys fit the model exactly, or a folder of
+            :func:`~mvp_mm.apis.published.save_published`.
         device: Device of the model; None for CUDA where there is a device, else the CPU.
 
     Attributes:
@@ -86,9 +89,14 @@ class PerceptionInferencer:
 
     def __init__(self, config: str | Path | Config | None, weights: str | Path,
                  device: str | torch.device | None = None) -> None:
-        checkpoint = read_checkpoint(weights)
+        if Path(weights).is_dir():
+            (stored, state), meta = load_published(weights), {}
+        else:
+            checkpoint = read_checkpoint(weights)
+            state, meta = checkpoint['state_dict'], checkpoint['meta']
+            stored = None if config is not None else config_of(checkpoint, weights)
         if config is None:
-            config = config_of(checkpoint, weights)
+            config = stored
         elif not isinstance(config, Config) and not Path(config).is_file():
             raise FileNotFoundError(f'No such config file: {config}')
         config = load_config(config)
@@ -98,9 +106,9 @@ class PerceptionInferencer:
         self.config = config
         self.device = _device(device)
         self.pipeline = _build_pipeline(config.inferencer.pipeline)
-        self.model = _load(MODELS.build(config.model), checkpoint['state_dict'], weights)
+        self.model = load_whole(MODELS.build(config.model), state, weights)
         self.model.to(self.device).eval()
-        self.trained_classes = _trained_classes(checkpoint['meta'])
+        self.trained_classes = _trained_classes(meta)
         self.visualizer = PerceptionVisualizer(name='perception_inferencer')
 
     def __call__(self, images: Picture | Iterable[Picture], task: str,
@@ -273,24 +281,3 @@ def _build_pipeline(transforms: Sequence[dict[str, Any]]) -> Compose:
     """The config's pipeline without its loading step, since the image is already read."""
     built = [TRANSFORMS.build(transform) for transform in transforms]
     return Compose([step for step in built if type(step).__name__ not in _LOADERS])
-
-
-def _load(model: nn.Module, state: dict[str, torch.Tensor], path: str | Path) -> nn.Module:
-    """Load weights that must fit exactly.
-
-    Raises:
-        ValueError: With the first keys that are missing, unexpected or of another shape.
-    """
-    own = model.state_dict()
-    problems = {
-        'missing': sorted(own.keys() - state.keys()),
-        'unexpected': sorted(state.keys() - own.keys()),
-        'of another shape': sorted(
-            key for key in own.keys() & state.keys() if own[key].shape != state[key].shape),
-    }
-    found = '; '.join(f'{len(keys)} {name} ({", ".join(keys[:3])}{", …" if len(keys) > 3 else ""})'
-                      for name, keys in problems.items() if keys)
-    if found:
-        raise ValueError(f'The weights in {path} do not fit the model: {found}')
-    model.load_state_dict(state)
-    return model

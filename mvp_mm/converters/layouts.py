@@ -98,6 +98,11 @@ LAYOUTS = (
 )
 
 
+def layout_of(state: Mapping[str, Tensor]) -> Layout | None:
+    """Recognise a layout by its telling keys; None where it is unknown."""
+    return next((one for one in LAYOUTS if any(key in state for key in one.telling)), None)
+
+
 def _check_levels(state: Mapping[str, Tensor], layout: Layout) -> None:
     """Refuse pixel decoders whose levels are others than ours.
 
@@ -130,7 +135,7 @@ def convert_layout(state: Mapping[str, Tensor], encoder_only: bool = False, num_
     Raises:
         ValueError: If the layout is unknown, or the pixel decoder is built otherwise than ours.
     """
-    layout = next((one for one in LAYOUTS if any(key in state for key in one.telling)), None)
+    layout = layout_of(state)
     if layout is None:
         known = ', '.join(f'{one.title} ({one.telling[0]})' for one in LAYOUTS)
         raise ValueError(f'unknown layout; known are {known}; the file begins with '

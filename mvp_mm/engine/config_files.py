@@ -33,7 +33,7 @@ def missing_files(cfg: Config, modes: Sequence[str]) -> Iterator[str]:
     if isinstance(start, str) and not Path(start).is_file():
         yield f'load_from: no such file or folder: {start}'
     elif isinstance(start, str) and checkpoint_fault(start):
-        yield f'load_from: {checkpoint_fault(start)}: {start}'
+        yield f'load_from: {checkpoint_fault(start)}'
 
 
 def _input_files(value: object, path: str) -> Iterator[tuple[str, str]]:

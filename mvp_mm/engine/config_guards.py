@@ -16,6 +16,7 @@ GUARDS = {
     'FiniteStepHook': 'a step that is not finite stops the run and does not name its images',
     'ExactResumeHook': 'a resumed run draws the random numbers of its first steps again',
     'WatchdogHook': 'a run that is stuck does not end',
+    'VerifiedCheckpointHook': 'a save that is cut short may cost the last checkpoint',
 }
 
 

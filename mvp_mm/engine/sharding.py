@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mvp_mm.engine.optim_wrappers import DTYPES
 from mvp_mm.engine.runner import PerceptionRunner
+from mvp_mm.engine.weight_sources import watch_init_files
 from mvp_mm.registry import RUNNERS
 
 
@@ -194,6 +195,7 @@ class ShardedRunner(PerceptionRunner):
             return super().wrap_model(model_wrapper_cfg, model)
         model = model.to(get_device())
         # Initial values are drawn for full tensors, and are those of rank 0 everywhere.
+        watch_init_files(model)
         if hasattr(model, 'init_weights'):
             model.init_weights()
         for value in model.state_dict().values():

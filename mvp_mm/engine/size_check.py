@@ -2,12 +2,14 @@
 """Sizes in a config that must fit together, and files that must be whole."""
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
 
 from mmengine.config import Config
+
+from mvp_mm.utils.checkpoint_format import CheckpointError, format_of
+from mvp_mm.utils.safe_unpickling import load_torch
 
 # Strides of the pixel decoder's memory.
 MEMORY_STRIDES = (8, 16, 32, 64)
@@ -41,19 +43,17 @@ def _canvases(value: object) -> Iterator[tuple[int, int]]:
 
 
 def checkpoint_fault(path: str | Path) -> str | None:
-    """Tell why a file cannot be a checkpoint, from its first and last bytes.
+    """Tell why a file cannot be a checkpoint, without reading its tensors.
 
     Args:
         path: An existing file.
 
     Returns:
-        The reason; None where nothing speaks against it.
+        One line with the file and the cause; None where nothing speaks against it.
     """
-    if zipfile.is_zipfile(path):
-        return None
-    with open(path, 'rb') as file:
-        start = file.read(2)
-    if start == b'PK':
-        return 'the file is not whole'
-    # A pickle of torch's older format begins with its protocol.
-    return None if start[:1] == b'\x80' else 'the file is no checkpoint'
+    try:
+        if format_of(path) == 'zip':
+            load_torch(Path(path), 'zip', check=False)
+    except CheckpointError as error:
+        return str(error)
+    return None

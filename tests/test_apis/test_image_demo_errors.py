@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from mvp_mm.apis.inferencer import _load
-from mvp_mm.apis.stored_config import config_of, read_checkpoint
+from mvp_mm.apis.stored_config import config_of
+from mvp_mm.engine.checkpoint import load_whole
 from mvp_mm.registry import TASKS
+from mvp_mm.utils.checkpoint_io import read_checkpoint
 
 DEMO = Path(__file__).parents[2] / 'demo' / 'image_demo.py'
+WEIGHTS = dict(a=torch.zeros(1))
 CONFIG = """
 inferencer = dict(
     pipeline=[], tasks=dict(find=dict(type='_ListTask'), refer=dict(type='_TextTask')))
@@ -53,8 +55,8 @@ def files(tmp_path):
     (tmp_path / 'broken.png').write_bytes(b'not an image')
     (tmp_path / 'empty.png').touch()
     (tmp_path / 'broken.pth').write_bytes(b'not weights')
-    torch.save(dict(meta=dict(cfg=CONFIG), state_dict={}), tmp_path / 'weights.pth')
-    torch.save(dict(state_dict={}), tmp_path / 'bare.pth')
+    torch.save(dict(meta=dict(cfg=CONFIG), state_dict=WEIGHTS), tmp_path / 'weights.pth')
+    torch.save(dict(state_dict=WEIGHTS), tmp_path / 'bare.pth')
     return tmp_path
 
 
@@ -63,7 +65,7 @@ def files(tmp_path):
     ('broken.png', '--task find --words cat --weights weights.pth', 'is not a readable image'),
     ('empty.png', '--task find --words cat --weights weights.pth', 'empty.png is empty'),
     ('image.png', '--task find --words cat --weights missing.pth', 'No such weights file'),
-    ('image.png', '--task find --words cat --weights broken.pth', 'as a checkpoint'),
+    ('image.png', '--task find --words cat --weights broken.pth', 'is a text file'),
     ('image.png', '--task find --words cat --weights bare.pth', 'stores no config'),
     ('image.png', '--task find --words cat --weights weights.pth --config none.py',
      'No such config file'),
@@ -94,14 +96,14 @@ def test_one_clear_line(demo, files, image, arguments, message, capfd, monkeypat
 
 def test_a_config_with_code_is_refused(tmp_path):
     path = tmp_path / 'weights.pth'
-    torch.save(dict(meta=dict(cfg='import os\nmodel = dict(a=1)'), state_dict={}), path)
+    torch.save(dict(meta=dict(cfg='import os\nmodel = dict(a=1)'), state_dict=WEIGHTS), path)
     with pytest.raises(ValueError, match='more than literals'):
         config_of(read_checkpoint(path), path)
 
 
 def test_a_checkpoint_with_objects_is_refused(tmp_path):
-    torch.save(dict(state_dict={}, extra=_Marker()), tmp_path / 'weights.pth')
-    with pytest.raises(ValueError, match='as a checkpoint'):
+    torch.save(dict(state_dict=WEIGHTS, extra=_Marker()), tmp_path / 'weights.pth')
+    with pytest.raises(ValueError, match='holds a Python object'):
         read_checkpoint(tmp_path / 'weights.pth')
 
 
@@ -113,5 +115,5 @@ def test_weights_must_fit():
     model = torch.nn.Linear(2, 3)
     state = dict(weight=torch.zeros(3, 5), extra=torch.zeros(1))
     with pytest.raises(ValueError, match=r'1 missing \(bias\); 1 unexpected \(extra\); 1 of ano'):
-        _load(model, state, 'weights.pth')
-    assert _load(model, model.state_dict(), 'weights.pth') is model
+        load_whole(model, state, 'weights.pth')
+    assert load_whole(model, model.state_dict(), 'weights.pth') is model

@@ -37,8 +37,9 @@ TINY_MODEL_KEYS = {
     'tokenizer.max_length', 'tokenizer.num_visual_tokens', 'tokenizer.path', 'trainable'
 }
 TINY_OTHER_KEYS = {
-    'canvas', 'default_hooks.checkpoint.interval', 'default_hooks.visualization.interval',
-    'default_hooks.visualization.type', 'load_from', 'model_wrapper_cfg.bucket_cap_mb',
+    'canvas', 'default_hooks.checkpoint.interval', 'default_hooks.handover.pretrained_parts',
+    'default_hooks.visualization.interval', 'default_hooks.visualization.type', 'load_from',
+    'model_wrapper_cfg.bucket_cap_mb',
     'optim_wrapper.dtype', 'optim_wrapper.optimizer.lr', 'param_scheduler', 'total_batch_size',
     'train_cfg.max_iters', 'train_cfg.val_interval'
 }

@@ -115,7 +115,7 @@ class Harmful:
 def test_a_pickle_that_would_be_run_is_refused(tmp_path, capsys):
     path = tmp_path / 'a.pkl'
     path.write_bytes(pickle.dumps(dict(model=dict(x=np.ones(2)), other=Harmful())))
-    with pytest.raises(ValueError, match='a.pkl is not a file of plain tensors.*--trust-pickle'):
+    with pytest.raises(ValueError, match=r'a\.pkl holds a Python object \(builtins\.print\)'):
         read_weights(path)
     assert 'run' not in capsys.readouterr().out
     assert read_weights(path, trust_pickle=True)['x'].tolist() == [1, 1]

@@ -1,13 +1,12 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 import copy
-import pickle
 from pathlib import Path
 
 import pytest
 import torch
 
 from mvp_mm.engine import ConfigError, check_config, load_stage_checkpoint
-from mvp_mm.engine.checkpoint import read_weights
+from mvp_mm.utils.checkpoint_io import CheckpointError, read_checkpoint
 from tests.test_engine.toys import ToyModel
 
 
@@ -42,7 +41,7 @@ def test_wrong_shapes_are_named(tmp_path):
     model = ToyModel(width=2)
     before = model.encoder.weight.clone()
     with pytest.raises(ValueError, match=(
-            r'wide\.pth.*(?s:.*)encoder\.weight: checkpoint \(3, 1\), model \(2, 1\)')):
+            r'wide\.pth does not fit(?s:.*)encoder\.weight: checkpoint \(3, 1\), model \(2, 1\)')):
         load_stage_checkpoint(model, path)
     assert torch.equal(model.encoder.weight, before)
 
@@ -67,7 +66,7 @@ class Payload:
 
 def test_objects_in_a_checkpoint_are_not_run(tmp_path, capsys):
     path = save(tmp_path / 'bad.pth', ToyModel().state_dict(), extra=Payload())
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(CheckpointError, match=r'bad\.pth holds a Python object \(print\)'):
         load_stage_checkpoint(ToyModel(), path)
     assert 'ran' not in capsys.readouterr().out
 
@@ -92,11 +91,21 @@ def test_runner_refuses_wrong_shapes(toy_config, make_runner, tmp_path):
         runner.load_or_resume()
 
 
-def test_resuming_needs_every_trainable_weight(toy_config, make_runner, stage_one):
+def test_resuming_needs_every_trainable_weight(toy_config, make_runner, tmp_path):
+    state = {k: v for k, v in ToyModel().state_dict().items() if k.startswith('encoder')}
+    path = save(tmp_path / 'one.pth', state, meta=dict(iter=2, epoch=0), message_hub={})
+    toy_config.load_from, toy_config.resume = path, True
+    with pytest.raises(CheckpointError, match=(
+            r'one\.pth: the checkpoint lacks 2 trainable parameters, the first is head.weight')):
+        make_runner(toy_config).train()
+
+
+def test_weights_without_the_state_of_a_run_cannot_be_resumed(toy_config, make_runner, stage_one):
     toy_config.load_from, toy_config.resume = stage_one, True
-    runner = make_runner(toy_config)
-    with pytest.raises(ValueError, match='lacks 2 trainable parameters, the first is head.weight'):
-        runner.train()
+    with pytest.raises(CheckpointError, match=(
+            r'one\.pth: it holds weights, but not the state of a run \(meta.iter, meta.epoch, '
+            r'message_hub\).*--load-from')):
+        make_runner(toy_config).train()
 
 
 def cut(path):
@@ -108,19 +117,18 @@ def cut(path):
 
 def test_a_file_that_is_not_whole_is_named(tmp_path):
     path = cut(tmp_path / 'cut.pth')
-    with pytest.raises(ValueError, match=r'cut\.pth is no checkpoint, or not whole'):
+    with pytest.raises(ValueError, match=r'cut\.pth is cut off or damaged'):
         load_stage_checkpoint(ToyModel(), path)
 
 
 @pytest.mark.parametrize('content, fault', [
-    (None, 'the file is not whole'), (b'', 'the file is no checkpoint'),
-    (b'<html>', 'the file is no checkpoint')])
+    (None, 'is cut off or damaged'), (b'', 'is empty'), (b'<html>', 'is an HTML page')])
 def test_broken_files_stop_the_command_before_anything_is_built(
         toy_config, tmp_path, content, fault):
     path = tmp_path / 'broken.pth'
     path.write_bytes(content) if content is not None else cut(path)
     toy_config.load_from = str(path)
-    with pytest.raises(ConfigError, match=rf'load_from: {fault}: .*broken\.pth'):
+    with pytest.raises(ConfigError, match=rf'load_from: .*broken\.pth {fault}'):
         check_config(toy_config)
 
 
@@ -150,7 +158,7 @@ def test_a_checkpoint_holds_what_was_trained_and_finds_the_rest(
     first = make_runner(trained_only(toy_config, tmp_path, 'first', base))
     first.train()
     path = f'{first.work_dir}/iter_4.pth'
-    written = read_weights(path)
+    written = read_checkpoint(path)
     assert list(written['state_dict']) == ['head.weight', 'head.bias']
     assert written['meta']['frozen_from'] == base
     second = make_runner(trained_only(toy_config, tmp_path, 'second', path))
@@ -173,17 +181,17 @@ def test_resuming_keeps_finding_the_rest(toy_config, make_runner, tmp_path):
     cfg.resume = True
     second = make_runner(cfg)
     second.train()
-    written = read_weights(f'{second.work_dir}/iter_4.pth')
+    written = read_checkpoint(f'{second.work_dir}/iter_4.pth')
     assert list(written['state_dict']) == ['head.weight', 'head.bias']
     assert written['meta']['frozen_from'] == base
     assert torch.equal(second.model.encoder.weight,
-                       read_weights(base)['state_dict']['encoder.weight'])
+                       read_checkpoint(base)['state_dict']['encoder.weight'])
 
 
 def test_frozen_weights_that_are_nowhere_else_are_kept(toy_config, make_runner, tmp_path):
     runner = make_runner(trained_only(toy_config, tmp_path, 'first', None))
     runner.train()
-    written = read_weights(f'{runner.work_dir}/iter_4.pth')
+    written = read_checkpoint(f'{runner.work_dir}/iter_4.pth')
     assert set(written['state_dict']) == set(ToyModel().state_dict())
     assert 'frozen_from' not in written['meta']
 
@@ -200,7 +208,7 @@ def without_encoder(toy_config, make_runner, tmp_path):
 
 def test_a_checkpoint_names_the_pretrained_parts_that_it_leaves_out(without_encoder):
     path, source = without_encoder
-    written = read_weights(path)
+    written = read_checkpoint(path)
     assert list(written['state_dict']) == ['head.weight', 'head.bias']
     assert written['meta']['pretrained_from'] == {'encoder': source}
 
@@ -228,14 +236,14 @@ def test_a_part_left_out_must_be_given_again(
 def test_a_part_left_out_may_come_from_the_file_named_for_the_rest(tmp_path, without_encoder):
     path, source = without_encoder
     base = save(tmp_path / 'base.pth', ToyModel(pretrained=source).state_dict())
-    state = read_weights(path)['state_dict']
+    state = read_checkpoint(path)['state_dict']
     both = save(tmp_path / 'both.pth', state, meta=dict(
         frozen_from=base, pretrained_from={'encoder': source}))
     assert load_stage_checkpoint(ToyModel(), both).fresh == []
 
 
 @pytest.mark.parametrize('given', [
-    'nothing', 'pretrained', 'init_cfg', 'load_from', 'another part', 'allowed'])
+    'nothing', 'pretrained', 'load_from', 'another part', 'allowed'])
 def test_a_frozen_part_needs_weights_from_somewhere(toy_config, make_runner, tmp_path, given):
     toy_config.custom_hooks[0].allow_frozen_random_init = ['encoder'] if given == 'allowed' else []
     if given == 'pretrained':
@@ -245,8 +253,6 @@ def test_a_frozen_part_needs_weights_from_somewhere(toy_config, make_runner, tmp
         state = {k: v for k, v in ToyModel().state_dict().items() if k.startswith(part)}
         toy_config.load_from = save(tmp_path / 'one.pth', state)
     runner = make_runner(toy_config)
-    if given == 'init_cfg':
-        runner.model.encoder.init_cfg = dict(type='Pretrained', checkpoint='swin.pth')
     if given not in ('nothing', 'another part'):
         runner.train()
         return

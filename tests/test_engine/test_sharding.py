@@ -12,9 +12,9 @@ from torch import distributed, multiprocessing
 from torch.distributed.tensor import DTensor
 
 from mvp_mm.engine import ConfigError, ShardedRunner, check_config
-from mvp_mm.engine.checkpoint import read_weights
 from mvp_mm.models.llms import CausalLM
 from mvp_mm.registry import MODELS, RUNNERS
+from mvp_mm.utils.checkpoint_io import read_checkpoint
 from tests.helpers import make_batch, make_samples, save_tokenizer
 from tests.test_engine.perception_runs import PASSES, STEPS, run, run_config
 
@@ -189,7 +189,7 @@ def test_losses_as_shipped_are_those_of_one_process_within_bfloat16(runs, name):
 
 
 def test_a_sharded_run_saves_what_a_plain_one_does(runs):
-    plain, sharded = (read_weights(runs['folder'] / f'{name}/iter_{END}.pth')
+    plain, sharded = (read_checkpoint(runs['folder'] / f'{name}/iter_{END}.pth')
                       for name in ('one', 'sharded'))
     assert plain.keys() == sharded.keys()
     expected, found = plain['optimizer'], sharded['optimizer']

@@ -23,6 +23,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from mvp_mm.converters import read_weights
 from mvp_mm.converters.phi import convert_phi
 from mvp_mm.engine.checkpoint import compare_with_model
+from mvp_mm.utils.checkpoint_io import CheckpointError
 
 _WEIGHTS = ('*.safetensors', 'pytorch_model*.bin')
 _TOKENIZER = ('tokenizer*', 'vocab*', 'merges.txt', 'special_tokens_map.json', 'added_tokens.json')
@@ -55,12 +56,18 @@ def read_sizes(folder: Path) -> AutoConfig:
     """The folder's sizes, as a Phi of transformers; no code of the folder is run.
 
     Raises:
-        ValueError: If the folder's config is not a Phi's.
+        FileNotFoundError: If the folder has no config.
+        ValueError: If its config is not a Phi's.
     """
     path = folder / 'config.json'
     if not path.is_file():
         raise FileNotFoundError(f'{path} does not exist')
-    content = json.loads(path.read_text())
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path} is not valid JSON: {error}') from error
+    if not isinstance(content, dict):
+        raise ValueError(f'{path} holds a {type(content).__name__}, not the sizes of a model')
     if content.get('model_type') != 'phi':
         raise ValueError(f'{path}: model_type is {content.get("model_type")!r}, not phi')
     content.pop('auto_map', None)
@@ -75,7 +82,9 @@ def main() -> None:
         done = convert_phi(read_folder(args.folder), config.num_attention_heads)
         with torch.device('meta'):
             model = AutoModelForCausalLM.from_config(config)
-        compared = compare_with_model(model, done.state)
+        compared = compare_with_model(model, done.state, args.folder)
+    except (CheckpointError, FileNotFoundError) as error:
+        sys.exit(f'error: {error}')
     except (OSError, ValueError) as error:
         sys.exit(f'error: {args.folder}: {error}')
     lacking = [*compared.fresh, *compared.unused]

@@ -35,6 +35,8 @@ from mvp_mm.models.llms.building import sizes_of
 from mvp_mm.models.position import DetrPosition
 from mvp_mm.models.released import DINODecoder
 from mvp_mm.registry import MODELS
+from mvp_mm.utils.atomic import replacing
+from mvp_mm.utils.checkpoint_io import CheckpointError, HoldsObjectsError
 
 
 def parse_args() -> argparse.Namespace:
@@ -127,7 +129,11 @@ def main() -> None:
             read_weights(args.weights, args.trust_pickle), args.encoder_only,
             parts.llm.lm.config.num_attention_heads, points)
         check_position(parts, done)
-        compared = compare_with_model(parts, done.state)
+        compared = compare_with_model(parts, done.state, args.weights)
+    except HoldsObjectsError as error:
+        sys.exit(f'error: {error}. If you trust its origin, --trust-pickle runs it')
+    except (CheckpointError, FileNotFoundError) as error:
+        sys.exit(f'error: {error}')
     except (OSError, ValueError) as error:
         sys.exit(f'error: {args.weights}: {error}')
     unused = [f'{key} (from {done.source[key]})' for key in compared.unused]
@@ -137,8 +143,8 @@ def main() -> None:
     print(report(done, compared.fresh))
     for remark in remarks(layout, done.left, points):
         print(f'note: {remark}')
-    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(dict(state_dict=done.state, meta=dict(source=Path(args.weights).name)), args.out)
+    with replacing(args.out) as file:
+        torch.save(dict(state_dict=done.state, meta=dict(source=Path(args.weights).name)), file)
     print(f'written to {args.out}')
 
 

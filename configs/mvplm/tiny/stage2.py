@@ -16,6 +16,7 @@ train_cfg = dict(max_iters=_max_iters, val_interval=_max_iters + 1)
 # On two cores, sending gradients during the backward pass takes time from it.
 model_wrapper_cfg = dict(bucket_cap_mb=100)
 default_hooks = dict(
+    handover=dict(pretrained_parts=[]),
     checkpoint=dict(interval=_max_iters),
     visualization=dict(type='PerceptionVisualizationHook', interval=60))
 

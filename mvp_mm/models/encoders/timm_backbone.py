@@ -9,15 +9,48 @@ import torch
 from torch import Tensor, nn
 
 from mvp_mm.registry import MODELS
+from mvp_mm.utils.checkpoint_io import CheckpointError, read_weights
 
 STRIDES = [4, 8, 16, 32]
 
 
 def create_timm(model_name: str, pretrained_path: str | None, **model_args: Any) -> nn.Module:
-    """Build a timm model, with the weights of a local file or random ones."""
+    """Build a timm model, with the weights of a local file or random ones.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or has no weight of the model.
+    """
+    if not pretrained_path:
+        return timm.create_model(model_name, **model_args)
+    state = read_weights(pretrained_path)
     # As pretrained weights, timm fits a classifier's checkpoint to the feature extractor.
-    weights = dict(pretrained=True, pretrained_cfg_overlay=dict(file=pretrained_path))
-    return timm.create_model(model_name, **(weights if pretrained_path else {}), **model_args)
+    model = timm.create_model(
+        model_name, pretrained=True, pretrained_cfg_overlay=dict(state_dict=dict(state)),
+        **model_args)
+    _check_taken(model, state, pretrained_path)
+    return model
+
+
+def _check_taken(model: nn.Module, state: dict[str, Tensor], path: str) -> None:
+    """Refuse a file that has left a model as it was; timm loads without a report.
+
+    Raises:
+        CheckpointError: If no matrix of the model is in the file.
+    """
+    # The file's tensors would stay in memory with the model.
+    for module in model.modules():
+        cfg = getattr(module, 'pretrained_cfg', None)
+        if isinstance(cfg, dict):
+            cfg.pop('state_dict', None)
+    by_shape: dict[torch.Size, list[Tensor]] = {}
+    for value in state.values():
+        by_shape.setdefault(value.shape, []).append(value)
+    taken = any(torch.equal(parameter.detach(), value.to(parameter.dtype))
+                for parameter in model.parameters() if parameter.ndim > 1
+                for value in by_shape.get(parameter.shape, ()))
+    if not taken:
+        raise CheckpointError(f'{path} holds not one weight of this encoder: it would stay at '
+                              f'random values. The file begins with {list(state)[:3]}')
 
 
 @MODELS.register_module()

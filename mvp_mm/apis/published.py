@@ -1,0 +1,137 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""The form in which weights are passed on: a folder of data, without code and without pickles."""
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from safetensors.torch import save as serialise
+from torch import Tensor, nn
+
+from mvp_mm.apis.stored_config import checked_config
+from mvp_mm.registry import TOKENIZERS
+from mvp_mm.utils.atomic import write_bytes, write_text
+from mvp_mm.utils.checkpoint_io import CheckpointError, check_finite, read_weights
+
+WEIGHTS, SETTINGS, TOKENIZER = 'model.safetensors', 'config.json', 'tokenizer'
+_FORMAT = 'mvp_mm 1'
+# What a tokenizer of transformers may consist of.
+_TOKENIZER_FILES = ('tokenizer*', 'vocab*', 'merges.txt', 'special_tokens_map.json',
+                    'added_tokens.json')
+
+
+def save_published(folder: str | Path, model: nn.Module, config: Config) -> None:
+    """Write ``model.safetensors``, ``config.json`` and the tokenizer's files into a new folder.
+
+    Args:
+        folder: A folder that does not exist or is empty.
+        model: The model with its trained weights.
+        config: What it was built from, with ``inferencer``.
+
+    Raises:
+        FileExistsError: If the folder is not empty.
+        CheckpointError: If a weight is not finite.
+        WriteError: If the folder cannot be written.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f'{folder} exists and is not an empty folder')
+    state = {key: value.detach().cpu().contiguous().clone()
+             for key, value in model.state_dict().items()}
+    check_finite(state, folder)
+    settings = {key: config[key].to_dict() for key in ('model', 'inferencer')
+                if config.get(key) is not None}
+    _name_tokenizers(settings, folder)
+    _drop_sources(settings, model)
+    content = serialise(state)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / WEIGHTS, content)
+    settings = dict(format=_FORMAT, sha256=hashlib.sha256(content).hexdigest(),
+                    default_scope='mvp_mm', **settings)
+    # Last: a folder with it is whole.
+    write_text(folder / SETTINGS, json.dumps(settings, indent=1, ensure_ascii=False) + '\n')
+
+
+def load_published(folder: str | Path) -> tuple[Config, dict[str, Tensor]]:
+    """Read a folder of :func:`save_published`; nothing in it is run.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The config, with the paths of its files, and the weights by name.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        CheckpointError: If a file is damaged, or the config names anything but registered
+            components and files of the folder.
+    """
+    folder = Path(folder)
+    path = folder / SETTINGS
+    if not path.is_file():
+        raise FileNotFoundError(f'No such file: {path}')
+    try:
+        settings = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f'{path} is not valid JSON: {error}') from error
+    if not isinstance(settings, dict) or settings.get('format') != _FORMAT:
+        raise CheckpointError(f'{path} is not of the format {_FORMAT!r}')
+    config = checked_config(settings, folder, path)
+    weights = read_weights(folder / WEIGHTS)
+    if _checksum(folder / WEIGHTS) != settings.get('sha256'):
+        raise CheckpointError(f'{folder / WEIGHTS} is damaged or another file: its checksum is '
+                              f'not the one in {SETTINGS}')
+    return config, weights
+
+
+def _checksum(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while chunk := file.read(1 << 24):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _name_tokenizers(settings: dict[str, Any], folder: Path) -> None:
+    """Copy the files of the tokenizer, and point everything that builds one to the copy."""
+    TOKENIZERS.import_from_location()
+    sources = set()
+    for part in _dicts(settings):
+        if part.get('type') in TOKENIZERS.module_dict and part.get('path'):
+            sources.add(Path(part['path']).resolve())
+            part['path'] = TOKENIZER
+    if len(sources) > 1:
+        raise ValueError(f'the config names several tokenizers: {sorted(map(str, sources))}')
+    for source in sources:
+        (folder / TOKENIZER).mkdir(parents=True, exist_ok=True)
+        for file in sorted({f for pattern in _TOKENIZER_FILES for f in source.glob(pattern)}):
+            shutil.copy(file, folder / TOKENIZER)
+
+
+def _drop_sources(settings: dict[str, Any], model: nn.Module) -> None:
+    """Take out where the parts' first weights came from; an LLM's sizes stay."""
+    for part in _dicts(settings):
+        if part.get('type') == 'CausalLM' and part.get('pretrained'):
+            sizes = {key: value for key, value in model.llm.lm.config.to_dict().items()
+                     if key not in ('_name_or_path', 'auto_map')}
+            part.update(pretrained=None, config=sizes)
+        elif part.get('pretrained_path'):
+            part['pretrained_path'] = None
+        init = part.get('init_cfg')
+        if isinstance(init, dict) and init.get('type') == 'Pretrained':
+            part['init_cfg'] = None
+
+
+def _dicts(value: Any) -> Iterator[dict[str, Any]]:
+    """All dicts below a value, itself included."""
+    if isinstance(value, dict):
+        yield value
+    children = value.values() if isinstance(value, dict) else \
+        value if isinstance(value, (list, tuple)) else ()
+    for child in children:
+        yield from _dicts(child)
