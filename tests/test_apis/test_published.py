@@ -26,7 +26,7 @@ def published(tmp_path_factory):
     config.inferencer = dict(
         tasks=dict(panoptic=dict(type='PanopticTask')),
         pipeline=[dict(type='TokenizeRequests', tokenizer=config.model.tokenizer.to_dict(),
-                       response_room=8), dict(type='PackPerceptionInputs')])
+                       response_room=6), dict(type='PackPerceptionInputs')])
     config.work_dir, config.train_dataloader = '/secret/path', dict(batch_size=2)
     save_published(root / 'out', model, config)
     for name in ('source', 'phi'):

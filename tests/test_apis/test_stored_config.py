@@ -24,7 +24,7 @@ def settings(tmp_path_factory):
     model['tokenizer']['path'] = 'tokenizer'
     pipeline = [
         dict(type='TokenizeRequests', tokenizer=copy.deepcopy(model['tokenizer']),
-             response_room=8),
+             response_room=6),
         dict(type='mmdet.Resize', scale=(128, 128), keep_ratio=True),
         dict(type='PadToCanvas', size=(128, 128)), dict(type='PackPerceptionInputs')]
     return folder, dict(model=model, inferencer=dict(pipeline=pipeline, tasks=TASKS))

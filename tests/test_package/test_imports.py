@@ -13,9 +13,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # From the lowest layer to the highest. A package imports from its own layer or from lower ones.
 LAYERS = (
-    ('version',),
+    ('version', 'utils'),
+    # Whoever builds from the registries loads weights by the rules of utils.
     ('registry',),
-    ('structures', 'utils', 'synthetic'),
+    ('structures', 'synthetic'),
     ('ops', 'tokenization', 'tasks'),
     ('datasets',),
     ('models', 'evaluation', 'visualization', 'converters'),
