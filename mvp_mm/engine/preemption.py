@@ -48,6 +48,7 @@ class PreemptionHook(Hook):
         self._process = os.getpid()
 
     def before_train(self, runner: Runner) -> None:
+        """Take the signals over; without a hook that saves, leave them as they are."""
         if threading.current_thread() is not threading.main_thread():
             runner.logger.warning('PreemptionHook: signals reach the main thread alone; this run '
                                   'will not be saved at a signal')
@@ -69,12 +70,14 @@ class PreemptionHook(Hook):
         self._received = signal.Signals(number)
 
     def after_train(self, runner: Runner) -> None:
+        """Put the handlers back."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
                          outputs: Any = None) -> None:
+        """Save and exit where a signal has come on any rank."""
         if not runner.optim_wrapper.should_update() or not self._asked(runner):
             return  # gradients of a half-accumulated step would be lost
         if runner.iter + 1 == runner.max_iters:

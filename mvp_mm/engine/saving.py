@@ -150,6 +150,7 @@ class VerifiedCheckpointHook(CheckpointHook):
         self._saved_step: int | None = None
 
     def before_train(self, runner: Runner) -> None:
+        """Prepare the folder; remove what a killed save has left."""
         super().before_train(runner)
         self._kept = list(getattr(self, 'keep_ckpt_ids', ()))
         if is_main_process():
@@ -158,9 +159,11 @@ class VerifiedCheckpointHook(CheckpointHook):
                 runner.logger.info(f'{name}: removed, a save that was cut short')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Note when the checkpoint is saved, which a copy of the file keeps."""
         checkpoint['meta']['saved_at'] = time.time()
 
     def after_train(self, runner: Runner) -> None:
+        """Wait for the last save."""
         self.writer.wait()
         super().after_train(runner)
 

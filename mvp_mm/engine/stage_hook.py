@@ -75,10 +75,12 @@ class StageCheckpointHook(Hook):
         self._ran: set[str] = set()
 
     def before_run(self, runner: Runner) -> None:
+        """Watch which tensors the files of ``init_cfg`` give."""
         if _trains(runner):
             self._init_files = watch_init_files(unwrap(runner.model))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Compare a checkpoint with the model; add the weights that it names by path."""
         model = unwrap(runner.model)
         path, resumes = runner.cfg.get('load_from'), runner.cfg.get('resume')
         own = set(weights_in(checkpoint))
@@ -107,6 +109,7 @@ class StageCheckpointHook(Hook):
             runner.logger.info(f'Weights handed over:\n{report}')
 
     def before_train(self, runner: Runner) -> None:
+        """Log the table of sources; refuse what is at random values unasked."""
         model = unwrap(runner.model)
         if self._init_files is not None:
             self._init_files.close()
@@ -119,9 +122,11 @@ class StageCheckpointHook(Hook):
         self._note_runs(model)
 
     def after_train(self, runner: Runner) -> None:
+        """Repeat the warning about parts at random values."""
         self._warn_random(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Leave out what can be had again, and what is random and did not run."""
         meta = checkpoint['meta']
         meta['images_a_pass'] = _images_per_pass(runner)
         if self._random:

@@ -213,7 +213,9 @@ def _restore_histories(checkpoint: dict[str, Any], path: Path) -> None:
     """Build mmengine's histories of logged values from their numbers."""
     hub = checkpoint.get('message_hub')
     scalars = hub.get('log_scalars') if isinstance(hub, Mapping) else None
-    for name, history in list((scalars or {}).items()):
+    if not isinstance(scalars, dict):
+        return
+    for name, history in list(scalars.items()):
         if isinstance(history, StoredHistory):
             try:
                 scalars[name] = HistoryBuffer(*history.numbers())

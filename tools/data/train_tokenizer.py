@@ -10,7 +10,6 @@ Example::
 
 import argparse
 import json
-import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from mvp_mm.synthetic import COLOURS, SIZES, STUFF_CLASSES, TEXTURES, THING_CLASSES
 from mvp_mm.tasks import prompts
+from mvp_mm.utils.files import load_plain_pickle
 
 TASK_TEXTS = (prompts.WORD_DESCRIPTION, prompts.SENTENCE_DESCRIPTION, prompts.CAPTION_DESCRIPTION,
               f' {prompts.RESULT}', prompts.ANSWER)
@@ -49,7 +49,7 @@ def world_text(world: Path) -> Iterator[str]:
     for captions in json.loads(
             (world / 'captions' / 'train.json').read_text())['captions'].values():
         yield from captions
-    refs = pickle.loads((world / 'refer' / 'refcoco' / 'refs(unc).p').read_bytes())
+    refs = load_plain_pickle(world / 'refer' / 'refcoco' / 'refs(unc).p')
     refs += json.loads((world / 'refer' / 'grefcoco' / 'grefs(unc).json').read_text())
     for ref in refs:
         if ref['split'] == 'train':
