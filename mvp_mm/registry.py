@@ -5,6 +5,8 @@ A config names a component by ``type``; components of mmdet are reached with the
 ``mmdet.``, for example ``type='mmdet.SwinTransformer'``. Whoever builds from here also loads
 weights by the rules of :mod:`mvp_mm.utils.checkpoint_io`, in mmengine and mmdet too.
 """
+from __future__ import annotations
+
 from mmengine import registry as root
 from mmengine.registry import Registry
 

@@ -6,7 +6,7 @@ canvas = (1024, 1024)
 
 pipelines = dict(
     # The whole image, at its own aspect ratio, in the upper left corner of the canvas.
-    fit=[dict(type='mmdet.Resize', keep_ratio=True), dict(type='PadToCanvas')],
+    fit=[dict(type='ResizeToCanvas'), dict(type='PadToCanvas')],
     train=[
         dict(type='BuildInstructions', training=True), dict(type='LoadImage'),
         dict(type='LoadPerceptionAnnotations'), 'fit', dict(type='PackPerceptionInputs')

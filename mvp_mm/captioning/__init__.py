@@ -3,3 +3,5 @@
 
 Training reads the result through :mod:`mvp_mm.datasets.captions`.
 """
+from __future__ import annotations
+

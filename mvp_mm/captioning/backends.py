@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""What a captioner is asked, what it answers, and how it may fail."""
+"""Defines the interface of captioners: their sampling, answers and errors."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ PROMPT = 'Describe the image in detail.'
 
 
 @dataclass(frozen=True)
-class Sampling:
+class CaptionSampling:
     """How an answer is drawn.
 
     Attributes:
@@ -102,7 +102,7 @@ def load_image(path: Path, max_side: int | None) -> tuple[Image.Image, str]:
 
     Args:
         path: The file.
-        max_side: See :class:`Sampling`.
+        max_side: See :class:`CaptionSampling`.
 
     Returns:
         The image, and the format of the file where the file shows the same to any reader; empty

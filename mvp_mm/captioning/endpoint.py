@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Captioners behind an OpenAI-compatible server: vLLM, SGLang, LMDeploy and others."""
+"""Asks captioners behind an OpenAI-compatible server: vLLM, SGLang, LMDeploy and others."""
 from __future__ import annotations
 
 import base64
@@ -18,8 +18,8 @@ import httpx
 from mvp_mm.captioning.backends import (
     Answer,
     CaptionerError,
+    CaptionSampling,
     ImageError,
-    Sampling,
     UnavailableError,
     load_image,
 )
@@ -71,7 +71,7 @@ class EndpointBackend:
     name = 'endpoint'
     batch_size = 1
 
-    def __init__(self, base_url: str, model: str, prompt: str, sampling: Sampling,
+    def __init__(self, base_url: str, model: str, prompt: str, sampling: CaptionSampling,
                  concurrency: int = 16, timeout: float = 300.0, retries: Retries | None = None,
                  api_key: str | None = None) -> None:
         self.model = model

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Which images are to be captioned: those of a folder, or of a dataset of a config."""
+"""Lists the images to caption: those of a folder, or of a dataset of a config."""
 from __future__ import annotations
 
 import os

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Verdicts over a whole source of captions, on one core or several."""
+"""Judges a whole source of captions, on one core or several."""
 from __future__ import annotations
 
 from collections import deque
@@ -22,7 +22,7 @@ def judge_all(source: Iterable[ImageCaptions], refiner: CaptionRefiner,
     Args:
         source: Images with their captions.
         refiner: What judges them.
-        workers: Processes; with more than one, a few chunks a process are read ahead.
+        workers: Processes; with more than one, a few chunks per process are read ahead.
 
     Raises:
         ValueError: If ``workers`` is below one.

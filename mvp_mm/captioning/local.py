@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Captioners run in this process with Hugging Face transformers."""
+"""Runs a captioner in this process with Hugging Face transformers."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from mvp_mm.captioning.backends import (
     Answer,
     CaptionerError,
+    CaptionSampling,
     ImageError,
-    Sampling,
     load_image,
 )
 
@@ -37,7 +37,7 @@ class TransformersBackend:
     name = 'transformers'
     concurrency = 1
 
-    def __init__(self, model: str, prompt: str, sampling: Sampling, batch_size: int = 8,
+    def __init__(self, model: str, prompt: str, sampling: CaptionSampling, batch_size: int = 8,
                  device: str = 'cpu', dtype: str = 'float32') -> None:
         self.model = model
         self.prompt = prompt

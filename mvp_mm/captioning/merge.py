@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Checking that captioners left nothing out, and joining what they wrote into one file."""
+"""Checks that captioners left nothing out, and joins what they wrote into one file."""
 from __future__ import annotations
 
 import json
@@ -10,8 +10,8 @@ from typing import Any
 from tqdm import tqdm
 
 from mvp_mm.datasets.captions.keys import caption_key
-from mvp_mm.datasets.captions.layout import list_digest, read_image_list, write_atomically
 from mvp_mm.datasets.captions.records import image_line, parse_image, read_lines, torn_tail
+from mvp_mm.datasets.captions.shards import list_digest, read_image_list, write_atomically
 from mvp_mm.datasets.captions.sources import ShardedSource, manifest_path
 
 _SHOWN = 5
@@ -146,7 +146,7 @@ class StoreCheck:
 
 
 def write_merged(check: StoreCheck, out: str | Path) -> int:
-    """Write the captions of all captioners to one file, one image a line, sorted.
+    """Write the captions of all captioners to one file, one image per line, sorted.
 
     Args:
         check: The folder, read.

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Refining of a whole file, and the report of what was removed and why."""
+"""Refines a whole file of captions and reports what was removed and why."""
 from __future__ import annotations
 
 import json
@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from mvp_mm.captioning.judging import judge_all
 from mvp_mm.datasets.captions.keys import caption_key
-from mvp_mm.datasets.captions.layout import write_atomically
 from mvp_mm.datasets.captions.records import Caption, ImageCaptions, image_line
 from mvp_mm.datasets.captions.refine import CaptionRefiner, Verdict
+from mvp_mm.datasets.captions.shards import write_atomically
 from mvp_mm.datasets.captions.sources import CaptionSource, manifest_path
 
 _SHOWN_WORDS = 30

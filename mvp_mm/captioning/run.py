@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Captioning of one shard, so that a killed run goes on where it stopped."""
+"""Captions one shard, resuming where a killed run stopped."""
 from __future__ import annotations
 
 import json
@@ -21,11 +21,18 @@ from mvp_mm.captioning.backends import (
     Answer,
     CaptionBackend,
     CaptionerError,
+    CaptionSampling,
     ImageError,
-    Sampling,
 )
 from mvp_mm.captioning.images import ImageSet
-from mvp_mm.datasets.captions.layout import (
+from mvp_mm.datasets.captions.records import (
+    Caption,
+    caption_line,
+    parse_image,
+    read_lines,
+    torn_tail,
+)
+from mvp_mm.datasets.captions.shards import (
     IMAGE_LIST,
     Manifest,
     Shard,
@@ -35,13 +42,6 @@ from mvp_mm.datasets.captions.layout import (
     read_image_list,
     shards_of,
     write_atomically,
-)
-from mvp_mm.datasets.captions.records import (
-    Caption,
-    caption_line,
-    parse_image,
-    read_lines,
-    torn_tail,
 )
 
 _SYNC_SECONDS = 5.0
@@ -119,7 +119,7 @@ def _ends_with_break(path: Path) -> bool:
         return file.read() == b'\n'
 
 
-def make_manifest(captioner: str, backend: CaptionBackend, prompt: str, sampling: Sampling,
+def make_manifest(captioner: str, backend: CaptionBackend, prompt: str, sampling: CaptionSampling,
                   names: Sequence[str], shard: Shard) -> Manifest:
     """The manifest of a run."""
     return Manifest(

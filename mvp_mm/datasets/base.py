@@ -14,8 +14,8 @@ from mvp_mm.datasets.image_selection import ImageSelection
 from mvp_mm.datasets.indexing.box_faults import BadBoxes, report_bad_boxes
 from mvp_mm.datasets.indexing.coco import CocoIndex
 from mvp_mm.datasets.indexing.lines import LineIndex
-from mvp_mm.datasets.item_contract import check_items, count_bad_boxes
-from mvp_mm.datasets.tolerant import GRACE, TolerantDataset
+from mvp_mm.datasets.item_contract import check_boxes, check_items
+from mvp_mm.datasets.tolerant import TolerantDataset
 from mvp_mm.registry import TASKS, TRANSFORMS
 from mvp_mm.structures import ImageAnnotation, Referral
 from mvp_mm.utils.faults import Faults
@@ -192,20 +192,15 @@ class PerceptionDataset(TolerantDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         """Read the items, check them and leave out excluded images."""
         items = self.load_items()
-        self._check_items(items)
+        if not self.checks_items_itself:
+            owner = f'{type(self).__name__} {self.ann_file}'
+            check_items(items, owner, len(self._vocabulary))
+            check_boxes(items, owner, self.allowed_bad)
         own = {item['file_name'] for item in items if item.get('captions')}
         rows = self._select(
             np.arange(len(items)), lambda: [item['file_name'] for item in items],
             lambda: [item['img_id'] for item in items], own.__contains__, bool(own))
         return [items[row] for row in rows]
-
-    def _check_items(self, items: Any) -> None:
-        if not self.checks_items_itself:
-            check_items(items, f'{type(self).__name__} {self.ann_file}', len(self._vocabulary))
-            total, bad, told = count_bad_boxes(items)
-            if bad > (0 if self.test_mode else max(GRACE, self.max_bad_share * total)):
-                raise ValueError(
-                    f'{self.ann_file}: {bad} of {total} boxes cannot be used: {told}')
 
     def _select(self, rows: np.ndarray, names: Callable[[], Iterable[str]],
                 ids: Callable[[], Iterable[Any]], own_caption: Callable[[str], Any] | bool,

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Batches of images with different numbers of instructions."""
+"""Collates images with different numbers of instructions into batches."""
 from __future__ import annotations
 
 from collections.abc import Sequence

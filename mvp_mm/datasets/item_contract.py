@@ -5,15 +5,16 @@
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from numbers import Integral
 from typing import Any, NoReturn
 
 import numpy as np
 
-from mvp_mm.datasets.indexing.box_faults import BOX_FAULTS, box_faults
+from mvp_mm.datasets.indexing.box_faults import BOX_FAULTS, corner_faults
 from mvp_mm.structures import Referral
+from mvp_mm.utils.texts import is_text, shown
 
 _REQUIRED = {
     'img_path': "the image's path, such as self.image_path(file_name)",
@@ -32,7 +33,7 @@ def check_items(items: Any, owner: str, num_classes: int) -> None:
     """Refuse items that readers, transforms or tasks could not use.
 
     What takes files to find out is left to reading: images, masks, and boxes' values
-    (:func:`count_bad_boxes`).
+    (:func:`check_boxes`).
 
     Args:
         items: What ``load_items`` returned.
@@ -49,35 +50,39 @@ def check_items(items: Any, owner: str, num_classes: int) -> None:
         _Item(item, number, owner).check(num_classes)
 
 
-def count_bad_boxes(items: Sequence[dict[str, Any]]) -> tuple[int, int, str]:
-    """Find boxes without an area inside their image.
+def check_boxes(items: Sequence[dict[str, Any]], owner: str,
+                allowed: Callable[[int], float]) -> None:
+    """Refuse items of which too many boxes have no area inside their image.
 
-    Returns:
-        The number of boxes, that of bad ones, and a description of these.
+    Args:
+        items: Items that :func:`check_items` has accepted.
+        owner: Class and annotation file, for messages.
+        allowed: How many of a number of boxes may be bad.
+
+    Raises:
+        ValueError: With examples.
     """
     owners = [item for item in items if len(item.get('boxes', ()))]
     if not owners:
-        return 0, 0, ''
-    boxes = np.concatenate([item['boxes'] for item in owners]).astype(np.float64)
+        return
+    boxes = np.concatenate([item['boxes'] for item in owners])
     counts = [len(item['boxes']) for item in owners]
     sides = [(item.get('height', np.inf), item.get('width', np.inf)) for item in owners]
     heights, widths = np.repeat(np.array(sides, dtype=np.float64), counts, axis=0).T
-    reasons = box_faults(np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]), heights, widths)
+    reasons = corner_faults(boxes, heights, widths)
     bad = np.flatnonzero(reasons)
+    if len(bad) <= allowed(len(boxes)):
+        return
     image = np.repeat(np.arange(len(owners)), counts)
     told = '; '.join(f'image {owners[image[k]]["img_id"]}: box {boxes[k].tolist()}: '
                      f'{BOX_FAULTS[reasons[k]]}' for k in bad[:_EXAMPLES])
     if (reasons == BOX_FAULTS.index('negative size')).any():
         told += '. Boxes are x1, y1, x2, y2: were these x, y, width, height?'
-    return len(boxes), len(bad), told
+    raise ValueError(f'{owner}: {len(bad)} of {len(boxes)} boxes cannot be used: {told}')
 
 
 def _type(value: Any) -> str:
     return type(value).__name__
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
 
 
 def _is_whole(value: Any) -> bool:
@@ -93,7 +98,7 @@ class _Item:
         if not isinstance(item, dict):
             raise ValueError(f'{self.where} of load_items must be a dict, got {_type(item)}')
         if 'img_id' in item:
-            self.where += f' (img_id {item["img_id"]!r})'
+            self.where += f' (img_id {shown(item["img_id"])})'
 
     def fail(self, message: str) -> NoReturn:
         raise ValueError(f'{self.where} of load_items: {message}')
@@ -116,17 +121,18 @@ class _Item:
 
     def _image(self) -> None:
         for key in ('img_path', 'file_name'):
-            if not _is_text(self.item[key]):
-                self.fail(f'{key!r} must be a text, got {self.item[key]!r}')
-        if not _is_whole(self.item['img_id']) and not _is_text(self.item['img_id']):
-            self.fail(f"'img_id' must be a whole number or a text, got {self.item['img_id']!r}")
+            if not is_text(self.item[key]):
+                self.fail(f'{key!r} must be a text, got {shown(self.item[key])}')
+        if not _is_whole(self.item['img_id']) and not is_text(self.item['img_id']):
+            self.fail("'img_id' must be a whole number or a text, got "
+                      f"{shown(self.item['img_id'])}")
         sides = [key for key in ('height', 'width') if key in self.item]
         if len(sides) == 1:
             self.fail(f"has {sides[0]!r} alone: give 'height' and 'width', or neither where the "
                       'file does not tell')
         for key in sides:
             if not _is_whole(self.item[key]) or self.item[key] < 1:
-                self.fail(f'{key!r} must be a whole number of pixels, got {self.item[key]!r}')
+                self.fail(f'{key!r} must be a whole number of pixels, got {shown(self.item[key])}')
 
     def _array(self, key: str, kinds: str, wanted: str, shape: tuple[int, ...]) -> np.ndarray:
         """An array of the item; -1 in the shape stands for any number."""
@@ -164,8 +170,8 @@ class _Item:
         if ('panoptic_path' in item) != ('segment_ids' in item):
             self.fail("'panoptic_path' and 'segment_ids' belong together")
         if 'panoptic_path' in item:
-            if not _is_text(item['panoptic_path']):
-                self.fail(f"'panoptic_path' must be a text, got {item['panoptic_path']!r}")
+            if not is_text(item['panoptic_path']):
+                self.fail(f"'panoptic_path' must be a text, got {shown(item['panoptic_path'])}")
             self._array('segment_ids', 'iu', f'a whole-number array ({self.number},) of the '
                         "boxes' segments", (self.number,))
         for key in ('segmentations', 'ann_ids'):
@@ -185,12 +191,12 @@ class _Item:
         for place, referral in enumerate(self.item.get('referrals', ())):
             self._referral(referral, f"'referrals' entry {place}")
         for place, caption in enumerate(self.item.get('captions', ())):
-            if not _is_text(caption):
-                self.fail(f"'captions' entry {place} must be a text, got {caption!r}")
+            if not is_text(caption):
+                self.fail(f"'captions' entry {place} must be a text, got {shown(caption)}")
         for place, span in enumerate(self.item.get('caption_spans', ())):
             name = f"'caption_spans' entry {place}"
-            if not isinstance(span, tuple) or len(span) != 2 or not _is_text(span[0]):
-                self.fail(f'{name} must be a tuple (phrase, targets), got {span!r}')
+            if not isinstance(span, tuple) or len(span) != 2 or not is_text(span[0]):
+                self.fail(f'{name} must be a tuple (phrase, targets), got {shown(span)}')
             self._targets(span[1], name)
 
     def _referral(self, referral: Any, name: str) -> None:
@@ -199,14 +205,14 @@ class _Item:
         elif isinstance(referral, Referral):
             sentence, targets = referral.sentence, referral.targets
         else:
-            self.fail(f'{name} must be {_REFERRAL}; got {referral!r}')
-        if not _is_text(sentence):
-            self.fail(f'{name} must begin with a sentence, got {sentence!r}')
+            self.fail(f'{name} must be {_REFERRAL}; got {shown(referral)}')
+        if not is_text(sentence):
+            self.fail(f'{name} must begin with a sentence, got {shown(sentence)}')
         self._targets(targets, name)
 
     def _targets(self, targets: Any, name: str) -> None:
         if not isinstance(targets, list) or not all(map(_is_whole, targets)):
-            self.fail(f'{name}: targets must be {_TARGETS}, got {targets!r}')
+            self.fail(f'{name}: targets must be {_TARGETS}, got {shown(targets)}')
         if len(set(targets)) != len(targets) or not all(
                 0 <= target < self.number for target in targets):
             self.fail(f'{name}: targets must be {_TARGETS}, each once, of which there are '

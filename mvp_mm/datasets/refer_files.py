@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Files of references: the REFER toolkit's pickles and gRefCOCO's JSON."""
+"""Reads files of references: the REFER toolkit's pickles and gRefCOCO's JSON."""
 from __future__ import annotations
 
 from collections import defaultdict

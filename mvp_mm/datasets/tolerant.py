@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""What happens to a sample that cannot be read."""
+"""Replaces samples that cannot be read in training, and counts them."""
 from __future__ import annotations
 
 import logging
@@ -16,7 +16,7 @@ from mvp_mm.datasets.draws import DrawnIndex, seed_globals
 
 # What broken files and records raise; anything else is a fault of the code.
 BAD_INPUT = (ValueError, OSError, cv2.error)
-GRACE = 10
+_GRACE = 10
 _MAX_WORKERS = 256
 
 
@@ -27,7 +27,7 @@ class TooManyBadSamples(RuntimeError):
 class BadSampleCounter:
     """Counts samples read and bad ones, over all workers of a process.
 
-    The counts lie in shared memory, one row a worker, so that no lock is needed and nothing is
+    The counts lie in shared memory, one row per worker, so that no lock is needed and nothing is
     lost when workers are started anew.
 
     Args:
@@ -169,11 +169,16 @@ class TolerantDataset(BaseDataset):
         self._counter.add(bad=False)
         return data
 
+    def allowed_bad(self, total: int) -> float:
+        """How many of so many samples or boxes may be bad: none in evaluation."""
+        if self.test_mode or not self.max_bad_share:
+            return 0
+        return max(_GRACE, self.max_bad_share * total)
+
     def _note(self, idx: int, error: Exception) -> None:
         total, bad = self._counter.add(bad=True)
         fault = f'{self.describe(idx)}: {type(error).__name__}: {error}'
-        grace = GRACE if self.max_bad_share > 0 else 0
-        if bad > max(grace, self.max_bad_share * total):
+        if bad > self.allowed_bad(total):
             raise TooManyBadSamples(
                 f'{bad} of {total} samples are bad, more than max_bad_share='
                 f'{self.max_bad_share:g}; the last one: {fault}') from error

@@ -6,7 +6,7 @@ written once                        bound to
 ==================================  =======================================================
 ``model.llm.pretrained``            ``model.tokenizer.path``, unless that is named
 the LLM's context                   ``model.tokenizer.max_length``, unless that is shorter
-``canvas`` (width, height)          ``scale`` of Resize, ``size`` of PadToCanvas, ``canvas``
+``canvas`` (width, height)          ``scale`` of resizing, ``size`` of PadToCanvas, ``canvas``
                                     of DrawView, ``model.tokenizer.num_visual_tokens``
 ``model.tokenizer``                 every pipeline that makes or reads tokens
 ``model.max_response_tokens``       ``response_room`` of pipelines that ask
@@ -38,8 +38,8 @@ DEFAULT_MAX_LENGTH = 2048
 # Names of the context's length in the config.json of transformers' families.
 _CONTEXT_KEYS = ('max_position_embeddings', 'n_positions', 'n_ctx', 'max_seq_len')
 # Steps whose argument is the canvas.
-_CANVAS_STEPS = {'mmdet.Resize': 'scale', 'Resize': 'scale', 'PadToCanvas': 'size',
-                 'DrawView': 'canvas'}
+_CANVAS_STEPS = {'ResizeToCanvas': 'scale', 'mmdet.Resize': 'scale', 'Resize': 'scale',
+                 'PadToCanvas': 'size', 'DrawView': 'canvas'}
 _TOKENIZER_STEPS = ('BuildInstructions', 'TokenizeRequests')
 
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from mvp_mm.utils.images import read_size
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 _LISTED = 20
-_TURNED = (5, 6, 7, 8)    # EXIF orientations that swap height and width
 
 
 class LabelError(ValueError):
@@ -124,14 +123,11 @@ def image_size(path: Path) -> tuple[int, int]:
         LabelError: If the file is missing or no image.
     """
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
-    except (FileNotFoundError, IsADirectoryError):
+        return read_size(path)
+    except FileNotFoundError:
         raise LabelError(f'{path}: no such image') from None
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except (ValueError, OSError) as error:
         raise LabelError(f'{path}: cannot be read as an image ({error})') from None
-    return (width, height) if turned else (height, width)
 
 
 def images_below(folder: Path) -> list[Path]:

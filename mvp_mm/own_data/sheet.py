@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
 from pycocotools import mask as coco_mask
 
 from mvp_mm.own_data.labels import LabeledDataset, LabeledImage
+from mvp_mm.utils.images import read_image
 from mvp_mm.utils.masks import to_rle
 from mvp_mm.visualization import PerceptionVisualizer, contact_sheet
 
@@ -37,8 +37,7 @@ def draw_sheet(dataset: LabeledDataset, number: int = 9, columns: int = 3,
 
 def _draw(image: LabeledImage, classes: list[str],
           visualizer: PerceptionVisualizer) -> np.ndarray:
-    with Image.open(image.path) as file:
-        pixels = np.array(ImageOps.exif_transpose(file).convert('RGB'))
+    pixels = np.ascontiguousarray(read_image(image.path)[..., ::-1])
     names = [o.label if not o.expressions else o.expressions[0] for o in image.objects]
     # Of all classes, so that a class has one colour on the whole sheet.
     phrases = list(dict.fromkeys([*classes, *names]))

@@ -1,4 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
+from __future__ import annotations
+
 from mvp_mm.structures.annotation import ImageAnnotation, Referral
 from mvp_mm.structures.answering import Answering
 from mvp_mm.structures.data_sample import PerceptionDataSample

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""What is known about one image, in one form for every dataset."""
+"""Holds the annotation of one image in one form for every dataset."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""The data sample that travels through pipeline, model, metrics and visualizer."""
+"""Defines the data sample that pipeline, model, metrics and visualizer share."""
 from __future__ import annotations
 
 from typing import Any

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""What the model is asked, as segments of text (paper section 3.2)."""
+"""Holds an instruction to the model as segments of text (paper section 3.2)."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""What the network says about one instruction, before a task decodes it."""
+"""Holds the network's outputs for one instruction, before a task decodes them."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""An instruction together with its targets among the image's objects."""
+"""Holds an instruction with its targets among the image's objects."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field

@@ -1,5 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """A deterministic world of coloured shapes, written in the layouts of the real datasets."""
+from __future__ import annotations
 
 from mvp_mm.synthetic.expressions import Expression, Noun, Reading, SceneView, read_all
 from mvp_mm.synthetic.referring import Sentence, sample_groups, sample_references

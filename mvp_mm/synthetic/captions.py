@@ -1,5 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Captions that are true of a scene, in several styles, and planted bad ones."""
+"""Writes captions that are true of a scene, in several styles, and plants bad ones."""
+from __future__ import annotations
 
 from collections import Counter
 from random import Random

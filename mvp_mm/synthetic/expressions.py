@@ -5,6 +5,7 @@ Meaning has two readings. The *sure* things satisfy an expression by a clear mar
 *possible* things are all that somebody might accept. An expression is unambiguous when the two
 agree. Nothing here draws at random: sentences are made in ``referring.py`` and judged here.
 """
+from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property

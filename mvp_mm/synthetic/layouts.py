@@ -1,5 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Annotations of a scene in the published layouts, and the writers of the files."""
+"""Writes annotations of scenes in the published datasets' formats."""
+from __future__ import annotations
 
 import json
 import pickle

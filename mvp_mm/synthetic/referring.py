@@ -1,5 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Sampling of referring expressions that are true, unambiguous and exact in a scene."""
+"""Samples referring expressions that are true, unambiguous and exact in a scene."""
+from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import product

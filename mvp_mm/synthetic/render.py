@@ -1,5 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Drawing of scenes with numpy and OpenCV."""
+"""Draws scenes with numpy and OpenCV."""
+from __future__ import annotations
 
 import cv2
 import numpy as np

@@ -1,5 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Sampling of scenes: coloured shapes on a ground of one to three textured regions."""
+"""Samples scenes: coloured shapes on a ground of one to three textured regions."""
+from __future__ import annotations
 
 import hashlib
 import math

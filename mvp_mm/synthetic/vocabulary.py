@@ -1,5 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""The words and numbers that define the synthetic world."""
+"""Defines the words and numbers of the synthetic world."""
+from __future__ import annotations
 
 THING_CLASSES = ('circle', 'square', 'triangle', 'star', 'cross', 'heart')
 STUFF_CLASSES = ('grass', 'water', 'sand', 'brick', 'snow')

@@ -1,5 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""The words of referring expressions."""
+"""Puts referring expressions into words."""
+from __future__ import annotations
 
 from random import Random
 

@@ -1,5 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Making of a whole synthetic world on disk, image by image, on one core or several."""
+"""Writes a whole synthetic world to disk, image by image, on one core or several."""
+from __future__ import annotations
 
 import json
 import multiprocessing

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Instructions as the authors' released code shows them to the LLM."""
+"""Tokenises instructions as the authors' released code shows them to the LLM."""
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -11,6 +11,7 @@ import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -34,11 +35,13 @@ class ImageHeader:
     """What a file says about its image before it is decoded.
 
     Attributes:
+        size: (h, w) of the stored pixels.
         format: Pillow's name of the file format, such as ``'JPEG'``.
         mode: Pillow's name of the stored channels, such as ``'RGB'``, ``'L'`` or ``'I;16'``.
         orientation: EXIF orientation, 1 (as stored) to 8.
     """
 
+    size: tuple[int, int]
     format: str
     mode: str
     orientation: int
@@ -76,6 +79,24 @@ def read_image(path: str | Path, apply_exif: bool = True) -> np.ndarray:
     return decode_image(path.read_bytes(), str(path), apply_exif)
 
 
+def read_size(path: str | Path, apply_exif: bool = True) -> tuple[int, int]:
+    """Read the size of the array that :func:`read_image` would return, without decoding it.
+
+    Returns:
+        (h, w).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no image or has too many pixels.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'No such image file: {path}')
+    with open(path, 'rb') as file:
+        header = _read_header(file, str(path))
+    return header.size[::-1] if apply_exif and header.orientation >= 5 else header.size
+
+
 def decode_image(data: bytes, name: str, apply_exif: bool = True) -> np.ndarray:
     """Decode an image of any kind to colour.
 
@@ -101,7 +122,9 @@ def decode_image(data: bytes, name: str, apply_exif: bool = True) -> np.ndarray:
 def decode_with_header(data: bytes, name: str,
                        apply_exif: bool = True) -> tuple[np.ndarray, ImageHeader]:
     """:func:`decode_image`, with what the file says about its image."""
-    header = _read_header(data, name)
+    if not data:
+        raise ValueError(f'{name} is empty')
+    header = _read_header(io.BytesIO(data), name)
     if header.mode == 'F':
         raise ValueError(f'{name} holds floating-point numbers, whose range nothing tells: '
                          'convert it to 8 or 16 bits')
@@ -122,14 +145,16 @@ def decode_with_header(data: bytes, name: str,
     return image, header
 
 
-def _read_header(data: bytes, name: str) -> ImageHeader:
-    if not data:
-        raise ValueError(f'{name} is empty')
+def _read_header(file: BinaryIO, name: str) -> ImageHeader:
     limit = max_image_pixels()
     try:
-        with _open(data) as image:
+        with _open(file) as image:
+            orientation = _orientation(image)
             width, height = image.size
-            header = ImageHeader(image.format or '', image.mode, _orientation(image))
+            if image.format == 'TIFF' and orientation >= 5:
+                # Pillow tells the size that such an image will have once it is turned.
+                width, height = height, width
+            header = ImageHeader((height, width), image.format or '', image.mode, orientation)
     except UnidentifiedImageError as error:
         raise ValueError(f'{name} is not a readable image') from error
     except _PILLOW_ERRORS as error:
@@ -156,12 +181,12 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and value in range(1, 9) else 1
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(file: BinaryIO) -> Image.Image:
     """Read a header; the limit here is :func:`max_image_pixels`, not Pillow's."""
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(io.BytesIO(data))
+            return Image.open(file)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
@@ -179,7 +204,7 @@ def _decode_with_pillow(data: bytes, name: str) -> np.ndarray:
     # A file cut off at its end must not pass for a whole one.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
-        with _open(data) as image:
+        with _open(io.BytesIO(data)) as image:
             image.load()
             if image.mode.startswith('I'):
                 # Pillow would cut 16 bits off at 255.

@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from mvp_mm.captioning.backends import Answer, CaptionerError, ImageError, Sampling
+from mvp_mm.captioning.backends import Answer, CaptionerError, CaptionSampling, ImageError
 from mvp_mm.captioning.local import TransformersBackend
 
 TEMPLATE = ("{% for message in messages %}{% for part in message['content'] %}"
@@ -61,14 +61,14 @@ def images(tmp_path):
 
 
 def test_a_batch_answers_as_single_images_do(model, images):
-    backend = TransformersBackend(model, 'What?', Sampling(max_tokens=5, temperature=0))
+    backend = TransformersBackend(model, 'What?', CaptionSampling(max_tokens=5, temperature=0))
     answers = backend.caption(images)
     assert [type(answer) for answer in answers] == [Answer] * 3 and answers[0].text, answers
     assert answers == [backend.caption([image])[0] for image in images]
 
 
 def test_a_broken_image_does_not_spoil_its_batch(model, images):
-    backend = TransformersBackend(model, 'What?', Sampling(max_tokens=5, temperature=0))
+    backend = TransformersBackend(model, 'What?', CaptionSampling(max_tokens=5, temperature=0))
     whole = backend.caption(images)
     images[1].write_bytes(b'no image')
     answers = backend.caption(images)
@@ -77,11 +77,11 @@ def test_a_broken_image_does_not_spoil_its_batch(model, images):
 
 
 def test_sampling_follows_its_seed(model, images):
-    drawn = [TransformersBackend(model, 'What?', Sampling(
+    drawn = [TransformersBackend(model, 'What?', CaptionSampling(
         max_tokens=8, temperature=1.0, seed=seed)).caption(images) for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_a_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(CaptionerError, match=str(tmp_path)):
-        TransformersBackend(str(tmp_path), 'What?', Sampling())
+        TransformersBackend(str(tmp_path), 'What?', CaptionSampling())

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvp_mm.captioning.backends import CaptionerError, ImageError, Sampling, load_image
+from mvp_mm.captioning.backends import CaptionerError, CaptionSampling, ImageError, load_image
 from mvp_mm.captioning.endpoint import EndpointBackend, Retries, data_url, retry_after
 from mvp_mm.captioning.images import images_of_dataset, images_of_folder
 from mvp_mm.captioning.merge import StoreCheck, write_merged
 from mvp_mm.captioning.run import caption_shard, make_manifest
 from mvp_mm.datasets.captions import CaptionStore
-from mvp_mm.datasets.captions.layout import Shard
+from mvp_mm.datasets.captions.shards import Shard
 from tests.test_datasets.small_data import config
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def folder(tmp_path):
 
 def caption(address, folder, store, shard='0/1', prompt=PROMPT, captioner='vlm', retry=False,
             limit=50, **options):
-    sampling = Sampling(seed=3)
+    sampling = CaptionSampling(seed=3)
     options = dict(dict(concurrency=3, timeout=1.0, retries=Retries(4, 0.01)), **options)
     backend = EndpointBackend(f'{address}/v1', 'm', prompt, sampling, **options)
     images = images_of_folder(folder)

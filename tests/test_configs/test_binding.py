@@ -91,7 +91,7 @@ def test_the_ids_of_every_pipeline_are_those_of_the_swapped_model(llms, tmp_path
 def test_another_canvas_reaches_every_pipeline_and_the_visual_tokens(tmp_path, way):
     cfg = (load_leaf(tmp_path, 'canvas = (512, 768)') if way == 'leaf' else
            load_config(CONFIGS / 'stage2.py', {'canvas': (512, 768)}))
-    assert set(values(cfg, 'mmdet.Resize', 'scale')) == {(512, 768)}
+    assert set(values(cfg, 'ResizeToCanvas', 'scale')) == {(512, 768)}
     assert set(values(cfg, 'PadToCanvas', 'size')) == {(512, 768)}
     assert cfg.model.tokenizer.num_visual_tokens == 8 * 12
     assert {t.num_visual_tokens for t in values(cfg, 'BuildInstructions', 'tokenizer')} == {96}

@@ -205,8 +205,7 @@ def test_queries_are_the_papers(full):
 def test_images_are_resized_and_padded_to_1024(full, name):
     dataset = full[name].train_dataloader.dataset
     steps = {step.type: step for step in dataset.get('datasets', [dataset])[0].pipeline}
-    assert tuple(steps['mmdet.Resize'].scale) == tuple(steps['PadToCanvas'].size) == (1024, 1024)
-    assert steps['mmdet.Resize'].keep_ratio
+    assert tuple(steps['ResizeToCanvas'].scale) == tuple(steps['PadToCanvas'].size) == (1024, 1024)
 
 
 @pytest.mark.parametrize('name, trainable', [('stage1', ['connector']), ('stage2', None)])

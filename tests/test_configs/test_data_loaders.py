@@ -29,7 +29,7 @@ def test_an_own_train_loader_has_safe_defaults(tmp_path):
     assert loader.sampler == dict(type='InfiniteSampler', shuffle=True)
     assert (loader.num_workers, loader.persistent_workers) == (0, False)
     assert [step.type for step in loader.dataset.pipeline] == [
-        'BuildInstructions', 'LoadImage', 'LoadPerceptionAnnotations', 'mmdet.Resize',
+        'BuildInstructions', 'LoadImage', 'LoadPerceptionAnnotations', 'ResizeToCanvas',
         'PadToCanvas', 'PackPerceptionInputs']
     assert loader.dataset.pipeline[0].training
 

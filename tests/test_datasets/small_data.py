@@ -137,7 +137,7 @@ def pipeline(root: Path, training: bool, size: int = 64) -> list[dict]:
     return [
         dict(type='BuildInstructions', tokenizer=tokenizer_config(root), training=training),
         dict(type='LoadImage'), dict(type='LoadPerceptionAnnotations'),
-        dict(type='mmdet.Resize', scale=(size, size), keep_ratio=True),
+        dict(type='ResizeToCanvas', scale=(size, size)),
         dict(type='PadToCanvas', size=(size, size)),
         dict(type='PackPerceptionInputs', with_eval=not training)
     ]

@@ -83,12 +83,9 @@ def test_segment_maps_of_strips_are_rescaled(shape):
 @pytest.mark.parametrize('training', [True, False])
 def test_a_strip_goes_through_the_whole_pipeline(tmp_path, shape, training):
     height, width = shape
-    steps = [dict(step, type='ResizeToCanvas', scale=(64, 64)) if step['type'] == 'mmdet.Resize'
-             else step for step in pipeline(tmp_path, training)]
-    for step in steps:
-        step.pop('keep_ratio', None)
-    cfg = config(tmp_path, 'BoxDetectionDataset', pipeline=steps, test_mode=not training,
-                 max_bad_share=0, tasks=[dict(type='DetectionTask', response='none')])
+    cfg = config(tmp_path, 'BoxDetectionDataset', pipeline=pipeline(tmp_path, training),
+                 test_mode=not training, max_bad_share=0,
+                 tasks=[dict(type='DetectionTask', response='none')])
     write_images(tmp_path)
     write_json(tmp_path / 'ann.json', dict(
         images=[dict(id=1, file_name='strip.png', height=height, width=width)],

@@ -9,7 +9,7 @@ import pytest
 from mvp_mm.captioning.merge import StoreCheck
 from mvp_mm.datasets.captions import CaptionRefiner, CaptionStore
 from mvp_mm.datasets.captions.keys import caption_key
-from mvp_mm.datasets.captions.layout import Manifest, Shard, ShardFiles, list_digest
+from mvp_mm.datasets.captions.shards import Manifest, Shard, ShardFiles, list_digest
 from mvp_mm.registry import DATASETS
 from tests.test_datasets.small_data import config, write_json
 from tests.test_synthetic.test_world import load_tool

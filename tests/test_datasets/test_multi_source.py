@@ -34,7 +34,7 @@ def pipeline_of(world):
         dict(type='BuildInstructions', tokenizer=tokenizer_of(world), training=True),
         dict(type='LoadImage'),
         dict(type='LoadPerceptionAnnotations'),
-        dict(type='mmdet.Resize', scale=(64, 64), keep_ratio=True),
+        dict(type='ResizeToCanvas', scale=(64, 64)),
         dict(type='PadToCanvas', size=(64, 64)),
         dict(type='PackPerceptionInputs'),
     ]

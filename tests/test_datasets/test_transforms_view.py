@@ -14,7 +14,7 @@ from mvp_mm.datasets.transforms import (
     SegmentMapMasks,
 )
 from mvp_mm.datasets.transforms.mirror import mirror_text
-from mvp_mm.datasets.transforms.view import View, hide
+from mvp_mm.datasets.transforms.view import View, drop_objects
 from mvp_mm.registry import DATASETS
 from mvp_mm.structures import ImageAnnotation, Instruction, Referral, Request, Segment, SegmentKind
 from tests.test_datasets.small_data import config, pipeline
@@ -121,11 +121,11 @@ def annotation():
 
 def test_hidden_objects_are_not_asked_about():
     found = annotation()
-    hide(found, np.array([False, True, False]))
+    drop_objects(found, np.array([False, True, False]))
     assert found.labels.tolist() == [0, -1, 1]
     assert [r.sentence for r in found.referrals] == ['the Left cat', 'no bird']
     assert found.caption_spans == [('a left dog', [2]), ('a cat', [0])]
-    hide(found, np.array([False, False, True]))
+    drop_objects(found, np.array([False, False, True]))
     assert found.caption_spans == [('a cat', [0])]
 
 

@@ -19,10 +19,10 @@ import os
 import sys
 from pathlib import Path
 
-from mvp_mm.captioning.backends import PROMPT, CaptionBackend, CaptionerError, Sampling
+from mvp_mm.captioning.backends import PROMPT, CaptionBackend, CaptionerError, CaptionSampling
 from mvp_mm.captioning.images import ImageSet, images_of_dataset, images_of_folder
 from mvp_mm.captioning.run import caption_shard, make_manifest, summarise
-from mvp_mm.datasets.captions.layout import Shard
+from mvp_mm.datasets.captions.shards import Shard
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
     backend.add_argument('--endpoint', help='address of an OpenAI-compatible API, ending in /v1')
     backend.add_argument('--local', help='folder of a model that transformers can load')
     parser.add_argument('--prompt', default=PROMPT, help='what is asked about each image')
-    sampling = Sampling()
+    sampling = CaptionSampling()
     parser.add_argument('--max-tokens', type=int, default=sampling.max_tokens)
     parser.add_argument('--temperature', type=float, default=sampling.temperature)
     parser.add_argument('--top-p', type=float, default=sampling.top_p)
@@ -74,7 +74,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def build_backend(args: argparse.Namespace, sampling: Sampling) -> CaptionBackend:
+def build_backend(args: argparse.Namespace, sampling: CaptionSampling) -> CaptionBackend:
     """The captioner that the command line asks for."""
     if args.endpoint:
         from mvp_mm.captioning.endpoint import EndpointBackend, Retries
@@ -98,7 +98,7 @@ def main() -> None:
     """Caption."""
     args = parse_args()
     try:
-        sampling = Sampling(args.max_tokens, args.temperature, args.top_p, args.seed,
+        sampling = CaptionSampling(args.max_tokens, args.temperature, args.top_p, args.seed,
                             args.max_side)
         shard = Shard.parse(args.shard)
         images = list_images(args)

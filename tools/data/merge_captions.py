@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from mvp_mm.captioning.merge import StoreCheck, write_merged
-from mvp_mm.datasets.captions.layout import write_atomically
+from mvp_mm.datasets.captions.shards import write_atomically
 
 
 def parse_args() -> argparse.Namespace:

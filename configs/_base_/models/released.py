@@ -2,7 +2,7 @@
 # paper's model. Sizes are the leaf's.
 # The padded area is attended to: it is grey.
 _released_fit = [
-    dict(type='mmdet.Resize', keep_ratio=True),
+    dict(type='ResizeToCanvas'),
     dict(type='PadToCanvas', pad_val=dict(img=(128, 128, 128), masks=0))
 ]
 _released_questions = dict(

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Words by which a captioner guesses instead of describing."""
+"""Finds words by which a captioner guesses instead of describing (might, seems, …)."""
 from __future__ import annotations
 
 import re

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Captions packed into flat arrays, mapped from files that processes share."""
+"""Packs captions into flat arrays in files, which processes memory-map and share."""
 from __future__ import annotations
 
 import hashlib

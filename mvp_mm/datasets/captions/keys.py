@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Names by which captions and images find each other."""
+"""Normalises image paths into the keys by which captions are found."""
 from __future__ import annotations
 
 import re

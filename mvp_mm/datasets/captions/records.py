@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Lines of caption files: what stands in them, and reading them with places in the errors."""
+"""Reads and writes lines of caption files; errors name file and line."""
 from __future__ import annotations
 
 import json

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Cleaning of generated captions (paper section 3.2, data refinement)."""
+"""Cleans generated captions (paper section 3.2, data refinement)."""
 from __future__ import annotations
 
 import math

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Captions as they lie on disk, image by image, whatever the layout."""
+"""Reads captions image by image from every layout of files."""
 from __future__ import annotations
 
 import json
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from mvp_mm.datasets.captions.keys import caption_key
-from mvp_mm.datasets.captions.layout import shards_of
 from mvp_mm.datasets.captions.records import (
     Caption,
     ImageCaptions,
@@ -21,6 +20,7 @@ from mvp_mm.datasets.captions.records import (
     parse_image_captions,
     read_lines,
 )
+from mvp_mm.datasets.captions.shards import shards_of
 from mvp_mm.utils.files import load_json
 
 DuplicateHandler = Callable[[str, str, str], None]
@@ -69,7 +69,7 @@ def manifest_path(merged: str | Path) -> Path:
 
 
 class MergedSource(CaptionSource):
-    """A JSONL file with one line an image, written by the merging or the refining command."""
+    """A JSONL file with one line per image, written by the merging or the refining command."""
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
@@ -154,7 +154,7 @@ def _from_chats(content: list[Any], path: Path) -> dict[str, list[str]]:
 
 
 class ShardedSource(CaptionSource):
-    """The folder that captioners write (see :mod:`mvp_mm.datasets.captions.layout`).
+    """The folder that captioners write (see :mod:`mvp_mm.datasets.captions.shards`).
 
     Opening reads every line once and keeps where each caption stands, 12 bytes a caption, not
     what it says.

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Captions of images, kept beside any dataset."""
+"""Looks up the captions of an image, beside any dataset."""
 from __future__ import annotations
 
 from collections import Counter
@@ -18,7 +18,7 @@ from mvp_mm.utils.files import load_json
 class CaptionStore:
     """Captions by image file name, cleaned when the store is first opened.
 
-    Read in place: the folder that captioners write (:mod:`mvp_mm.datasets.captions.layout`), the
+    Read in place: the folder that captioners write (:mod:`mvp_mm.datasets.captions.shards`), the
     JSONL file of the merging and the refining command, a JSON file ``{"captioners": [...],
     "captions": {file_name: [text, ...]}}``, and COCO's captions JSON (``images`` and
     ``annotations``).

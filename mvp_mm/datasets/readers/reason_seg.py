@@ -10,18 +10,17 @@ import cv2
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
-from PIL import Image
 from pycocotools import mask as coco_mask
 
 from mvp_mm.datasets.base import PerceptionDataset
 from mvp_mm.registry import DATASETS
 from mvp_mm.utils.faults import Faults
+from mvp_mm.utils.images import read_size
 from mvp_mm.utils.listings import SuffixListing
 from mvp_mm.utils.masks import MAX_COORDINATE
 from mvp_mm.utils.records import FLAG, LIST, STRING, TEXT, Field, RecordFormat, is_number, list_of
 from mvp_mm.utils.texts import named
 
-_ORIENTATION = 0x0112
 _TARGET, _IGNORED = 1, 255
 
 
@@ -59,6 +58,8 @@ class ReasonSegDataset(PerceptionDataset):
         BaseDataset._join_prefix(self)
         if not Path(self.data_prefix.get('img', '')).is_dir():
             raise FileNotFoundError(f'Folder {self.data_prefix.get("img")} does not exist')
+
+    checks_items_itself = True
 
     def load_items(self) -> list[dict[str, Any]]:
         """See :meth:`PerceptionDataset.load_items`."""
@@ -112,10 +113,7 @@ class ReasonSegDataset(PerceptionDataset):
             ValueError: If no pixel belongs to the target.
         """
         item = super().get_data_info(idx)
-        with Image.open(item['img_path']) as image:
-            width, height = image.size
-            if item.get('apply_exif') and image.getexif().get(_ORIENTATION, 1) > 4:
-                height, width = width, height
+        height, width = read_size(item['img_path'], item['apply_exif'])
         drawn = draw_shapes(item.pop('shapes'), height, width)
         if not (drawn == _TARGET).any():
             raise ValueError(f'{item["json_path"]}: no pixel of image {item["img_id"]} belongs to '

@@ -31,6 +31,8 @@ class RefAdvDataset(PerceptionDataset):
         ValueError: If a row is broken, its box cannot be used, or rows differ in an image's size.
     """
 
+    checks_items_itself = True
+
     def load_items(self) -> list[dict[str, Any]]:
         """See :meth:`PerceptionDataset.load_items`."""
         self.set_classes((), ())

@@ -45,6 +45,8 @@ class RefCocoMDataset(PerceptionDataset):
         ValueError: If a record is broken, or a box is not its mask's.
     """
 
+    checks_items_itself = True
+
     def load_items(self) -> list[dict[str, Any]]:
         """See :meth:`PerceptionDataset.load_items`."""
         self.set_classes((), ())

@@ -1,4 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
+from __future__ import annotations
+
 from mvp_mm.datasets.samplers.infinite_sampler import InfiniteSampler
 from mvp_mm.datasets.samplers.ratio_sampler import RatioSampler
 

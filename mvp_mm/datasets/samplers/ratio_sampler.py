@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Endless sampling from several datasets in fixed proportions."""
+"""Samples several datasets in fixed proportions, endlessly."""
 from __future__ import annotations
 
 import itertools
@@ -56,7 +56,7 @@ def quota_schedule(weights: Sequence[int]) -> np.ndarray:
         weights: Samples of each dataset in one period.
 
     Returns:
-        np.ndarray: Data set of each sample, shape (sum(weights),).
+        (sum(weights),) int64, the dataset of each sample.
     """
     period = sum(weights)
     counts = [0] * len(weights)
@@ -159,7 +159,7 @@ class RatioSampler(Sampler):
         self.weights = integer_weights(ratios)
         periodic = periodic_schedule(self.weights)
         self.schedule = quota_schedule(self.weights) if periodic is None else periodic
-        # Draws of the scheduled dataset before each position of the period, shape (period,).
+        # Draws of the scheduled dataset before each position of the period, (period,).
         one_hot = self.schedule[:, None] == np.arange(len(self.weights))
         self._drawn = (one_hot.cumsum(0) - one_hot)[one_hot]
         self._rotations = np.random.default_rng(self.seed).integers(

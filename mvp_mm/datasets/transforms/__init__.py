@@ -1,4 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
+from __future__ import annotations
+
 from mvp_mm.datasets.transforms.canvas import PadToCanvas, ResizeToCanvas
 from mvp_mm.datasets.transforms.color import ColorJitter
 from mvp_mm.datasets.transforms.instructions import BuildInstructions, TokenizeRequests

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Change of colours."""
+"""Changes brightness, contrast, saturation and hue at random."""
 from __future__ import annotations
 
 from typing import Any

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""From an image's annotation to tokenised instructions."""
+"""Turns an image's annotation into tokenised instructions."""
 from __future__ import annotations
 
 from typing import Any

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""What a text says about an image, said about the mirrored image."""
+"""Swaps left and right in texts, for horizontal flips; refuses texts where that may be wrong."""
 from __future__ import annotations
 
 import re

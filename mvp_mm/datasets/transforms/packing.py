@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""From the pipeline's results to tensors and data samples."""
+"""Packs the pipeline's results into tensors and data samples."""
 from __future__ import annotations
 
 from typing import Any

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Masks that do not overlap, kept as one map until somebody wants bitmaps."""
+"""Keeps masks that do not overlap as one map of numbers until bitmaps are needed."""
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""How an image is shown in training: decided before its instructions are made, applied after."""
+"""Draws scale, crop and flip (large-scale jitter) before the instructions, applies them after."""
 from __future__ import annotations
 
 from collections import Counter
@@ -114,7 +114,7 @@ class DrawView(BaseTransform):
         for part in parts:
             if len(part['boxes']):
                 shown = view.visible(part['boxes'], part['height'], part['width'])
-                hide(part['annotation'], shown < self.min_visible)
+                drop_objects(part['annotation'], shown < self.min_visible)
         results['view'] = view
         return results
 
@@ -137,12 +137,12 @@ class DrawView(BaseTransform):
                       logger='current')
 
 
-def hide(annotation: ImageAnnotation, hidden: np.ndarray) -> None:
-    """Take objects out of everything that may be asked.
+def drop_objects(annotation: ImageAnnotation, hidden: np.ndarray) -> None:
+    """Drop objects that a crop removed from labels, referrals and grounded phrases.
 
     Args:
         annotation: Changed in place.
-        hidden: (n,) bool.
+        hidden: (n,) bool, the objects to drop.
     """
     if not hidden.any():
         return

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mvp_mm.datasets.vocabulary import coco_stuff
 from mvp_mm.datasets.vocabulary.objects365_names import tidy_name
+from mvp_mm.utils.faults import Faults
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -119,14 +120,12 @@ def _own_names(names: str | Sequence[str], root: str | Path) -> tuple[tuple[str,
             raise ValueError(f'no class list {names!r}, there are {sorted(_VOCABULARIES)}, and no '
                              f'file {path}')
         origin = str(path)
-        names = [line for line in path.read_text(encoding='utf-8-sig').splitlines() if line.strip()]
-    if not all(isinstance(name, str) and name.strip() for name in names):
-        raise ValueError(f'{origin}: class names must be texts, got {list(names)}')
-    names = tuple(' '.join(name.split()) for name in names)
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(f'{origin}: repeated class names {repeated}')
-    return names, origin
+        try:
+            text = path.read_bytes().decode('utf-8-sig')
+        except UnicodeDecodeError as error:
+            raise ValueError(f'{path} is not UTF-8: {error}') from error
+        names = [line for line in text.splitlines() if line.strip()]
+    return tuple(Faults(origin).classes(names)), origin
 
 
 def first_synonym(name: str) -> str:

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""The most frequent phrases of a grounding file: the vocabulary from which negatives come."""
+"""Counts the phrases of a grounding file: negatives are drawn from the most frequent ones."""
 from __future__ import annotations
 
 from collections import Counter

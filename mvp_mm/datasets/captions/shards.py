@@ -1,10 +1,10 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""The folder that captioners write: one folder a captioner, one file and manifest a shard.
+"""Names and checks the files of captioners: a folder per captioner, files per shard.
 
 ::
 
     captions/objects365/
-      images.txt                     every image to caption, one a line, sorted
+      images.txt                     every image to caption, one per line, sorted
       internvl2-8b/
         00000-of-00004.json          manifest: model, prompt, sampling, list of images
         00000-of-00004.jsonl         {"image": "patch0/a.jpg", "caption": "A dog ..."}
