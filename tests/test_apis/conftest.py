@@ -30,7 +30,7 @@ def inferencer_config(tokenizer_path, **model):
         inferencer=dict(
             pipeline=[
                 dict(type='TokenizeRequests', tokenizer=tokenizer, response_room=ROOM),
-                dict(type='mmdet.Resize', scale=(128, 128), keep_ratio=True),
+                dict(type='ResizeToCanvas', scale=(128, 128)),
                 dict(type='PadToCanvas', size=(128, 128)),
                 dict(type='PackPerceptionInputs')],
             tasks={name: dict(type=kind) for name, kind in TASKS.items()})))

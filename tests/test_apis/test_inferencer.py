@@ -170,6 +170,19 @@ def test_threads_write_to_their_own_files(inferencer, image, tmp_path):
     assert len(list(tmp_path.iterdir())) == 16
 
 
+@pytest.mark.parametrize('shape', [(3000, 4), (1, 4000), (300, 1), (1000, 3)])
+@pytest.mark.parametrize('task', ['panoptic', 'semantic', 'referring_segmentation'])
+def test_strips_are_answered_in_their_size(inferencer, tmp_path, shape, task):
+    question = (dict(text='the circle') if task == 'referring_segmentation'
+                else dict(words=['circle', 'grass']))
+    strip = np.full((*shape, 3), 90, dtype=np.uint8)
+    result, = inferencer(strip, task, score_thr=0., thinking=False, out_dir=tmp_path, **question)
+    assert result['size'] == list(shape)
+    found = result['instances'] + result.get('panoptic', []) + result.get('semantic', [])
+    assert all(item['segmentation']['size'] == list(shape) for item in found)
+    assert Path(result['files']['png']).is_file()
+
+
 def test_fifty_calls_leave_nothing_behind(inferencer, image):
     def ask():
         inferencer(image, 'panoptic', words=['circle', 'grass'], thinking=False)
