@@ -2,29 +2,21 @@
 """What a custom dataset's load_items may return, and what each mistake is told."""
 from __future__ import annotations
 
-import json
-import logging
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mvp_mm.datasets import PerceptionDataset, base, image_selection
+from mvp_mm.datasets import base
 from mvp_mm.datasets.checks.check import check_dataset
 from mvp_mm.datasets.item_contract import check_items
 from mvp_mm.datasets.readers.tar_images import write_tar_index
 from mvp_mm.registry import DATASETS
 from mvp_mm.structures import Referral
+from tests.test_datasets.custom_items import ItemsOfATest
 from tests.test_datasets.miniature import entries, moved, write_all
-from tests.test_datasets.small_data import (
-    HEIGHT,
-    WIDTH,
-    config,
-    pipeline,
-    write_images,
-    write_json,
-)
+from tests.test_datasets.small_data import HEIGHT, WIDTH
 
 NAMES = ('cat', 'dog')
 
@@ -40,32 +32,6 @@ def good(**changes) -> dict:
         segmentations=[[[2, 3, 8, 3, 8, 9]], dict(size=[HEIGHT, WIDTH], counts=[600])],
         ann_ids=[5, 6])
     return {key: value for key, value in {**item, **changes}.items() if value is not None}
-
-
-@DATASETS.register_module()
-class ItemsOfATest(PerceptionDataset):
-    """Serves items that a test chooses."""
-
-    items: list = []
-
-    def load_items(self):
-        return [dict(item, img_path=self.image_path('a.jpg')) if 'img_path' in item else item
-                for item in self.items]
-
-
-@pytest.fixture
-def custom(tmp_path, monkeypatch):
-    """Builds the dataset of some items."""
-    write_images(tmp_path)
-    write_json(tmp_path / 'ann.json', {})
-
-    def build(*items, training=True, **changes):
-        monkeypatch.setattr(ItemsOfATest, 'items', list(items))
-        return DATASETS.build(dict(
-            type='ItemsOfATest', data_root=str(tmp_path), ann_file='ann.json',
-            data_prefix=dict(img='img'), test_mode=not training,
-            **dict(dict(pipeline=pipeline(tmp_path, training)), **changes)))
-    return build
 
 
 MISTAKES = [
@@ -253,83 +219,3 @@ def test_the_readers_that_are_not_checked_keep_to_the_contract(trees, monkeypatc
         assert len(dataset)
         checked.add(cfg['type'])
     assert checked == trusted
-
-
-def images_with_captions(*captioned: bool) -> list[dict]:
-    return [dict(img_path='', img_id=k, file_name=f'{k}.jpg',
-                 **(dict(captions=['A cat.']) if has else {}))
-            for k, has in enumerate(captioned)]
-
-
-def warnings_of(monkeypatch) -> list[str]:
-    told: list[str] = []
-
-    def note(message, level=logging.INFO, **kwargs):
-        if level == logging.WARNING:
-            told.append(message)
-    monkeypatch.setattr(image_selection, 'print_log', note)
-    return told
-
-
-def test_a_dataset_without_captions_answers_without_by_default_and_says_so(custom, monkeypatch):
-    told = warnings_of(monkeypatch)
-    assert len(custom(*images_with_captions(False, False), tasks=[dict(type='InstanceTask')])) == 2
-    assert told == ['ann.json: no captions and no caption_store: the response of instance is the '
-                    'result alone']
-
-
-def test_captions_that_are_asked_for_are_needed(custom):
-    with pytest.raises(ValueError, match='2 of 2 images have no caption .for example 0.jpg'):
-        custom(*images_with_captions(False, False),
-               tasks=[dict(type='InstanceTask', response='caption')])
-
-
-@pytest.mark.parametrize('response', ['auto', 'caption'])
-def test_a_captioned_dataset_refuses_images_without(custom, response):
-    with pytest.raises(ValueError, match=r"1 of 3 images have no caption \(for example 1.jpg\), "
-                                         r"which task instance needs: .*'leave_out'"):
-        custom(*images_with_captions(True, False, True),
-               tasks=[dict(type='InstanceTask', response=response)])
-
-
-@pytest.mark.parametrize('stored', [False, True])
-def test_images_without_captions_are_left_out_on_request_and_counted(
-        custom, tmp_path, monkeypatch, stored):
-    told: list[str] = []
-    monkeypatch.setattr(
-        image_selection, 'print_log', lambda message, **kwargs: told.append(message))
-    items = images_with_captions(True, False, True)
-    changes = {}
-    if stored:
-        write_json(tmp_path / 'store.json', dict(
-            captioners=['x'], captions={'0.jpg': ['There is a cat on the mat.'], '1.jpg': [],
-                                        '2.jpg': ['There is a dog on the mat.']}))
-        items, changes = images_with_captions(False, False, False), dict(caption_store='store.json')
-    tasks = [dict(type='InstanceTask', missing_caption='leave_out'), dict(type='DetectionTask',
-                                                                        response='none')]
-    dataset = custom(*items, tasks=tasks, **changes)
-    assert [dataset.file_name(k) for k in range(len(dataset))] == ['0.jpg', '2.jpg']
-    assert told == ['ann.json: 1 images left out that have no caption (for example 1.jpg)']
-    assert len(custom(*items, tasks=tasks, training=False, **changes)) == 3
-
-
-def test_a_task_that_needs_captions_beside_one_that_leaves_out_is_an_error(custom):
-    with pytest.raises(ValueError, match='which task detection needs'):
-        custom(*images_with_captions(True, False), tasks=[
-            dict(type='InstanceTask', missing_caption='leave_out'), dict(type='DetectionTask')])
-
-
-def test_nothing_left_is_an_error(custom, tmp_path):
-    write_json(tmp_path / 'store.json', dict(captioners=['x'], captions={'x.jpg': ['A cat sits']}))
-    with pytest.raises(ValueError, match='ann.json: no image is left'):
-        custom(*images_with_captions(False), caption_store='store.json',
-               tasks=[dict(type='InstanceTask', missing_caption='leave_out')])
-
-
-def test_an_indexed_dataset_leaves_out_the_same(tmp_path):
-    cfg = config(tmp_path, 'CocoInstanceDataset', caption_store='store.json',
-                 tasks=[dict(type='InstanceTask', missing_caption='leave_out')])
-    (tmp_path / 'store.json').write_text(json.dumps(
-        dict(captioners=['x'], captions={'b.jpg': ['There is nothing to be seen.']})))
-    dataset = DATASETS.build(cfg)
-    assert [dataset.get_data_info(k)['img_id'] for k in range(len(dataset))] == [2]
