@@ -36,7 +36,7 @@ def end_with_launcher() -> None:
     torchrun that is killed with ``kill -9`` leaves its ranks training, or waiting for each other
     before they have met.
     """
-    _launcher[:] = [os.getppid()]
+    _launcher[:] = [os.getpid(), os.getppid()]
     if sys.platform == 'linux':
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -60,7 +60,9 @@ class Watchdog(threading.Thread):
         self.grace = grace
         self.folder = folder
         self.stopped = threading.Event()
-        self._parent = _launcher[0] if _launcher else os.getppid()
+        # A fork inherits the note of its parent, whose launcher is not its own.
+        noted = _launcher and _launcher[0] == os.getpid()
+        self._parent = _launcher[1] if noted else os.getppid()
         self._last = self._armed = float('-inf')
         self._doing = ''
         self.progress('starting')

@@ -68,7 +68,7 @@ def small_config(folder: Path, name: str, **changes) -> Config:
     cfg.default_hooks.pop('visualization')
     for dataset in cfg.train_dataloader.dataset.datasets:
         steps = dataset.pipeline
-        position = next(i for i, s in enumerate(steps) if s['type'] == 'mmdet.Resize')
+        position = next(i for i, s in enumerate(steps) if s['type'] == 'ResizeToCanvas')
         steps[position] = dict(type='ApplyView')
         steps.insert(position, dict(type='ColorJitter'))
         steps.insert(0, dict(type='DrawView', canvas=(128, 128), flip_prob=0.5,

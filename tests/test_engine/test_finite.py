@@ -18,6 +18,7 @@ from mvp_mm.models.losses.matcher import HungarianMatcher
 from mvp_mm.registry import RUNNERS
 from tests.helpers import forget_runs, save_tokenizer
 from tests.test_engine.perception_runs import run_config
+from tests.test_engine.processes import START_METHOD
 
 
 class Spoil(Hook):
@@ -271,7 +272,7 @@ def test_ranks_skip_a_step_together(toy_config, tmp_path, kind, fault):
         gradient_as_bucket_view=True)
     toy_config.custom_hooks.append(dict(type='FiniteStepHook'))
     multiprocessing.start_processes(
-        run_rank, (toy_config, tmp_path, kind), nprocs=2, start_method='fork')
+        run_rank, (toy_config, tmp_path, kind), nprocs=2, start_method=START_METHOD)
     (first, skips), (second, others) = (torch.load(tmp_path / f'found{r}.pth') for r in range(2))
     assert skips == others == 1
     assert all(torch.equal(a, b) and a.isfinite().all()

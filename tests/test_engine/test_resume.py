@@ -15,6 +15,7 @@ from torch import distributed, multiprocessing
 
 from mvp_mm.datasets.draws import seed_globals
 from tests.helpers import forget_runs
+from tests.test_engine.processes import START_METHOD, start_clean
 from tests.test_engine.resume_runs import END, MIDDLE, make_data, resumed, small_config, trace
 
 # Where the step begins that the checkpoint of the middle lies in.
@@ -53,7 +54,7 @@ def runs(tmp_path_factory):
         found['workers_resumed'] = trace(small_config(
             folder, 'workers', **resumed('straight'), **workers))
         multiprocessing.start_processes(
-            run_process, (folder, ), nprocs=2, start_method='fork')
+            run_process, (folder, ), nprocs=2, start_method=START_METHOD)
         ranks = [torch.load(folder / f'found{rank}.pth') for rank in range(2)]
         for name in ranks[0]:
             found[name] = [rank[name] for rank in ranks]
@@ -121,8 +122,7 @@ def killed(cfg, at):
         runner.register_hook(Die(at), priority='VERY_HIGH')
         runner.train()
 
-    process = multiprocessing.get_context('fork').Process(target=run)
-    process.start()
+    process = start_clean(run)
     process.join()
     return process.exitcode
 

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from mvp_mm.engine import watchdog
 from mvp_mm.engine.watchdog import EXIT_ORPHANED, EXIT_STALLED, end_with_launcher
 from mvp_mm.registry import DATASETS
+from tests.test_engine.processes import start_clean
 from tests.test_engine.toys import ToyDataset
 
 FORK = multiprocessing.get_context('fork')
@@ -61,8 +62,7 @@ def run(cfg, folder, *hooks):
             runner.register_hook(hook)
         runner.train()
 
-    process = FORK.Process(target=train)
-    process.start()
+    process = start_clean(train)
     process.join(60)
     if process.is_alive():
         process.kill()
@@ -184,9 +184,11 @@ def orphan(cfg, folder, told):
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    process = FORK.Process(target=launcher)
-    process.start()
-    process.join()
+    process = start_clean(launcher)
+    process.join(60)
+    if process.is_alive():
+        process.kill()
+        pytest.fail('the launcher did not end: ' + (folder / 'output').read_text())
     return int((folder / 'pid').read_text())
 
 
@@ -207,6 +209,12 @@ def test_a_rank_ends_when_its_launcher_does(watched, tmp_path, told):
     assert ends(pid, 20)
     assert ('is gone' in (tmp_path / 'output').read_text()) is not told
     assert EXIT_ORPHANED != EXIT_STALLED
+
+
+def test_a_fork_does_not_take_its_parents_launcher_for_its_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(watchdog, '_launcher', [os.getpid() + 1, 1])
+    thread = watchdog.Watchdog(sys._getframe(), 100, 1, tmp_path)
+    assert thread._parent == os.getppid()
 
 
 def test_numbers_that_are_no_seconds_are_refused():
