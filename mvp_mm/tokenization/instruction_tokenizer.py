@@ -2,6 +2,7 @@
 """Turns an instruction's segments into token ids with exact spans (paper section 3.2)."""
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -106,6 +107,8 @@ class InstructionTokenizer:
         if num_visual_tokens is not None and num_visual_tokens < 1:
             raise ValueError(f'num_visual_tokens must be positive, got {num_visual_tokens}')
         self.path = str(path)
+        # What is cached per folder must not follow a change of the working directory.
+        self._folder = os.path.abspath(path)
         self.num_visual_tokens = num_visual_tokens
         self.per_token = per_token
         self.max_length = max_length
@@ -113,7 +116,7 @@ class InstructionTokenizer:
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The underlying tokenizer, shared by every instance in the process."""
-        return _load_tokenizer(self.path, self.per_token)
+        return _load_tokenizer(self._folder, self.per_token)
 
     @property
     def per_id(self) -> int:
@@ -143,7 +146,7 @@ class InstructionTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text, without special tokens."""
-        return list(_encode(self.path, self.per_token, text))
+        return list(_encode(self._folder, self.per_token, text))
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Text of token ids, special tokens left out."""
@@ -206,9 +209,9 @@ class InstructionTokenizer:
     def _segment_ids(self, segment: Segment, task: str) -> Sequence[int]:
         kind = segment.kind
         if kind is _TEXT:
-            return _encode(self.path, self.per_token, segment.text)
+            return _encode(self._folder, self.per_token, segment.text)
         if kind is _PHRASE or kind is _RESPONSE:
-            ids = _encode_word(self.path, self.per_token, segment.text)
+            ids = _encode_word(self._folder, self.per_token, segment.text)
             if not ids:
                 raise ValueError(f'Task {task}: empty {kind.value} segment')
             return ids

@@ -121,8 +121,14 @@ def test_a_worker_has_a_time_out(watched, tmp_path):
 def test_a_killed_worker_is_named(watched, tmp_path):
     watched.train_dataloader.update(num_workers=1, persistent_workers=True)
     watched.custom_hooks[-1].update(stall_timeout=30)
-    code, text = run(watched, tmp_path, At(2, lambda runner: os.kill(
-        multiprocessing.active_children()[0].pid, signal.SIGKILL)))
+
+    def kill(runner):
+        worker, = multiprocessing.active_children()
+        os.kill(worker.pid, signal.SIGKILL)
+        # One that is still ending may be met as a connection that breaks off.
+        worker.join(5)
+
+    code, text = run(watched, tmp_path, At(2, kill))
     assert code == 1 and re.search(r'DataLoader worker \(pid(\(s\))? \d+\)', text)
 
 

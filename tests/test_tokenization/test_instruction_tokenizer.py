@@ -1,9 +1,13 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
+import json
+
 import numpy as np
 import pytest
 
 from mvp_mm.registry import TASKS, TOKENIZERS
 from mvp_mm.structures import ImageAnnotation, Referral, SegmentKind
+from mvp_mm.tokenization import InstructionTokenizer
+from tests.helpers import save_tokenizer
 from tests.test_datasets.small_data import SAMPLE, needs_sample, tokenizer_config
 
 
@@ -78,3 +82,20 @@ def test_missing_folder_is_one_clear_error(tmp_path):
         dict(type='InstructionTokenizer', path=str(tmp_path / 'no'), num_visual_tokens=1))
     with pytest.raises(FileNotFoundError, match='no does not exist'):
         tokenizer.encode('cat')
+
+
+def test_a_relative_folder_is_that_of_the_working_directory_of_its_making(tmp_path, monkeypatch):
+    """Two folders of one relative name, with different vocabularies."""
+    ids = []
+    for name in ('one', 'two'):
+        folder = tmp_path / name / 'tokenizer'
+        save_tokenizer(folder)
+        if name == 'two':
+            content = json.loads((folder / 'tokenizer.json').read_text())
+            content['model']['merges'] = content['model']['merges'][:5]
+            (folder / 'tokenizer.json').write_text(json.dumps(content))
+        monkeypatch.chdir(tmp_path / name)
+        made = InstructionTokenizer(path='tokenizer', num_visual_tokens=4)
+        monkeypatch.chdir(tmp_path)
+        ids.append(made.encode(' The perception result is'))
+    assert len(ids[0]) < len(ids[1])
