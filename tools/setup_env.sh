@@ -97,7 +97,8 @@ check_mmcv() { # can mmcv be had here? asked before anything is installed
                 "unset it to build mmcv from source"
     else
         command -v "${CXX:-c++}" >/dev/null ||
-            die "building mmcv needs a C++ compiler ('${CXX:-c++}' not found); install g++ or set CXX"
+            die "building mmcv needs a C++ compiler ('${CXX:-c++}' not found); install g++ or set CXX" \
+                "(to answer questions alone, 'pip install .' needs none)"
         [ "${FORCE_CUDA:-0}" != 1 ] || command -v nvcc >/dev/null ||
             die "FORCE_CUDA=1 needs nvcc on PATH"
     fi

@@ -14,8 +14,10 @@ from types import ModuleType
 NOISE = ('Could not import OneDL', '"FileClient" will be deprecated',
          '"HardDiskBackend" is the alias', 'No pre-trained weights for ',
          'Distributed training is not used, all SyncBatchNorm')
-# Speed of kernels for widths that are the user's choice.
-_WARNINGS = ("You'd better set embed_dims in MultiScaleDeformAttention", )
+# Speed of kernels for widths that are the user's choice; operators that mmcv was built without and
+# this package does not need.
+_WARNINGS = ("You'd better set embed_dims in MultiScaleDeformAttention",
+             'Fail to import ``MultiScaleDeformableAttention``')
 
 
 def silence_warnings() -> None:

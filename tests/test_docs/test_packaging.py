@@ -26,11 +26,17 @@ except ModuleNotFoundError:    # Python 3.10
 SOURCES = ('mvp_mm', 'configs', 'tools', 'demo', 'pyproject.toml', 'setup.py', 'MANIFEST.in',
            'README.md', 'LICENSE')
 
-# Runs elsewhere with the wheel alone: a shipped config by name, the model, the kernels' sources.
+# Runs elsewhere with the wheel alone: a shipped config by name, the model, the sources of the
+# kernels and an answer. mmcv lacks its operators, as pip installs it where nothing is compiled.
 PROBE = """
 import json
+import sys
+sys.modules['mmcv._ext'] = None
 from pathlib import Path
+import numpy as np
+import torch
 import mvp_mm
+from mvp_mm.apis import PerceptionInferencer
 from mvp_mm.ops import cpu_kernel
 from mvp_mm.registry import MODELS
 from mvp_mm.engine import load_config
@@ -42,9 +48,13 @@ _base_ = '{{$MVP_MM_CONFIGS:configs}}/mvplm/tiny/stage2.py'
 canvas = (64, 64)
 ''')
 own = load_config('own.py')
+torch.save(dict(state_dict=model.state_dict(), meta={}), 'tiny.pth')
+answer, = PerceptionInferencer(config, 'tiny.pth', 'cpu')(
+    np.zeros((48, 64, 3), np.uint8), 'instance', words=['cat'], thinking=False)
 print(json.dumps(dict(
     package=mvp_mm.__file__, config=config.filename, own=[own.canvas[0], own.model.embed_dims],
-    kernel=cpu_kernel._build_folder().name,
+    kernel=cpu_kernel._build_folder().name, answered=answer['size'],
+    operators=[name for name in sys.modules if name.startswith('mmcv.ops.')],
     parameters=sum(p.numel() for p in model.parameters()),
     train=str(find_shipped('tools/train.py')))))
 """
@@ -111,6 +121,10 @@ def test_a_config_of_ones_own_inherits_a_shipped_one(elsewhere):
 
 def test_an_installed_wheel_builds_the_tiny_model(elsewhere):
     assert elsewhere[1]['parameters'] > 1e6
+
+
+def test_an_installed_wheel_answers_without_mmcv_s_operators(elsewhere):
+    assert elsewhere[1]['answered'] == [48, 64] and elsewhere[1]['operators'] == []
 
 
 def test_an_installed_wheel_has_the_sources_of_the_kernels(elsewhere):

@@ -1,11 +1,16 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
+from __future__ import annotations
+
+import sys
+
 import pytest
 import torch
 from mmcv.ops import MultiScaleDeformableAttention
 from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 
-from mvp_mm.ops import DeformableAttention
+from mvp_mm.ops import DeformableAttention, deformable_attention
 from mvp_mm.ops.cpu_kernel import DeformableAttentionCPU, load_kernel
+from mvp_mm.ops.deformable_attention import load_cuda_operator, sample_with_torch
 
 SHAPES = torch.tensor([[6, 9], [3, 5], [1, 2]])
 STARTS = torch.tensor([0, 54, 69])
@@ -24,12 +29,21 @@ def make_inputs(queries, heads, channels, spread):
     return [x.requires_grad_(True) for x in (value, locations, weights)]
 
 
-@needs_kernel
+def run_kernel(value, locations, weights):
+    return DeformableAttentionCPU.apply(value, SHAPES, STARTS, locations, weights).flatten(2)
+
+
+def run_torch(value, locations, weights):
+    return sample_with_torch(value, SHAPES, locations, weights)
+
+
+@pytest.mark.parametrize('run', [pytest.param(run_kernel, marks=needs_kernel), run_torch])
 @pytest.mark.parametrize(('queries', 'heads', 'channels'), [(7, 4, 8), (1, 1, 5), (13, 2, 32)])
 @pytest.mark.parametrize('spread', [0.9, 3.0])
-def test_the_kernel_gives_mmcv_s_values_and_gradients(queries, heads, channels, spread):
+def test_both_cpu_versions_give_mmcv_s_values_and_gradients(
+        run, queries, heads, channels, spread):
     value, locations, weights = make_inputs(queries, heads, channels, spread)
-    ours = DeformableAttentionCPU.apply(value, SHAPES, STARTS, locations, weights).flatten(2)
+    ours = run(value, locations, weights)
     reference = multi_scale_deformable_attn_pytorch(value, SHAPES, locations, weights)
     torch.testing.assert_close(ours, reference, atol=1e-5, rtol=1e-4)
     direction = torch.randn_like(ours)
@@ -97,6 +111,38 @@ def test_the_module_s_gradients_are_mmcv_s(pair):
     for (name, a), b in zip(pair[0].named_parameters(), pair[1].parameters(), strict=True):
         torch.testing.assert_close(
             a.grad, b.grad, atol=1e-3, rtol=1e-3, msg=lambda m, name=name: f'{name}: {m}')
+
+
+def test_it_starts_where_mmcv_s_module_starts():
+    sizes = dict(embed_dims=32, num_heads=4, num_levels=3, num_points=2)
+    torch.manual_seed(0)
+    ours = DeformableAttention(**sizes)
+    theirs = MultiScaleDeformableAttention(**sizes)
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        if name in ('value_proj.weight', 'output_proj.weight'):
+            bound = (6 / 64) ** 0.5
+            assert a.abs().max() <= bound and abs(a.std() - bound / 3 ** 0.5) < 0.02
+        else:
+            assert torch.equal(a, b), name
+
+
+def test_without_mmcv_s_operators_cuda_runs_on_torch_and_says_so(monkeypatch):
+    load_cuda_operator.cache_clear()
+    monkeypatch.setattr(deformable_attention, 'has_operators', lambda: False)
+    said = []
+    monkeypatch.setattr(deformable_attention.MMLogger, 'get_current_instance',
+                        lambda: type('Log', (), {'warning': staticmethod(said.append)}))
+    assert load_cuda_operator() is None and load_cuda_operator() is None
+    assert len(said) == 1 and 'installation.md' in said[0]
+    load_cuda_operator.cache_clear()
+
+
+def test_operators_of_another_torch_are_an_error_with_the_cause(monkeypatch):
+    load_cuda_operator.cache_clear()
+    monkeypatch.setitem(sys.modules, 'mmcv.ops.multi_scale_deform_attn', None)
+    with pytest.raises(RuntimeError, match='another torch than.*build onedl-mmcv again'):
+        load_cuda_operator()
+    load_cuda_operator.cache_clear()
 
 
 def test_padded_memory_does_not_count(pair):
