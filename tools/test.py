@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Test a checkpoint with the data sets and metrics of a config."""
+from __future__ import annotations
+
 import argparse
 import json
 import sys
@@ -16,11 +18,11 @@ from mvp_mm.engine.launch import (
     config_errors_in_one_line,
     config_from_args,
     prepare_processes,
+    run_errors_in_one_line,
 )
 from mvp_mm.engine.runner import PerceptionRunner
 from mvp_mm.evaluation.saved_vocabulary import json_annotations
-from mvp_mm.utils.atomic import WriteError, write_text
-from mvp_mm.utils.checkpoint_io import CheckpointError
+from mvp_mm.utils.atomic import write_text
 
 
 def parse_args() -> argparse.Namespace:
@@ -111,7 +113,7 @@ def main() -> None:
         source = dict(config=args.config, checkpoint=args.checkpoint)
         check_free(target, source, args.overwrite)
     prepare_processes(cfg)
-    try:
+    with run_errors_in_one_line('test'):
         runner = PerceptionRunner.from_cfg(cfg)
         metrics = runner.test()
         problems = getattr(runner.test_loop, 'problems', {})
@@ -121,8 +123,6 @@ def main() -> None:
             write_text(target, mmengine.dump(metrics, file_format='json', indent=2,
                                              sort_keys=True))
             print(f'metrics written to {target}')
-    except (CheckpointError, WriteError) as error:
-        sys.exit(f'test: error: {error}')
     if problems:
         sys.exit('\n'.join(f'test: error: {name}: {text}' for name, text in problems.items()))
 

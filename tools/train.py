@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Train a model from a config."""
+from __future__ import annotations
+
 import argparse
 import sys
 
@@ -16,10 +18,9 @@ from mvp_mm.engine.launch import (
     config_errors_in_one_line,
     config_from_args,
     prepare_processes,
+    run_errors_in_one_line,
 )
 from mvp_mm.registry import RUNNERS
-from mvp_mm.utils.atomic import WriteError
-from mvp_mm.utils.checkpoint_io import CheckpointError
 
 
 def parse_args() -> argparse.Namespace:
@@ -98,10 +99,8 @@ def main() -> None:
               f'{cfg.train_dataloader.batch_size} images each, {passes} forward passes a step of '
               f'the optimizer; steps are counted in passes')
     prepare_processes(cfg)
-    try:
+    with run_errors_in_one_line('train'):
         RUNNERS.build(cfg).train()
-    except (CheckpointError, WriteError) as error:
-        sys.exit(f'train: error: {error}')
 
 
 if __name__ == '__main__':

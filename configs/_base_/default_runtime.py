@@ -12,7 +12,7 @@ model_wrapper_cfg = dict(
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50),
+    logger=dict(type='StepLoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
         type='VerifiedCheckpointHook', interval=2000, by_epoch=False, max_keep_ckpts=2),

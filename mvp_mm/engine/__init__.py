@@ -1,10 +1,13 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
+from __future__ import annotations
+
 from mvp_mm.engine.checkpoint import load_stage_checkpoint
 from mvp_mm.engine.config_check import check_config
 from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.config_loading import load_config, load_datasets
 from mvp_mm.engine.finite import FiniteStepHook
 from mvp_mm.engine.hooks import StartCheckHook, TrainableReportHook
+from mvp_mm.engine.log_hook import StepLoggerHook
 from mvp_mm.engine.log_processor import PerceptionLogProcessor
 from mvp_mm.engine.loops import MultiTestLoop, MultiValLoop
 from mvp_mm.engine.optim_wrappers import AutocastOptimWrapper, FiniteOptimWrapper
@@ -22,7 +25,7 @@ __all__ = [
     'AutocastOptimWrapper', 'ConfigError', 'ExactResumeHook', 'FiniteOptimWrapper',
     'FiniteStepHook', 'MVPDistributedDataParallel', 'MultiTestLoop', 'MultiValLoop',
     'NoNormBiasDecayConstructor', 'PerceptionLogProcessor', 'PerceptionRunner', 'PreemptionHook',
-    'ShardedRunner', 'StageCheckpointHook', 'StartCheckHook', 'TrainableReportHook',
-    'VerifiedCheckpointHook', 'WatchdogHook', 'check_config', 'load_config', 'load_datasets',
-    'load_stage_checkpoint'
+    'ShardedRunner', 'StageCheckpointHook', 'StartCheckHook', 'StepLoggerHook',
+    'TrainableReportHook', 'VerifiedCheckpointHook', 'WatchdogHook', 'check_config',
+    'load_config', 'load_datasets', 'load_stage_checkpoint'
 ]

@@ -125,14 +125,18 @@ def _bind_canvas(cfg: Config) -> Iterator[str]:
         source, canvas = f'{padded[0][0]}.size', padded[0][1]
         cfg['canvas'] = canvas
     canvas = _plain(cfg['canvas'])
-    if not (isinstance(canvas, list) and len(canvas) == 2
-            and all(type(side) is int and side > 0 for side in canvas)):
+    if not _is_canvas(canvas):
         yield f'{source}: is (width, height) in pixels, got {canvas!r}'
         return
     cfg['canvas'] = tuple(canvas)
     for path, step, key in steps:
         if step.get('scale_factor') is None and step.get('size_divisor') is None:
             yield from _bind(step, key, path, tuple(canvas), source)
+
+
+def _is_canvas(canvas: Any) -> bool:
+    return (isinstance(canvas, (list, tuple)) and len(canvas) == 2
+            and all(type(side) is int and side > 0 for side in canvas))
 
 
 def _bind_tokenizer(cfg: Config) -> Iterator[str]:
@@ -147,7 +151,7 @@ def _bind_tokenizer(cfg: Config) -> Iterator[str]:
             return
         tokenizer['path'] = llm['pretrained']
     yield from _bind_length(tokenizer, llm)
-    if cfg.get('canvas') is not None and _takes(tokenizer, 'num_visual_tokens'):
+    if _is_canvas(cfg.get('canvas')) and _takes(tokenizer, 'num_visual_tokens'):
         try:
             count = visual_tokens(model, cfg['canvas'])
         except ValueError as error:

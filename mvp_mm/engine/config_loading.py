@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 
 from mvp_mm.engine.config_binding import bind_settings
 from mvp_mm.engine.config_datasets import (
@@ -22,6 +24,7 @@ from mvp_mm.engine.config_datasets import (
     named_datasets,
 )
 from mvp_mm.engine.config_error import ConfigError
+from mvp_mm.utils.noise import is_no_noise
 from mvp_mm.utils.shipped import find_shipped, shipped_root
 
 # Top-level keys that only serve the reading; a loaded config has them written out.
@@ -84,11 +87,13 @@ def _read(source: str | Path | Config) -> Config:
             path = find_shipped(source)
         except FileNotFoundError as error:
             raise ConfigError(f'config not found: {error}') from error
+        # mmengine tells of every variable that it fills in.
+        MMLogger.get_current_instance().addFilter(is_no_noise)
         try:
             cfg = Config.fromfile(path)
         except Exception as error:  # a config is Python: whatever it raises
             raise ConfigError(f'{source}: {type(error).__name__}: '
-                              f'{" ".join(str(error).split())}') from error
+                              f'{" ".join(str(error).split())}{_base_hint(error)}') from error
     # Names with an underscore serve the files alone; without them the dumped config is half as
     # long, and nobody overrides one and wonders why nothing changes.
     for name in [name for name in cfg if name.startswith('_')]:
@@ -96,6 +101,15 @@ def _read(source: str | Path | Config) -> Config:
     # mmengine leaves the key where the base has nothing to delete.
     _drop_delete_keys(cfg._cfg_dict)
     return cfg
+
+
+def _base_hint(error: Exception) -> str:
+    """How to inherit a shipped config, where a base was looked for beside the config."""
+    found = re.search(r'configs/(\S+\.py)', str(error)) if isinstance(error, OSError) else None
+    if found is None or not (shipped_root() / 'configs' / found[1]).is_file():
+        return ''
+    return (f"; _base_ is relative to the config's own folder. Inherit a shipped config by "
+            f"_base_ = '{{{{$MVP_MM_CONFIGS:configs}}}}/{found[1]}'")
 
 
 def _check_sections(cfg: Config) -> None:

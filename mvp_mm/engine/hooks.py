@@ -39,6 +39,7 @@ class TrainableReportHook(Hook):
     """Logs what trains and what is frozen, per part of the model, before training starts."""
 
     def before_train(self, runner: Runner) -> None:
+        """Log the table."""
         counts = count_parameters(unwrap(runner.model))
         counts['all'] = tuple(map(sum, zip(*counts.values(), strict=True)))
         width = max(map(len, counts))
@@ -55,6 +56,7 @@ class StartCheckHook(Hook):
     """Checks that tokenizer and LLM fit each other before the first image is read."""
 
     def before_run(self, runner: Runner) -> None:
+        """Compare them."""
         model = unwrap(runner.model)
         if hasattr(model, 'check_tokenizer'):
             model.check_tokenizer()

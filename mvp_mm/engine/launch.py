@@ -12,10 +12,14 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, DictAction
 
+from mvp_mm.datasets.tolerant import TooManyBadSamples
 from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.config_loading import load_config
+from mvp_mm.engine.runner import DatasetError
 from mvp_mm.engine.watchdog import end_with_launcher
 from mvp_mm.engine.wrappers import init_cpu_process_group
+from mvp_mm.utils.atomic import WriteError
+from mvp_mm.utils.checkpoint_io import CheckpointError
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +67,22 @@ def config_errors_in_one_line(command: str) -> Iterator[None]:
     except ConfigError as error:
         print(f'{command}: error: {error}', file=sys.stderr)
         sys.exit(2)
+
+
+@contextmanager
+def run_errors_in_one_line(command: str) -> Iterator[None]:
+    """End the process with status 1 and one line at what a run's files are to blame for.
+
+    Args:
+        command: Name that the message starts with.
+    """
+    try:
+        yield
+    except (CheckpointError, DatasetError, WriteError) as error:
+        sys.exit(f'{command}: error: {error}')
+    except TooManyBadSamples as error:
+        # A worker's error holds its traceback, and at the end its own text.
+        sys.exit(f'{command}: error: ' + str(error).rsplit('TooManyBadSamples: ')[-1].strip())
 
 
 def prepare_processes(cfg: Config) -> None:

@@ -25,8 +25,9 @@ class PerceptionLogProcessor(LogProcessor):
 
     A line has eta, time, data_time, memory, lr, grad_norm, loss, and for every kind of loss
     (llm, word, mask_bce, …) the sum of its terms over all supervised sets: the encoder's
-    proposals, every decoder layer and denoising. The sums add up to the loss. A line has at most
-    :data:`MAX_LINE` characters; what does not fit stands in the files.
+    proposals, every decoder layer and denoising. The sums add up to the loss; kinds that are 0
+    are left out. A line has at most :data:`MAX_LINE` characters; what does not fit stands in the
+    files.
 
     Training histories keep what the longest window needs, so neither a step nor a checkpoint
     grows with the length of the run.
@@ -72,7 +73,8 @@ class PerceptionLogProcessor(LogProcessor):
                           ('grad_norm', '.4g'), ('loss', '.4f')):
             if key in values:
                 parts.append(f'{key}: {values[key]:{form}}')
-        kinds = [f'{kind}: {value:.4g}' for kind, value in sum_by_kind(values).items()]
+        # A kind at exactly 0 was not asked for: masks of tasks without masks.
+        kinds = [f'{kind}: {value:.4g}' for kind, value in sum_by_kind(values).items() if value]
         line = '  '.join(parts)
         for position, kind in enumerate(kinds):
             rest = f'  (+{len(kinds) - position} more)'

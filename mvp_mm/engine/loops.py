@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mvp_mm.engine.hooks import unwrap
 from mvp_mm.engine.optim_wrappers import DTYPES
-from mvp_mm.evaluation.scoring import evaluate_metrics
+from mvp_mm.evaluation.scoring import TolerantEvaluator, evaluate_metrics
 from mvp_mm.registry import LOOPS
 
 
@@ -88,7 +88,8 @@ class _MultiLoop(BaseLoop):
         for name, cfg in dataloader.items():
             loaders[name] = runner.build_dataloader(cfg, seed=runner.seed)
             self._check_sampler(name, loaders[name])
-            self.evaluators[name] = runner.build_evaluator(evaluator[name])
+            self.evaluators[name] = TolerantEvaluator(
+                runner.build_evaluator(evaluator[name]).metrics)
             self.evaluators[name].dataset_meta = getattr(loaders[name].dataset, 'metainfo', None)
         super().__init__(runner, NamedLoaders(loaders))
         self.dtype = DTYPES[dtype]
@@ -129,6 +130,7 @@ class _MultiLoop(BaseLoop):
                      step: int) -> tuple[dict[str, float], list[str], int]:
         """Run a dataset; its metrics, what went wrong, and the number of batches so far."""
         evaluator = self.evaluators[name]
+        evaluator.failures.clear()
         self.runner.visualizer.dataset_meta = evaluator.dataset_meta
         outputs, problem = 0, ''
         try:

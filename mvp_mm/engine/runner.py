@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from mvp_mm.registry import RUNNERS
 from mvp_mm.utils.noise import is_no_noise
@@ -15,6 +16,10 @@ from mvp_mm.utils.noise import is_no_noise
 # How mmengine's messages of tens and hundreds of lines begin.
 _FOR_FILES = ('Config:\n', 'Hooks will be executed in the following order:\n',
               f'\n{"-" * 60}\nSystem environment:')
+
+
+class DatasetError(ValueError):
+    """A dataset that cannot be opened; the message names the file."""
 
 
 @RUNNERS.register_module(name='Runner')
@@ -30,6 +35,18 @@ class PerceptionRunner(Runner):
                     handler, logging.FileHandler):
                 handler.addFilter(ScreenFilter())
         return logger
+
+    @staticmethod
+    def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:
+        """Build a data loader, see :meth:`mmengine.runner.Runner.build_dataloader`.
+
+        Raises:
+            DatasetError: If its files cannot be used.
+        """
+        try:
+            return Runner.build_dataloader(dataloader, *args, **kwargs)
+        except (ValueError, OSError) as error:
+            raise DatasetError(str(error)) from error
 
     def dump_config(self) -> None:
         """Write the config into the run's folder."""

@@ -13,7 +13,8 @@ from types import ModuleType
 # itself calls by the old ones, and mmdet's remark on weights that a checkpoint fills.
 NOISE = ('Could not import OneDL', '"FileClient" will be deprecated',
          '"HardDiskBackend" is the alias', 'No pre-trained weights for ',
-         'Distributed training is not used, all SyncBatchNorm')
+         'Distributed training is not used, all SyncBatchNorm', 'Line NMS is not compiled',
+         'Using env variable `MVP_MM_CONFIGS`')
 # Speed of kernels for widths that are the user's choice; operators that mmcv was built without and
 # this package does not need.
 _WARNINGS = ("You'd better set embed_dims in MultiScaleDeformAttention",

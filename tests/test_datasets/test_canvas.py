@@ -52,6 +52,21 @@ def test_images_of_usual_shapes_are_resized_as_mmdet_does(shape, map_masks):
     assert np.array_equal(one['homography_matrix'], other['homography_matrix'])
 
 
+@pytest.mark.parametrize('shape', [(90, 60), (60, 90), (64, 64), (300, 20), (20, 300), (64, 128)])
+@pytest.mark.parametrize('canvas', [(128, 64), (64, 128)])
+def test_portrait_and_landscape_images_fill_and_never_leave_a_canvas_that_is_not_square(
+        shape, canvas):
+    resized = ResizeToCanvas(canvas).transform(results(*shape))
+    height, width = resized['img_shape']
+    assert width <= canvas[0] and height <= canvas[1]
+    assert width == canvas[0] or height == canvas[1]
+    assert abs(width / height - shape[1] / shape[0]) <= 0.5 / min(width, height) * max(
+        1, shape[1] / shape[0]) * 2
+    padded = PadToCanvas(size=canvas).transform(resized)
+    assert padded['img'].shape == (canvas[1], canvas[0], 3)
+    assert padded['gt_masks'].to_ndarray().shape == (2, canvas[1], canvas[0])
+
+
 @pytest.mark.parametrize('map_masks', [False, True])
 @pytest.mark.parametrize('shape', STRIPS)
 def test_strips_keep_a_pixel_on_each_side(shape, map_masks):

@@ -1,12 +1,15 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """What is logged: a short line on the screen, every term in the files, bounded histories."""
+from __future__ import annotations
+
 import json
+import re
 from pathlib import Path
 
 import pytest
 from mmengine.registry import LOG_PROCESSORS as ROOT_LOG_PROCESSORS
 
-from mvp_mm.engine.log_processor import MAX_LINE, results_table, sum_by_kind
+from mvp_mm.engine.log_processor import MAX_LINE, PerceptionLogProcessor, results_table, sum_by_kind
 from mvp_mm.registry import LOG_PROCESSORS, MODELS, RUNNERS
 from tests.helpers import forget_runs
 from tests.test_engine import toys
@@ -27,15 +30,20 @@ class ManyLosses(toys.ToyModel):
                     mean_phrase_cosine=word.detach())
 
 
+class FakeRunner:
+    class message_hub:  # noqa: N801  as the runner calls it
+        runtime_info = dict(eta=90_000)
+
+
 @pytest.fixture
 def logged(toy_config, capsys):
     """The lines on the screen and the rows of the file, of a run of so many steps."""
-    def run(steps, **changes):
+    def run(steps, logger='LoggerHook', **changes):
         toy_config.model.type = 'ManyLosses'
         toy_config.log_processor = dict(
             type='PerceptionLogProcessor', window_size=5, by_epoch=False, **changes)
         toy_config.default_hooks.timer = dict(type='IterTimerHook')
-        toy_config.default_hooks.logger = dict(type='LoggerHook', interval=10)
+        toy_config.default_hooks.logger = dict(type=logger, interval=10)
         toy_config.train_cfg.max_iters = steps
         toy_config.train_dataloader.dataset.size = 500
         toy_config.train_dataloader.collate_fn = dict(type='default_collate')
@@ -90,11 +98,7 @@ def test_a_line_never_exceeds_its_length_and_tells_what_it_leaves_out():
     processor = LOG_PROCESSORS.build(dict(type='PerceptionLogProcessor'))
     values = dict(loss=1.0, **{f'loss_some_kind_{k}': 1.0 for k in range(40)})
 
-    class Runner:
-        class message_hub:  # noqa: N801  as the runner calls it
-            runtime_info = dict(eta=90_000)
-
-    line = processor._line('Iter(train) [   50/80000]', values, Runner)
+    line = processor._line('Iter(train) [   50/80000]', values, FakeRunner)
     assert len(line) <= MAX_LINE
     shown = line.count('loss_some') + line.count('some_kind_')
     assert line.endswith(f'(+{40 - shown} more)')
@@ -143,3 +147,17 @@ def test_the_screen_is_spared_the_config_and_the_file_has_it(toy_config, capsys)
 
 def test_the_type_is_found_from_mmengines_registry():
     assert ROOT_LOG_PROCESSORS.get('mvp_mm.PerceptionLogProcessor') is not None
+
+
+@pytest.mark.parametrize(('steps', 'shown'), [(3, [1, 3]), (10, [1, 10]), (25, [1, 10, 20, 25])])
+def test_the_first_and_the_last_step_are_always_logged(logged, steps, shown):
+    _, lines, rows = logged(steps, logger='StepLoggerHook')
+    found = [int(re.search(r'\[ *(\d+)/', line)[1]) for line in lines]
+    assert found == shown and [row['step'] for row in rows] == shown
+
+
+def test_kinds_of_loss_that_are_0_are_not_on_the_line():
+    assert sum_by_kind({'loss_mask_bce': 0.0, 'd0.loss_mask_bce': 0.0}) == {'mask_bce': 0.0}
+    line = PerceptionLogProcessor()._line(
+        'head', {'loss': 1.0, 'loss_word': 1.0, 'loss_mask_bce': 0.0}, FakeRunner)
+    assert 'word: 1' in line and 'mask_bce' not in line

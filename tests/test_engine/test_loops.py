@@ -1,4 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
+from __future__ import annotations
+
 import json
 from pathlib import Path
 
@@ -71,11 +73,18 @@ def test_what_one_data_set_cannot_measure_loses_no_other_figure(
     assert runner.test_loop.problems == {'panoptic': problem}
 
 
-def test_a_metric_that_fails_loses_no_other_of_its_data_set(toy_config, make_runner):
-    toy_config.test_evaluator.panoptic = [dict(type='BrokenMetric'), dict(type='ToyMetric')]
+@pytest.mark.parametrize(('when', 'problem'), [
+    ('evaluate', 'nothing can be computed'), ('process', 'a sample has no score'),
+    ('divide', 'BrokenMetric: ZeroDivisionError: division by zero'),
+    ('index', 'BrokenMetric: IndexError: list index out of range')])
+def test_a_metric_that_fails_loses_no_other_of_its_dataset(
+        toy_config, make_runner, when, problem):
+    toy_config.test_evaluator.panoptic = [
+        dict(type='BrokenMetric', when=when), dict(type='ToyMetric')]
     runner = make_runner(toy_config)
-    assert runner.test()['panoptic/toy/count'] == 4
-    assert runner.test_loop.problems == {'panoptic': 'nothing can be computed'}
+    for _ in range(2):     # a second run of the loop starts afresh
+        assert runner.test()['panoptic/toy/count'] == 4
+        assert runner.test_loop.problems == {'panoptic': problem}
 
 
 def test_training_goes_on_after_a_validation_that_fails(toy_config, make_runner):

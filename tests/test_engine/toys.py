@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """A toy model, data set and metric that let the engine run in milliseconds."""
+from __future__ import annotations
+
 import torch
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
@@ -88,8 +90,12 @@ class BrokenMetric(ToyMetric):
         super().process(data_batch, data_samples)
         if self.when == 'process':
             raise ValueError('a sample has no score')
+        if self.when == 'index':
+            raise IndexError('list index out of range')
 
     def compute_metrics(self, results):
+        if self.when == 'divide':
+            raise ZeroDivisionError('division by zero')
         raise ValueError('nothing can be computed')
 
 

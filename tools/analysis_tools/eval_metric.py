@@ -8,12 +8,13 @@ Example::
 
     python tools/analysis_tools/eval_metric.py configs/mvplm/stage2.py predictions
 """
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
 
 import mmengine
-from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from tqdm import tqdm
@@ -24,7 +25,7 @@ from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.launch import add_common_arguments, config_from_args
 from mvp_mm.evaluation import PredictionReader
 from mvp_mm.evaluation.saved_vocabulary import json_annotations
-from mvp_mm.evaluation.scoring import evaluate_metrics
+from mvp_mm.evaluation.scoring import TolerantEvaluator, evaluate_metrics
 
 
 def parse_args() -> argparse.Namespace:
@@ -74,7 +75,7 @@ def score_each(loader_cfg: dict, metrics: dict | list,
     meta = loader.dataset.metainfo
     reader = PredictionReader(folder, meta.get('classes', ()), meta.get('thing_flags', ()),
                               json_annotations(loader_cfg['dataset']))
-    evaluator = Evaluator(metrics)
+    evaluator = TolerantEvaluator(metrics)
     evaluator.dataset_meta = meta
     count = 0
     for batch in tqdm(loader, desc=folder.name):

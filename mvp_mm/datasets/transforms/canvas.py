@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import mmcv
 import numpy as np
 from mmdet.structures.mask import BitmapMasks
 
@@ -21,13 +20,14 @@ def fitting_size(height: int, width: int, canvas: tuple[int, int]) -> tuple[int,
     Args:
         height: Of the image.
         width: Of the image.
-        canvas: (w, h), in either order: the longer side of the image goes with the longer one.
+        canvas: (w, h); a portrait image in a landscape canvas is bound by the canvas's height.
 
     Returns:
         (w, h).
     """
-    resized = mmcv.image.geometric.rescale_size((width, height), canvas)
-    return max(resized[0], 1), max(resized[1], 1)
+    factor = min(canvas[0] / width, canvas[1] / height)
+    # Rounded as mmcv does.
+    return max(int(width * factor + 0.5), 1), max(int(height * factor + 0.5), 1)
 
 
 @TRANSFORMS.register_module()
@@ -35,8 +35,10 @@ class ResizeToCanvas(_mmdet.Resize):
     """mmdet's ``Resize`` with the aspect ratio kept, for images of any shape.
 
     An image so narrow that its short side would shrink below half a pixel keeps one pixel there;
-    mmdet's own transform stops at it. All other images, boxes and masks are those of
-    ``mmdet.Resize(scale, keep_ratio=True)``.
+    mmdet's own transform stops at it. On a square canvas all other images, boxes and masks are
+    those of ``mmdet.Resize(scale, keep_ratio=True)``; on any other, mmdet's lets the longer side of
+    the image go with the longer one of the canvas, so that a portrait image would leave a
+    landscape canvas.
 
     Args:
         scale: Canvas (w, h) that the image is to fit.
