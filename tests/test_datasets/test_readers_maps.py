@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Panoptic and semantic maps: ADE20K, Cityscapes, Pascal."""
+from __future__ import annotations
+
 import subprocess
 import sys
 
@@ -23,10 +25,8 @@ from tests.test_datasets.miniature import (
     load_tool,
     moved,
     value_png,
-    write_ade20k,
-    write_cityscapes,
-    write_voc,
 )
+from tests.test_datasets.miniature_maps import write_ade20k, write_cityscapes, write_voc
 from tests.test_datasets.small_data import HEIGHT, SAMPLE, WIDTH, needs_sample, pipeline
 
 ENTRIES = entries()
