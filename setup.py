@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Puts configs, tools and demo into the wheel; all metadata stands in ``pyproject.toml``."""
+from __future__ import annotations
+
 import shutil
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Print tables 3, 4 and 5 of the MVP-LM paper in Markdown, with figures of our own beside them."""
+from __future__ import annotations
+
 import argparse
 import json
 import math

@@ -1,4 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
+from __future__ import annotations
+
 from mvp_mm.datasets.base import PerceptionDataset
 from mvp_mm.datasets.captions import CaptionRefiner, CaptionStore
 from mvp_mm.datasets.collate import perception_collate

@@ -1,4 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
+from __future__ import annotations
+
 from mvp_mm.evaluation.base import PerceptionMetric
 from mvp_mm.evaluation.coco_ap import CocoAPMetric
 from mvp_mm.evaluation.generalized_referring import GeneralizedReferringMetric

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Labels of your own, in the formats of labelling tools, to files and a config that train."""
+from __future__ import annotations
+
 from mvp_mm.own_data.formats import read_labels
 from mvp_mm.own_data.labels import LabeledDataset, LabeledImage, LabeledObject, LabelError
 from mvp_mm.own_data.split import split_dataset

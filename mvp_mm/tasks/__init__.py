@@ -1,4 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
+from __future__ import annotations
+
 from mvp_mm.tasks.base import BaseTask
 from mvp_mm.tasks.captioning import CaptionTask
 from mvp_mm.tasks.detection import DetectionTask

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """The rules that say an expression in other words."""
+from __future__ import annotations
+
 import pytest
 
 from mvp_mm.analysis import paraphrases

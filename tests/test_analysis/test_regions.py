@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Regions of answers and of the truth, as the analysis tools compare them."""
+from __future__ import annotations
+
 import importlib
 
 import numpy as np

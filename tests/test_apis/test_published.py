@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """The published form of a model: JSON and safetensors, movable, checked."""
+from __future__ import annotations
+
 import json
 import shutil
 

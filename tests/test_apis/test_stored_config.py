@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """A config that comes with weights is data: nothing that it names is imported, built or opened."""
+from __future__ import annotations
+
 import copy
 import sys
 

@@ -5,6 +5,8 @@ It tells images by their pixels' digest, answers with a caption made of it, and 
 JSON: ``delay`` (seconds an answer takes) and ``faults``, per image (in the order of arrival) the
 statuses to answer with before the caption.
 """
+from __future__ import annotations
+
 import base64
 import hashlib
 import json

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """A tiny VLM with random weights, saved and captioned with as a real one would be."""
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Captioning against a server process on loopback."""
+from __future__ import annotations
+
 import json
 import os
 import signal

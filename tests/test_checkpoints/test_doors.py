@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Every command takes and refuses the same files, names the cause, and runs nothing."""
+from __future__ import annotations
+
 import uuid
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """The benchmark configs, and all of them run on miniature trees by one command."""
+from __future__ import annotations
+
 import json
 import math
 import sys

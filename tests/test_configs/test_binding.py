@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Settings are written once and reach training, tests and inferencer, from leaf or command line."""
+from __future__ import annotations
+
 import json
 import os
 import re

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Datasets by name, mixes, and what a data loader is given when a config says little."""
+from __future__ import annotations
+
 import pytest
 
 from mvp_mm.engine import ConfigError, check_config, load_config

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Every full-size config builds, answers and trains: its widths, one layer of each kind."""
+from __future__ import annotations
+
 import copy
 
 import pytest

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """The released variant's full-size config."""
+from __future__ import annotations
+
 import pytest
 import torch
 

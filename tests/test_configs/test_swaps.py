@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Another component by config alone: no Python changes, loss and prediction still run."""
+from __future__ import annotations
+
 import pytest
 import torch
 

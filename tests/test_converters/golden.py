@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Tensors recorded from the authors' modules, where they are at hand."""
+from __future__ import annotations
+
 import os
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """The released variant at the size of the recordings, with converted weights."""
+from __future__ import annotations
+
 import torch
 
 import mvp_mm.models  # noqa: F401  registers the components

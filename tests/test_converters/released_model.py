@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """The whole released model at the size of the recordings, and their samples."""
+from __future__ import annotations
+
 import numpy as np
 import torch
 from tokenizers import Tokenizer, models

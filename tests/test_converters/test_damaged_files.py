@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """The converters name what a file is, in one line, and never advise to trust a damaged one."""
+from __future__ import annotations
+
 import importlib.util
 import json
 import pickle

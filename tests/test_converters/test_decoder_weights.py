@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Decoders of MaskDINO, OpenSeeD and MVP-LM's authors in our layout."""
+from __future__ import annotations
+
 import re
 import subprocess
 import sys

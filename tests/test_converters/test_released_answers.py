@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Post-processing of the released variant against the recordings."""
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

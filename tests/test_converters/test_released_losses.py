@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Matching and losses against those recorded from the authors' code."""
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import pytest

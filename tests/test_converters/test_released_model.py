@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """The whole released model against the recordings: from image and tokens to answers."""
+from __future__ import annotations
+
 import pytest
 import torch
 

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Query selection, decoder and denoising of the released variant against the recordings."""
+from __future__ import annotations
+
 from dataclasses import replace
 
 import pytest

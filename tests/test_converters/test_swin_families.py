@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Encoders of mmdet and timm, built by those libraries, in our layout."""
+from __future__ import annotations
+
 import pytest
 import timm
 import torch

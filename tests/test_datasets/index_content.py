@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Annotation files for tests of indices, and a count of how often one is made."""
+from __future__ import annotations
+
 import json
 
 import numpy as np

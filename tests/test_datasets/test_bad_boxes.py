@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Boxes that cannot be used: an error in evaluation, counted and logged in training."""
+from __future__ import annotations
+
 import json
 
 import numpy as np

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Bad input of kinds that users of similar projects reported: read rightly, or named everywhere."""
+from __future__ import annotations
+
 import math
 import pickle
 

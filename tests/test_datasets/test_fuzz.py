@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Files damaged at random end in a right sample or in an error that names file and record."""
+from __future__ import annotations
+
 import json
 import os
 import subprocess

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Where indices lie, when they are made anew, and who makes them."""
+from __future__ import annotations
+
 import multiprocessing
 import os
 

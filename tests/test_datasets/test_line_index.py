@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Files of JSON lines, read where the lines stand."""
+from __future__ import annotations
+
 import json
 import pickle
 

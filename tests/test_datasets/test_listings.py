@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """No file of a folder and no line of a list is lost or changed silently."""
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from PIL import Image

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Readers of newer benchmarks: what they make of their files, and how broken ones are named."""
+from __future__ import annotations
+
 import json
 
 import numpy as np

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """check_dataset.py and the preparation commands find what is wrong, and nothing else."""
+from __future__ import annotations
+
 import json
 import pickle
 import sys

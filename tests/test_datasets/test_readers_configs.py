@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Every dataset config reads its published layout when ``data_root`` alone is changed."""
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

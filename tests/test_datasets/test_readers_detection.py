@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Objects365, LVIS and ODVG detection: names, paths, and what is left out."""
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

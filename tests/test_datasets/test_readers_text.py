@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Captions, tars and grounded phrases."""
+from __future__ import annotations
+
 import json
 import tarfile
 from pathlib import Path

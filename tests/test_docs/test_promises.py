@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Every promise of the page on reliability names a test that exists."""
+from __future__ import annotations
+
 import ast
 import re
 

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Who searches the pages for the field's terms arrives where they are explained."""
+from __future__ import annotations
+
 import re
 
 import pytest

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Values of another type or out of their range are refused by their path."""
+from __future__ import annotations
+
 import pytest
 
 from mvp_mm.engine import ConfigError, check_config, load_config

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """What happens to a training step with values that are not finite."""
+from __future__ import annotations
+
 import os
 import re
 from pathlib import Path

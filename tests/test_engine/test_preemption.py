@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """A signal saves the run at an optimizer step and ends it with its exit code."""
+from __future__ import annotations
+
 import os
 import signal
 from pathlib import Path

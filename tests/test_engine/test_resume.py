@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Two times N iterations are N iterations, a checkpoint, and N more, to the last bit."""
+from __future__ import annotations
+
 import copy
 import os
 import random

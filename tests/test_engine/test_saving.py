@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Checkpoints are whole or not there; resuming takes the newest sound one."""
+from __future__ import annotations
+
 import errno
 import os
 import shutil

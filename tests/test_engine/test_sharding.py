@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Five steps of two processes, data-parallel or sharded, give what one process gives."""
+from __future__ import annotations
+
 import os
 from functools import partial
 from pathlib import Path

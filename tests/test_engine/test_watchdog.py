@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Runs that are stuck, killed or left behind end by themselves and say where they were."""
+from __future__ import annotations
+
 import multiprocessing
 import os
 import re

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Every start says where all weights come from; nothing begins at random values unseen."""
+from __future__ import annotations
+
 import logging
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Made-up samples for the metrics."""
+from __future__ import annotations
+
 import itertools
 
 import numpy as np

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Results are kept by image, whatever the number of instructions."""
+from __future__ import annotations
+
 import pytest
 
 from mvp_mm.evaluation import (

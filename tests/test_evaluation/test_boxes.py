@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """AP against pycocotools fed from files, and recall of grounding against loops."""
+from __future__ import annotations
+
 import contextlib
 import io
 import json

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Datasets without anything to find, ties, and AP of a whole file against pycocotools."""
+from __future__ import annotations
+
 import contextlib
 import io
 import json

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """LVIS AP against its rules written as loops."""
+from __future__ import annotations
+
 import json
 
 import numpy as np

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """PQ against panopticapi's rules written as loops, and mIoU against a dense confusion matrix."""
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

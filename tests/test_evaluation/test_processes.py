@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Two processes score, and save, the same as one."""
+from __future__ import annotations
+
 import json
 import traceback
 from multiprocessing import get_context

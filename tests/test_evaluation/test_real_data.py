@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """The ground truth of real files, fed as prediction, is perfect; saved, it scores the same."""
+from __future__ import annotations
+
 import importlib.util
 import json
 import sys

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Referring measures on cases worked out by hand."""
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Saved predictions score as they did, and broken ones are named."""
+from __future__ import annotations
+
 import json
 
 import numpy as np

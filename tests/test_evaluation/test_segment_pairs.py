@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Pixels of pairs of segments: the compiled kernel and numpy against loops."""
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Tiny language models and prompts for their tests."""
+from __future__ import annotations
+
 import torch
 
 from mvp_mm.models.llms import CausalLM

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Nothing is computed twice, and the host waits for the device seldom: counted, not timed."""
+from __future__ import annotations
+
 from collections import Counter
 
 import pytest

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Two processes with an image each give the gradients of one process with both."""
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import distributed, multiprocessing

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """How a written response ends: with the words that precede ``<PER>`` in training."""
+from __future__ import annotations
+
 import pytest
 import torch
 

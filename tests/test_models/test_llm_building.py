@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Which language models are taken, which are refused, and what of them trains."""
+from __future__ import annotations
+
 import pytest
 import torch
 from mmengine.logging import MMLogger

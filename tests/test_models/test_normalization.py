@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """How much a row weighs beside those that share its batch."""
+from __future__ import annotations
+
 from dataclasses import replace
 
 import pytest

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Which queries take part, and what they may see."""
+from __future__ import annotations
+
 import pytest
 import torch
 

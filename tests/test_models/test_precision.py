@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Training under bfloat16 autocast."""
+from __future__ import annotations
+
 import pytest
 import torch
 

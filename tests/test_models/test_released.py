@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """The released parts in a model of their own: every task trains and is answered."""
+from __future__ import annotations
+
 import copy
 
 import pytest

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Where the model writes ``<PER>``, and what the written token starts from."""
+from __future__ import annotations
+
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM

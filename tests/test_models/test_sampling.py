@@ -1,4 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from mmcv.ops import point_sample

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Word lists in parts: against one pass, and against plain loops."""
+from __future__ import annotations
+
 import copy
 
 import numpy as np

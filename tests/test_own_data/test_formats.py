@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Label formats: what is read, and what is refused by name."""
+from __future__ import annotations
+
 import base64
 import io
 import json

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """The command that turns own labels into files and a config."""
+from __future__ import annotations
+
 import sys
 
 import numpy as np

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Splitting and writing of own labels: the files are what the datasets read."""
+from __future__ import annotations
+
 import json
 
 import numpy as np

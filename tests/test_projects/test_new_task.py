@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """A task of one's own is one file and one config; the commands take it as they are."""
+from __future__ import annotations
+
 import json
 import sys
 

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """The tools that ask a trained model in several ways, on a tiny model and miniature data."""
+from __future__ import annotations
+
 import importlib
 import json
 import re

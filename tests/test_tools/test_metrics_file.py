@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Metrics of one model do not replace those of another."""
+from __future__ import annotations
+
 import json
 
 import pytest

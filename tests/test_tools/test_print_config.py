@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """What print_config shows is what runs."""
+from __future__ import annotations
+
 import pytest
 
 from tests.helpers import ROOT

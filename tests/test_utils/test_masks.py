@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """The gate from a record's segmentation to pixels."""
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask

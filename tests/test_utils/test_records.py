@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Formats of records, and what texts and numbers they take."""
+from __future__ import annotations
+
 import math
 
 import pytest

@@ -10,6 +10,8 @@ Examples::
     python tools/analysis_tools/benchmark_metrics.py --panoptic data/coco/panoptic_val2017
     python tools/analysis_tools/benchmark_metrics.py --config CONFIG --checkpoint CHECKPOINT
 """
+from __future__ import annotations
+
 import argparse
 import io
 import sys

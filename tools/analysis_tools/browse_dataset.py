@@ -9,6 +9,8 @@ Example::
 
     python tools/analysis_tools/browse_dataset.py configs/mvplm/stage2.py --out work_dirs/browse
 """
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 from typing import Any

@@ -5,6 +5,8 @@ Example::
 
     python tools/analysis_tools/contact_sheet.py work_dirs/x/vis_images --out sheet.png
 """
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path

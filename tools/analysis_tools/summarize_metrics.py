@@ -5,6 +5,8 @@ Example::
 
     python tools/analysis_tools/summarize_metrics.py work_dirs/x/metrics.json
 """
+from __future__ import annotations
+
 import argparse
 import json
 from pathlib import Path

@@ -13,6 +13,7 @@ Examples::
         --dataset objects365_train --out captions/raw --captioner small-vlm \
         --local checkpoints/small-vlm --device cuda --dtype bfloat16
 """
+from __future__ import annotations
 
 import argparse
 import os

@@ -5,6 +5,7 @@ Example::
 
     python tools/data/make_synthetic_world.py --out data/synthetic --train 6000 --val 300
 """
+from __future__ import annotations
 
 import argparse
 import json

@@ -9,6 +9,7 @@ Example::
     python tools/data/merge_captions.py data/objects365/captions/raw --report coverage.json
     python tools/data/merge_captions.py data/objects365/captions/raw --out captions.jsonl
 """
+from __future__ import annotations
 
 import argparse
 import json

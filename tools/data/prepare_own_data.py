@@ -9,6 +9,8 @@ Example::
     python tools/data/prepare_own_data.py my_labels --out data/own
     python tools/train.py data/own/config.py
 """
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path

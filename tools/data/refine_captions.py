@@ -9,6 +9,7 @@ Example::
     python tools/data/refine_captions.py data/objects365/captions/raw \
         --out data/objects365/captions/train.jsonl
 """
+from __future__ import annotations
 
 import argparse
 import inspect

@@ -7,6 +7,7 @@ Example::
 
     python tools/data/train_tokenizer.py --world data/synthetic --out data/synthetic/tokenizer
 """
+from __future__ import annotations
 
 import argparse
 import json

@@ -9,6 +9,7 @@ Example::
 
     python tools/model_converters/convert_phi.py downloads/phi-1_5_dev --out checkpoints/phi-1_5
 """
+from __future__ import annotations
 
 import argparse
 import json

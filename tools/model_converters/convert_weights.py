@@ -16,6 +16,7 @@ Example::
         model_final.pth --out checkpoints/perception.pth --cfg-options \
         model.pixel_decoder.position.type=DetrPosition model.perception.decoder.type=DINODecoder
 """
+from __future__ import annotations
 
 import argparse
 import sys

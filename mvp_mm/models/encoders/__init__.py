@@ -1,4 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
+from __future__ import annotations
+
 from mvp_mm.models.encoders.image_encoder import ImageEncoder
 from mvp_mm.models.encoders.plain_vit import PlainViT, SimpleFeaturePyramid
 from mvp_mm.models.encoders.timm_backbone import TimmBackbone

@@ -1,4 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
+from __future__ import annotations
+
 from mvp_mm.models.losses.criterion import PerceptionCriterion
 from mvp_mm.models.losses.denoising import Denoising, DenoisingRows
 from mvp_mm.models.losses.matcher import HungarianMatcher

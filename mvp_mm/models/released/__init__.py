@@ -3,6 +3,8 @@
 
 Weights trained with that code belong here.
 """
+from __future__ import annotations
+
 from mvp_mm.models.released.criterion import ReleasedCriterion
 from mvp_mm.models.released.decoder import DINODecoder
 from mvp_mm.models.released.denoising import DenoisingQueries, ReleasedDenoising

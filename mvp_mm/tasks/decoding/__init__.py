@@ -4,6 +4,8 @@
 Pure functions shared by the tasks. Letters: Q queries, K phrases, n answers, (h, w) the original
 image, (H, W) the padded canvas. The canvas holds the resized image at its top left corner.
 """
+from __future__ import annotations
+
 from mvp_mm.tasks.decoding.bands import rescale_mask_logits
 from mvp_mm.tasks.decoding.frames import rescale_boxes
 from mvp_mm.tasks.decoding.panoptic import decode_panoptic
