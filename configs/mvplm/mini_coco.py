@@ -1,7 +1,7 @@
 # Real files, small: fits 8 COCO panoptic images and the RefCOCO images with their sentences, and
-# is tested on those same images. It shows that real formats flow and that the model can fit; it
-# is not a result. Two processes with 2 images each. Needs the sample data's folder in
-# MVP_MM_SAMPLE_DATA (default: ../shared/data).
+# is tested on those same images. It shows that real formats flow and that the model, with our
+# additions, can fit; it is not a result. Two processes with 2 images each. Needs the sample data's
+# folder in MVP_MM_SAMPLE_DATA (default: ../shared/data).
 _base_ = [
     './stage2.py', '../_base_/models/tiny_sizes.py', '../_base_/datasets/mini_coco.py'
 ]
@@ -9,7 +9,7 @@ canvas = (256, 256)
 load_from = None
 total_batch_size = None
 
-_sizes = _base_._tiny_sizes
+_sizes = _base_._tiny_plus
 _sizes.llm.config.update(vocab_size=50304, max_position_embeddings=768)
 _sizes.tokenizer.path = f'{_base_._mini_root}/gpt2_bpe'
 _sizes.perception.update(num_stuff_queries=16)

@@ -1,4 +1,5 @@
-# Stage 2 (paper table 2): connector, LLM and decoder train on the mix of all datasets.
+# Stage 2 (paper table 2): connector, LLM and decoder train on the mix of all datasets. The paper's
+# system; ours is plus/stage2.py.
 # 8 images per GPU on 8 GPUs make the paper's batch of 64.
 _base_ = [
     '../_base_/models/mvplm_swin-b_phi-1.5.py', '../_base_/datasets.py', '../_base_/pipelines.py',

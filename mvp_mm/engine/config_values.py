@@ -31,10 +31,10 @@ RANGES: dict[str, str] = {
         'max_per_image', 'max_instances', 'max_per_phrase', 'pad_size_divisor'), _POSITIVE),
     **dict.fromkeys((
         'num_workers', 'num_stuff_queries', 'weight_decay', 'box_noise', 'eta_min', 'begin', 'end',
-        'class_weight', 'l1_weight', 'giou_weight', 'bce_weight', 'dice_weight',
-        'ranking_weight', 'no_object_weight', 'num_negatives', 'max_negatives',
-        'response_room', 'seed'), _FROM_ZERO),
-    **dict.fromkeys(('lr', 'max_norm', 'same_iou', 'std'), _ABOVE_ZERO),
+        'class_weight', 'word_weight', 'sentence_weight', 'ranking_weight', 'l1_weight',
+        'giou_weight', 'bce_weight', 'dice_weight', 'no_object_weight', 'num_negatives',
+        'max_negatives', 'response_room', 'seed'), _FROM_ZERO),
+    **dict.fromkeys(('lr', 'max_norm', 'same_iou', 'positive_iou', 'std'), _ABOVE_ZERO),
     **dict.fromkeys((
         'label_noise', 'drop_path_rate', 'dropout', 'score_thr', 'mask_thr', 'overlap_thr',
         'instance_thr', 'flip_prob', 'start_factor'), _SHARE),

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdet.models.layers import coordinate_to_encoding
 from mmengine.config import Config
 from torch.overrides import TorchFunctionMode
 
 import mvp_mm.models  # noqa: F401  registers the components
 from mvp_mm.engine import check_config, load_config
+from mvp_mm.models.position import DetrPosition
 from mvp_mm.registry import MODELS
+from mvp_mm.structures import Answering
 from tests.helpers import ROOT, save_tokenizer
 
 CONFIGS = ROOT / 'configs'
@@ -29,6 +32,8 @@ TINY_MODEL_KEYS = {
     'encoder.backbone.window_size', 'encoder.frozen', 'llm.config.hidden_size',
     'llm.config.intermediate_size', 'llm.config.max_position_embeddings',
     'llm.config.num_attention_heads', 'llm.config.num_hidden_layers', 'llm.config.vocab_size',
+    # Narrow position codes have other frequencies.
+    'perception.decoder.position_code', 'pixel_decoder.position.type',
     # Phrases of an LLM that starts from random weights read their input embeddings too.
     'llm.kept_layers', 'llm.gradient_checkpointing', 'llm.pretrained',
     'max_response_tokens', 'perception.criterion.num_points', 'perception.decoder.feedforward',
@@ -54,7 +59,7 @@ def read(name):
 
 @pytest.fixture(scope='module')
 def full():
-    return {name: read(name) for name in ('stage1', 'stage2')}
+    return {name: read(name) for name in ('stage1', 'stage2', 'plus/stage2')}
 
 
 def flatten(value, path=''):
@@ -103,7 +108,8 @@ def test_keys_and_types_of_a_leaf_are_known(path, tmp_path):
 
 @pytest.mark.parametrize('path', ALL, ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_inheritance_is_at_most_three_levels_deep(path):
-    grouped = path.parent.name in ('ablations', 'eval', 'finetune', 'released')
+    grouped = (path.parent.name in ('ablations', 'eval', 'finetune', 'plus', 'released')
+               or path.stem == 'paper')
     assert depth(path) <= (3 if grouped else 2)
 
 
@@ -187,14 +193,15 @@ def test_warm_up_is_three_percent_then_cosine(full, name):
 
 def test_loss_weights_are_the_papers(full):
     criterion = full['stage2'].model.perception.criterion
-    weights = [criterion[f'{name}_weight'] for name in ('class', 'l1', 'giou', 'bce', 'dice')]
-    assert weights == [2.0, 5.0, 2.0, 5.0, 5.0]
+    names = ('word', 'sentence', 'l1', 'giou', 'bce', 'dice')
+    assert [criterion[f'{name}_weight'] for name in names] == [2.0, 2.0, 5.0, 2.0, 5.0, 5.0]
 
 
 def test_the_matcher_weighs_as_the_losses_do(full):
     perception = full['stage2'].model.perception
-    for name in ('class', 'l1', 'giou', 'bce', 'dice'):
+    for name in ('l1', 'giou', 'bce', 'dice'):
         assert perception.matcher[f'{name}_weight'] == perception.criterion[f'{name}_weight']
+    assert perception.matcher.class_weight == perception.criterion.word_weight
 
 
 def test_queries_are_the_papers(full):
@@ -262,17 +269,83 @@ def test_stage_two_trains_all_but_the_encoder(full_size_model):
     assert trains == {'connector', 'llm', 'pixel_decoder', 'perception'}
 
 
-@pytest.mark.parametrize('name', ['stage1', 'stage2'])
+TINY = dict(stage1='stage1', stage2='plus/stage2', paper='stage2')
+# Tiny images carry questions of several datasets, which shares by image would not tell apart.
+SHARED_IMAGES = {'perception.criterion.normalization', 'llm.loss_average'}
+
+
+@pytest.mark.parametrize('name', TINY)
 def test_tiny_models_differ_in_sizes_only(full, name):
-    assert differing(full[name].model, read(f'tiny/{name}').model) <= TINY_MODEL_KEYS
+    allowed = TINY_MODEL_KEYS | (SHARED_IMAGES if name != 'stage1' else set())
+    tiny, large = read(f'tiny/{name}').model, full[TINY[name]].model
+    found = {key for key in differing(large, tiny)
+             if flatten(tiny).get(key) != DEFAULTS_OF_ADDITIONS.get(key, object)}
+    assert found <= allowed
 
 
-@pytest.mark.parametrize('name', ['stage1', 'stage2'])
+@pytest.mark.parametrize('name', TINY)
 def test_the_rest_of_a_tiny_config_differs_in_data_schedule_and_pictures_only(full, name):
     other = [{key: value for key, value in cfg.items()
               if not key.startswith('_') and key not in DATA_KEYS | {'model'}}
-             for cfg in (full[name], read(f'tiny/{name}'))]
+             for cfg in (full[TINY[name]], read(f'tiny/{name}'))]
     assert differing(*other) <= TINY_OTHER_KEYS
+
+
+PAPER = ('stage1', 'stage2', 'stage2_sharded', 'tiny/paper', 'eval/all',
+         *(f'ablations/{path.stem}' for path in (CONFIGS / 'mvplm/ablations').glob('*.py')))
+# The switches of our additions, as the paper has them: off.
+DEFAULTS_OF_ADDITIONS = {
+    'perception.similarity_head.relation': False,
+    'perception.decoder.position_in_content': False,
+    'perception.criterion.ranking_weight': 0.0,
+    'perception.criterion.sentence_reduction': 'mean',
+    'perception.criterion.positive_iou': None,
+    'answering.separate_stuff': False,
+    'answering.same_iou': None,
+    'answering.nms_iou': None,
+}
+
+
+@pytest.mark.parametrize('name', PAPER)
+def test_the_papers_configs_have_no_addition_of_ours(name):
+    model = flatten(read(name).model.to_dict())
+    assert {key: model.get(key, off) for key, off in DEFAULTS_OF_ADDITIONS.items()} == (
+        DEFAULTS_OF_ADDITIONS)
+
+
+def test_components_without_options_are_the_papers(full_size_model):
+    perception = full_size_model.perception
+    assert perception.similarity_head.relation is None and perception.relation_mlp is None
+    assert not any(layer.position_in_content for layer in perception.decoder.layers)
+    assert perception.decoder.encode is coordinate_to_encoding
+    assert isinstance(full_size_model.pixel_decoder.position, DetrPosition)
+    assert full_size_model.answering == Answering()
+    assert (perception.criterion.sentence_reduction, perception.criterion.normalization) == (
+        'mean', 'images')
+
+
+def test_plus_is_the_papers_stage_two_and_our_additions(full):
+    found = changes(full['plus/stage2'], full['stage2'])
+    datasets = found.pop('train_dataloader.dataset.datasets')
+    assert found == {
+        'model.perception.similarity_head.relation': True,
+        'model.perception.decoder.position_in_content': True,
+        'model.perception.criterion.ranking_weight': 1.0,
+        'model.perception.criterion.sentence_reduction': 'sum',
+        'model.answering.separate_stuff': True,
+        'model.llm.loss_average': 'images'}
+    sentences = [d['tasks'][0]['max_per_image'] for d in datasets
+                 if d['type'] == 'RefCocoDataset']
+    theirs = full['stage2'].train_dataloader.dataset.datasets
+    assert sentences == [4] * 3
+    assert [d.tasks[0].max_per_image for d in theirs if d.type == 'RefCocoDataset'] == [1] * 3
+
+
+def test_the_benchmarks_of_plus_are_all_benchmarks():
+    plus, paper = read('plus/eval'), read('eval/all')
+    assert plus.test_dataloader == paper.test_dataloader
+    assert plus.test_evaluator == paper.test_evaluator
+    assert plus.model.perception.similarity_head.relation
 
 
 @pytest.fixture(scope='module')

@@ -17,7 +17,7 @@ ABLATIONS = sorted(path.stem for path in (ROOT / 'configs/mvplm/ablations').glob
 # Those that name the same model follow each other and share it.
 FULL = ('stage1', 'stage2', *sorted((f'ablations/{name}' for name in ABLATIONS),
                                     key=lambda name: 'quer' in name or 'none' in name),
-        'stage2_sharded', 'released/stage2')
+        'stage2_sharded', 'plus/stage2', 'released/stage2')
 # Few layers, few tokens, few points; every width stays.
 SHALLOW = dict(
     encoder=dict(backbone=dict(depths=(1, 1, 1, 1))),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from mmengine.config import Config
 
-from tests.helpers import build_model, make_batch, make_samples, save_tokenizer
+from tests.helpers import ROOT, build_model, make_batch, make_samples, save_tokenizer
 
 TIMM = dict(_delete_=True, type='TimmBackbone')
 LLAMA_LIKE = dict(
@@ -26,7 +27,12 @@ SWAPS = {
     'learnable queries': dict(
         perception=dict(query_generator=dict(type='LearnableQueryGenerator'))),
     'no denoising': dict(perception=dict(denoising=None)),
-    'no ranking loss': dict(perception=dict(criterion=dict(ranking_weight=0.0))),
+    'our additions': Config.fromfile(
+        ROOT / 'configs/_base_/models/plus.py').to_dict()['_plus'],
+    'sentences that share an object': dict(
+        perception=dict(criterion=dict(ranking_weight=2.0, positive_iou=0.7)),
+        answering=dict(same_iou=0.7)),
+    'loss over targets': dict(perception=dict(criterion=dict(normalization='targets'))),
     'no thinking': dict(thinking=False),
 }
 

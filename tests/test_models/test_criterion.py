@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -28,6 +29,11 @@ def losses(criterion, *args):
     return {name: mean.total / mean.count.clamp(min=1e-6)
             for name, mean in criterion(*args).items()}
 
+
+# Sums over all targets of a batch, which a plain loop can make; see test_normalization.py for the
+# other averages.
+over_targets = partial(
+    PerceptionCriterion, normalization='targets', sentence_reduction='sum')
 INDEX = [1, 0, 1, 0, 0]
 LABELS = [[0, 2, 1, 1], [1, 0, 1], [0], [], [0, 0]]
 SETS = 2
@@ -53,7 +59,7 @@ def taken(matches, s, r):
 
 def test_word_loss_is_a_weighted_cross_entropy(scene):
     predictions, targets, matches, is_word, _ = scene
-    found = losses(PerceptionCriterion(no_object_weight=0.1), *scene)['loss_word']
+    found = losses(over_targets(no_object_weight=0.1), *scene)['loss_word']
     for s in range(SETS):
         total = weights = 0.0
         for r in is_word.nonzero()[:, 0].tolist():
@@ -70,7 +76,7 @@ def test_word_loss_is_a_weighted_cross_entropy(scene):
 
 def test_sentence_loss_is_a_binary_cross_entropy_that_counts_every_sentence_the_same(scene):
     predictions, _, matches, is_word, _ = scene
-    found = losses(PerceptionCriterion(), *scene)['loss_sent']
+    found = losses(over_targets(), *scene)['loss_sent']
     for s in range(SETS):
         total = 0.0
         for r in (~is_word).nonzero()[:, 0].tolist():
@@ -83,7 +89,7 @@ def test_sentence_loss_is_a_binary_cross_entropy_that_counts_every_sentence_the_
 
 def test_ranking_loss_gives_the_probability_to_the_targets(scene):
     predictions, _, matches, is_word, _ = scene
-    found = losses(PerceptionCriterion(ranking_weight=3.0), *scene)['loss_rank']
+    found = losses(over_targets(ranking_weight=3.0), *scene)['loss_rank']
     for s in range(SETS):
         total = 0.0
         for r in (2, 4):
@@ -97,7 +103,7 @@ def test_sentence_queries_on_a_target_can_all_be_positive(scene):
     predictions.boxes[0, 4, 0] = targets.boxes[4, 1]
     predictions.boxes[0, 4, 1] = targets.boxes[4, 1] * 0.95
     predictions.boxes[1, 2, 3] = targets.boxes[2, 0]
-    found = losses(PerceptionCriterion(ranking_weight=1.0, positive_iou=0.5), *scene)
+    found = losses(over_targets(ranking_weight=1.0, positive_iou=0.5), *scene)
     for s in range(SETS):
         binary = rank = 0.0
         added = 0
@@ -123,13 +129,28 @@ def test_sentence_queries_on_a_target_can_all_be_positive(scene):
         torch.testing.assert_close(found['loss_rank'][s], rank / 3)
 
 
+def test_without_options_the_terms_and_weights_are_the_papers():
+    criterion = PerceptionCriterion()
+    assert criterion.weights == dict(
+        loss_word=2.0, loss_sent=2.0, loss_rank=0.0, loss_box_l1=5.0, loss_box_giou=2.0,
+        loss_mask_bce=5.0, loss_mask_dice=5.0)
+    assert criterion.positive_iou is None
+    assert (criterion.sentence_reduction, criterion.normalization) == ('mean', 'images')
+
+
+@pytest.mark.parametrize('value', [0.0, 1.1])
+def test_an_overlap_that_is_none_is_refused(value):
+    with pytest.raises(ValueError, match='positive_iou must be None or in'):
+        PerceptionCriterion(positive_iou=value)
+
+
 def test_ranking_can_be_left_out(scene):
-    assert (losses(PerceptionCriterion(), *scene)['loss_rank'] == 0).all()
+    assert (losses(over_targets(), *scene)['loss_rank'] == 0).all()
 
 
 def test_box_losses_are_sums_over_matches_a_target(scene):
     predictions, targets, matches, _, _ = scene
-    found = losses(PerceptionCriterion(), *scene)
+    found = losses(over_targets(), *scene)
     for s in range(SETS):
         l1 = giou = 0.0
         for r in range(5):
@@ -144,7 +165,7 @@ def test_box_losses_are_sums_over_matches_a_target(scene):
 
 def test_mask_losses_are_sums_over_matches_with_masks(scene):
     predictions, targets, matches, _, masks = scene
-    found = losses(PerceptionCriterion(), *scene)
+    found = losses(over_targets(), *scene)
     for s in range(SETS):
         bce = dice = 0.0
         for r in (0, 2, 4):
@@ -161,9 +182,9 @@ def test_mask_losses_are_sums_over_matches_with_masks(scene):
 
 
 def test_every_loss_has_one_value_a_set_and_its_weight(scene):
-    single = losses(PerceptionCriterion(*[1.0] * 6), *scene)
-    weighted = losses(PerceptionCriterion(2.0, 3.0, 5.0, 7.0, 11.0, 13.0), *scene)
-    factors = dict(zip(PerceptionCriterion.names, (2, 2, 3, 5, 7, 11, 13), strict=True))
+    single = losses(over_targets(*[1.0] * 7), *scene)
+    weighted = losses(over_targets(2.0, 17.0, 3.0, 5.0, 7.0, 11.0, 13.0), *scene)
+    factors = dict(zip(PerceptionCriterion.names, (2, 17, 3, 5, 7, 11, 13), strict=True))
     assert set(single) == set(weighted) == set(factors)
     for name, factor in factors.items():
         assert single[name].shape == (SETS, )
@@ -174,8 +195,8 @@ def test_several_copies_of_a_target_are_averaged(scene):
     predictions, targets, matches, is_word, masks = scene
     doubled = Matches(*(torch.cat([x, x]) for x in (
         matches.sets, matches.rows, matches.queries, matches.targets)))
-    once = losses(PerceptionCriterion(), *scene)
-    found = losses(PerceptionCriterion(), predictions, targets, doubled, is_word, masks, True)
+    once = losses(over_targets(), *scene)
+    found = losses(over_targets(), predictions, targets, doubled, is_word, masks, True)
     for name in ('loss_box_l1', 'loss_box_giou', 'loss_mask_bce', 'loss_mask_dice'):
         torch.testing.assert_close(found[name], once[name])
 
@@ -193,7 +214,7 @@ def zero_target_scene():
 
 def test_without_targets_losses_are_finite_and_those_of_boxes_and_masks_zero():
     _, scene = zero_target_scene()
-    found = losses(PerceptionCriterion(ranking_weight=1.0), *scene)
+    found = losses(over_targets(ranking_weight=1.0), *scene)
     assert all(v.isfinite().all() for v in found.values())
     for name in ('loss_box_l1', 'loss_box_giou', 'loss_mask_bce', 'loss_mask_dice', 'loss_rank'):
         assert (found[name] == 0).all()
@@ -202,7 +223,7 @@ def test_without_targets_losses_are_finite_and_those_of_boxes_and_masks_zero():
 
 def test_without_targets_boxes_and_masks_still_get_zero_gradients():
     leaves, scene = zero_target_scene()
-    sum(v.sum() for v in losses(PerceptionCriterion(), *scene).values()).backward()
+    sum(v.sum() for v in losses(over_targets(), *scene).values()).backward()
     for leaf in leaves:
         assert leaf.grad is not None and (leaf.grad == 0).all()
 
@@ -211,16 +232,16 @@ def test_box_only_targets_have_no_mask_loss(scene):
     predictions, targets, matches, is_word, masks = scene
     bare = replace(targets, mask_index=torch.full_like(targets.mask_index, -1),
                    masks=targets.masks[:0])
-    found = losses(PerceptionCriterion(), predictions, bare, matches, is_word, masks)
+    found = losses(over_targets(), predictions, bare, matches, is_word, masks)
     assert (found['loss_mask_bce'] == 0).all() and (found['loss_mask_dice'] == 0).all()
     torch.testing.assert_close(
-        found['loss_box_l1'], losses(PerceptionCriterion(), *scene)['loss_box_l1'])
+        found['loss_box_l1'], losses(over_targets(), *scene)['loss_box_l1'])
 
 
 def test_queries_that_take_no_part_change_nothing(scene):
     predictions, targets, matches, is_word, masks = scene
     predictions.logits.requires_grad_(True)
-    values = losses(PerceptionCriterion(ranking_weight=1.0), predictions, targets, matches,
+    values = losses(over_targets(ranking_weight=1.0), predictions, targets, matches,
                     is_word, masks)
     sum(v.sum() for v in values.values()).backward()
     gradient = predictions.logits.grad.abs().sum(-1)
@@ -231,7 +252,7 @@ def test_queries_that_take_no_part_change_nothing(scene):
 def test_masked_phrases_get_no_gradient(scene):
     predictions, targets, matches, is_word, masks = scene
     predictions.logits.requires_grad_(True)
-    values = losses(PerceptionCriterion(ranking_weight=1.0), predictions, targets, matches,
+    values = losses(over_targets(ranking_weight=1.0), predictions, targets, matches,
                     is_word, masks)
     sum(v.sum() for v in values.values()).backward()
     masked = predictions.logits == torch.finfo(torch.float32).min
@@ -249,7 +270,7 @@ def test_one_match_of_a_perfect_prediction_costs_nothing():
     predictions.mask_embed[:] = 1.0
     features = F.max_pool2d(targets.masks[None].float(), 2) * 100 - 50
     matches = Matches(*torch.zeros(4, 1, dtype=torch.long))
-    found = losses(PerceptionCriterion(ranking_weight=1.0), predictions, targets, matches,
+    found = losses(over_targets(ranking_weight=1.0), predictions, targets, matches,
                    batch.is_word, SampledMasks.on_grid(features, targets.masks, torch.tensor([0])))
     for name, value in found.items():
         assert value.abs().item() < 1e-4, name
@@ -271,8 +292,8 @@ def test_sampled_points_approach_the_grid():
         masks = criterion.sample(features, targets, torch.tensor([0]))
         return losses(criterion, *args, masks)
 
-    exact = sampled_by(PerceptionCriterion(num_points=64 * 64))
-    sampled = sampled_by(PerceptionCriterion(num_points=3000, importance_ratio=0.0))
+    exact = sampled_by(over_targets(num_points=64 * 64))
+    sampled = sampled_by(over_targets(num_points=3000, importance_ratio=0.0))
     for name in ('loss_mask_bce', 'loss_mask_dice'):
         torch.testing.assert_close(sampled[name], exact[name], rtol=0.05, atol=0.05)
 
@@ -280,7 +301,7 @@ def test_sampled_points_approach_the_grid():
 def test_importance_sampling_looks_where_masks_are_uncertain():
     batch = make_batch(['word'], [1], [0])
     targets = make_targets([[0]], batch)
-    criterion = PerceptionCriterion(num_points=200)
+    criterion = over_targets(num_points=200)
     features = torch.full((1, 1, 32, 32), 20.0)
     features[..., :4] = 0.0
     masks = criterion.sample(features, targets, batch.image_index)
@@ -306,11 +327,11 @@ def test_more_than_two_sets_are_summed_apart():
     predictions = make_predictions(batch, sets=4, dynamic=3)
     masks = on_grid(targets, batch)
     matches = HungarianMatcher()(predictions, targets, batch.is_word, masks)
-    together = losses(PerceptionCriterion(), predictions, targets, matches, batch.is_word, masks)
+    together = losses(over_targets(), predictions, targets, matches, batch.is_word, masks)
     for s in range(4):
         here = matches.where(matches.sets == s)
         here.sets = torch.zeros_like(here.sets)
-        alone = losses(PerceptionCriterion(), predictions.rows(slice(None), slice(s, s + 1)),
+        alone = losses(over_targets(), predictions.rows(slice(None), slice(s, s + 1)),
                        targets, here, batch.is_word, masks)
         for name, value in alone.items():
             torch.testing.assert_close(together[name][s], value[0])
@@ -323,6 +344,6 @@ def test_identical_boxes_have_finite_gradients():
     predictions.boxes = targets.boxes[None].clone().requires_grad_(True)
     masks = on_grid(targets, batch)
     matches = Matches(*torch.zeros(4, 1, dtype=torch.long))
-    found = losses(PerceptionCriterion(), predictions, targets, matches, batch.is_word, masks)
+    found = losses(over_targets(), predictions, targets, matches, batch.is_word, masks)
     (found['loss_box_l1'] + found['loss_box_giou']).sum().backward()
     assert predictions.boxes.grad.isfinite().all()

@@ -37,7 +37,9 @@ OVER_IMAGES = dict(
     images_of_different_counts=([PANOPTIC, SENTENCES], [BOXES]),
     images_without_answers=([ONE_SENTENCE], [CAPTION]),
 )
-AVERAGES = dict(normalization='images', sentence_reduction='mean')
+AVERAGES = dict(normalization='images', ranking_weight=1.0)
+SUMS = dict(normalization='targets', sentence_reduction='sum', ranking_weight=1.0,
+            positive_iou=0.7)
 
 
 def build(path, name):
@@ -45,7 +47,7 @@ def build(path, name):
     over_images = name in OVER_IMAGES
     model = build_model(
         path, llm=dict(loss_average='images' if over_images else 'tokens'),
-        perception=dict(denoising=noise, criterion=AVERAGES if over_images else {}))
+        perception=dict(denoising=noise, criterion=AVERAGES if over_images else SUMS))
     torch.manual_seed(1)
     for parameter in model.parameters():
         # Nothing stays at an initial zero that would hide a gradient.

@@ -145,5 +145,5 @@ def test_boxes_may_be_encoded_as_in_detr(box_head, inputs):
 
 
 def test_other_codes_are_refused():
-    with pytest.raises(ValueError, match="decoder.position_code must be one of 'cycles', 'detr'"):
+    with pytest.raises(ValueError, match="decoder.position_code must be one of 'detr', 'cycles'"):
         MultiGranularityDecoder(WIDTH, position_code='sine')

@@ -77,7 +77,7 @@ def test_masked_phrases_get_no_gradient(head, inputs):
 
 
 def test_word_lists_do_not_train_the_relation(inputs):
-    head = SimilarityHead(WIDTH)
+    head = SimilarityHead(WIDTH, relation=True)
     queries, boxes, text = inputs
     text.relation.requires_grad_(True)
     head(queries, boxes, text)[:, :2, :, :2].sum().backward()
@@ -89,21 +89,21 @@ def test_similarity_moves_no_box(inputs):
     queries, boxes, text = inputs
     boxes.requires_grad_(True)
     queries.requires_grad_(True)
-    SimilarityHead(WIDTH)(queries, boxes, text)[:, 2, :, 0].sum().backward()
+    SimilarityHead(WIDTH, relation=True)(queries, boxes, text)[:, 2, :, 0].sum().backward()
     assert boxes.grad is None and queries.grad.abs().sum() > 0
 
 
 def test_a_sentence_tells_equal_queries_apart_by_their_boxes(inputs):
     queries, boxes, text = inputs
     same = queries[:, :, :1].expand_as(queries)
-    logits = SimilarityHead(WIDTH)(same, boxes, text)
+    logits = SimilarityHead(WIDTH, relation=True)(same, boxes, text)
     assert logits[:, 2, :, 0].std(-1).min() > 1e-3
     torch.testing.assert_close(logits[:, :2], logits[:, :2, :1].expand(-1, -1, 4, -1))
 
 
 def test_without_the_relation_the_content_cosine_remains(inputs):
     queries, boxes, text = inputs
-    head = SimilarityHead(WIDTH)
+    head = SimilarityHead(WIDTH, relation=True)
     alone = head(queries, boxes, text.content_only())
     torch.testing.assert_close(alone[:, :2], head(queries, boxes, text)[:, :2])
     assert (alone[:, 2, :, 0] - head(queries, boxes, text)[:, 2, :, 0]).abs().max() > 1e-2

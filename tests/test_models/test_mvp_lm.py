@@ -173,7 +173,8 @@ def test_stuff_targets_do_not_change_the_denoising_losses(tokenizer_path, sample
         torch.testing.assert_close(losses[name], expected[name], atol=1e-5, rtol=1e-4)
 
 
-def test_a_batch_s_losses_are_averages_over_tokens_and_targets(model, samples):
+def test_a_batch_s_losses_can_be_averages_over_tokens_and_targets(model, samples, monkeypatch):
+    monkeypatch.setattr(model.perception.criterion, 'normalization', 'targets')
     groups = [samples('PanopticTask', num_objects=4), samples('PanopticTask', num_objects=2,
                                                              seed=1)]
     with torch.no_grad():
@@ -201,7 +202,9 @@ def test_captions_beside_other_tasks_change_only_the_language_loss(model, sample
     assert abs(mixed['loss_llm'] - alone['loss_llm']) > 1e-5
 
 
-def test_instructions_about_one_image_equal_those_about_copies(model, samples):
+def test_instructions_about_one_image_equal_those_about_copies(model, samples, monkeypatch):
+    # Over images, a copy would take a share of its own.
+    monkeypatch.setattr(model.perception.criterion, 'normalization', 'targets')
     first, second = (samples('PanopticTask', 'ReferringSegmentationTask', 'CaptionTask', seed=i)
                      for i in range(2))
     results = []

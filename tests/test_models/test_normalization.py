@@ -86,7 +86,7 @@ def test_the_gradient_of_a_row_depends_on_the_number_of_images_alone(mate):
 
 
 def test_over_targets_a_crowded_image_takes_the_weight_of_its_mates():
-    criterion = PerceptionCriterion(normalization='targets')
+    criterion = PerceptionCriterion(normalization='targets', sentence_reduction='sum')
     (_, boxes, embed), (_, beside, embed_beside) = (
         gradients(criterion), gradients(criterion, 'panoptic'))
     # 4 targets alone, 12 with those of the panoptic image.
@@ -119,7 +119,7 @@ def test_images_average_rows_and_rows_their_targets_and_queries():
             'logits', 'boxes', 'mask_embed', 'valid')), 5)
         one = Targets(*(getattr(targets, name)[r:r + 1] for name in (
             'labels', 'boxes', 'valid', 'is_stuff', 'mask_index')), targets.masks)
-        values = PerceptionCriterion(sentence_reduction='mean')(
+        values = PerceptionCriterion(normalization='targets')(
             row, one, here, batch.is_word[r:r + 1], masks.of_rows(torch.tensor([r])))
         alone.append({k: v.total / v.count.clamp(min=1e-6) for k, v in values.items()})
     for name, value in found.items():

@@ -65,8 +65,8 @@ def test_losses_are_finite_and_near_those_of_float32(losses_and_gradients):
     assert plain.keys() == inside.keys()
     for name, value in plain.items():
         assert inside[name].dtype == torch.float32 and inside[name].isfinite()
-        # Another query may be matched, or lie on a target, so the bound is a wide one.
-        assert abs(inside[name] - value) <= 0.1 * abs(value) + 0.02, name
+        # Another query may be matched, so the bound is a wide one.
+        assert abs(inside[name] - value) <= 0.2 * abs(value) + 0.02, name
 
 
 def test_weights_stay_float32_and_move_as_in_float32(losses_and_gradients, tokenizer_path):

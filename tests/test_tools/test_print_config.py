@@ -24,6 +24,19 @@ def test_a_difference_shows_only_what_the_leaf_changes(capsys):
         'model.perception.query_generator.num_queries: 100 -> 30']
 
 
+def test_our_additions_are_what_differs_from_the_paper(capsys):
+    TOOL.main([str(CONFIGS / 'plus/stage2.py'), '--diff'])
+    assert sorted(capsys.readouterr().out.splitlines()) == [
+        "model.answering: + {'separate_stuff': True}",
+        "model.llm.loss_average: + 'images'",
+        'model.perception.criterion.ranking_weight: + 1.0',
+        "model.perception.criterion.sentence_reduction: + 'sum'",
+        'model.perception.decoder.position_in_content: + True',
+        'model.perception.similarity_head.relation: + True',
+        *(f'train_dataloader.dataset.datasets[{k}].tasks[0].max_per_image: 1 -> 4'
+          for k in (1, 2, 3))]
+
+
 def test_a_difference_from_parts_shows_what_the_config_adds(capsys):
     TOOL.main([str(CONFIGS / 'stage2.py'), '--diff'])
     lines = capsys.readouterr().out.splitlines()

@@ -6,15 +6,14 @@
 - ``mm_projector.bin``: connector (LLaVA's MLP, or the released convolution block)
 - checkpoints of MVP-LM's authors: all of these, the LLM and the rest
 
-Every tensor is accounted for, and shapes are compared with the config's model. Converted pixel
-decoders need ``model.pixel_decoder.position.type=DetrPosition``, decoders ``DINODecoder`` and
-released connectors ``ConvConnector``; configs/mvplm/released has them all.
+Every tensor is accounted for, and shapes are compared with the config's model. Converted decoders
+need ``DINODecoder`` and released connectors ``ConvConnector``; configs/mvplm/released has both.
 
 Example::
 
     python tools/model_converters/convert_weights.py configs/mvplm/stage2.py \
         model_final.pth --out checkpoints/perception.pth --cfg-options \
-        model.pixel_decoder.position.type=DetrPosition model.perception.decoder.type=DINODecoder
+        model.perception.decoder.type=DINODecoder
 """
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ _refcoco_train = {
         split='train',
         data_prefix=dict(img='train2014'),
         caption_store='captions/coco_train2014.json',
-        tasks=[dict(type='ReferringSegmentationTask', max_per_image=4)])
+        # A sample is one question about an image (paper section 3.2).
+        tasks=[dict(type='ReferringSegmentationTask', max_per_image=1)])
     for _name, (_folder, _by, _) in _refcoco_files.items()
 }
 # Every evaluation split, one sample per sentence: the field's protocol.

@@ -1,8 +1,8 @@
-# MVP-LM with Swin-B (window 12, 384) and Phi-1.5 (paper section 3.1 and table 2).
+# MVP-LM with Swin-B (window 12, 384) and Phi-1.5 (paper section 3.1 and table 2): the paper's
+# system, statement by statement in docs/paper.md, without additions of ours (plus.py has those).
 _norm = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 _num_points = 12544
-_loss_weights = dict(
-    class_weight=2.0, l1_weight=5.0, giou_weight=2.0, bce_weight=5.0, dice_weight=5.0)
+_loss_weights = dict(l1_weight=5.0, giou_weight=2.0, bce_weight=5.0, dice_weight=5.0)
 
 model = dict(
     type='MVPLM',
@@ -51,15 +51,14 @@ model = dict(
         box_head=dict(type='BoxHead'),
         mask_head=dict(type='MaskHead'),
         denoising=dict(type='Denoising', num_queries=100, label_noise=0.2, box_noise=0.4),
-        matcher=dict(type='HungarianMatcher', num_points=_num_points, **_loss_weights),
+        matcher=dict(
+            type='HungarianMatcher', class_weight=2.0, num_points=_num_points, **_loss_weights),
         criterion=dict(
             type='PerceptionCriterion',
-            ranking_weight=2.0,
-            positive_iou=0.7,
+            word_weight=2.0,
+            sentence_weight=2.0,
             no_object_weight=0.1,
             num_points=_num_points,
             **_loss_weights)),
     thinking=True,
-    max_response_tokens=128,
-    # Ours: queries on one object answer a sentence together; stuff queries alone name stuff.
-    answering=dict(same_iou=0.7, separate_stuff=True))
+    max_response_tokens=128)

@@ -14,7 +14,7 @@ _released = dict(
     type='ReleasedMVPLM',
     # The released code writes nothing at test time.
     thinking=False,
-    answering=dict(same_iou=None, separate_stuff=False),
+    answering=dict(same_iou=None, nms_iou=None, separate_stuff=False),
     connector=dict(_delete_=True, type='ConvConnector', planes=2048),
     tokenizer=dict(type='ReleasedTokenizer'),
     pixel_decoder=dict(type='ReleasedPixelDecoder'),
@@ -22,8 +22,8 @@ _released = dict(
         type='ReleasedPerceptionHead',
         query_generator=dict(type='ReleasedQueryGenerator'),
         decoder=dict(type='DINODecoder'),
-        similarity_head=dict(type='ReleasedSimilarityHead'),
+        similarity_head=dict(_delete_=True, type='ReleasedSimilarityHead'),
         box_head=dict(type='ReleasedBoxHead'),
         denoising=dict(_delete_=True, type='ReleasedDenoising', num_queries=100, box_noise=0.4),
         matcher=dict(type='ReleasedMatcher'),
-        criterion=dict(type='ReleasedCriterion', ranking_weight=0.0, positive_iou=1.1)))
+        criterion=dict(type='ReleasedCriterion', ranking_weight=0.0, normalization='targets')))

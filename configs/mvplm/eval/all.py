@@ -1,32 +1,7 @@
-# All benchmarks. They hold data and metrics alone and stand on a model's config, by default the
-# full-size one; MVP_MM_MODEL names another that inherits stage2.py (docs/reference/benchmarks.md).
-_base_ = '{{$MVP_MM_MODEL:../stage2.py}}'
+# All benchmarks (configs/_base_/benchmarks.py). They hold data and metrics alone and stand on a
+# model's config, by default the paper's; MVP_MM_MODEL names another that inherits stage2.py
+# (docs/reference/benchmarks.md).
+_base_ = ['{{$MVP_MM_MODEL:../stage2.py}}', '../../_base_/benchmarks.py']
 
-datasets = dict(lvis_val=dict(
-    listed='all', tasks=[dict(type='InstanceTask', max_instances=300)]))
-_referring = {
-    f'{_name}_{_split}{_end}': f'{_name.replace("+", "_plus")}_{_split}{_end}'
-    for _end in ('', '_joined')
-    for _name, _splits in (('refcoco', ('val', 'testA', 'testB')),
-                           ('refcoco+', ('val', 'testA', 'testB')),
-                           ('refcocog', ('val', 'test'))) for _split in _splits
-}
-_benchmarks = dict(
-    # PQ and mIoU from one forward pass, of COCO also AP on the panoptic segments.
-    coco_panoptic='coco_panoptic_val',
-    ade20k='ade20k_panoptic_val',
-    cityscapes='cityscapes_panoptic_val',
-    coco_instance='coco_instance_val',
-    ade20k_instance='ade20k_instance_val',
-    cityscapes_instance='cityscapes_instance_val',
-    pascal_context59='pascal_context_val',
-    pascal_voc20='pascal_voc_val',
-    lvis='lvis_val',
-    # Masks (RES) and boxes (REC) of one sentence per sample, and of a reference's sentences joined.
-    **_referring,
-    grefcoco_val='grefcoco_val',
-    grefcoco_testA='grefcoco_testA',
-    grefcoco_testB='grefcoco_testB',
-    flickr30k='flickr30k_val')
-test_dataloader = dict(
-    _delete_=True, **{_name: dict(dataset=_data) for _name, _data in _benchmarks.items()})
+datasets = _base_._benchmark_datasets
+test_dataloader = dict(_delete_=True, **_base_._benchmarks)

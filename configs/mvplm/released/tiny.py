@@ -5,6 +5,11 @@ _parts = _base_._released
 _parts.connector.planes = 128
 _parts.perception.denoising.num_queries = 24
 _parts.llm = dict(kept_layers=(0, 1, 2))
+# Without the position codes of the tiny size.
+_parts.pixel_decoder = dict(
+    _delete_=True, type='ReleasedPixelDecoder', num_layers=1, num_heads=4, feedforward=256)
+_parts.perception.decoder = dict(
+    _delete_=True, type='DINODecoder', num_layers=3, num_heads=4, feedforward=256)
 model = _parts
 pipelines = dict(fit=_base_._released_fit)
 inferencer = dict(tasks=_base_._released_questions)

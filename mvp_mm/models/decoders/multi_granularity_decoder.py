@@ -52,6 +52,8 @@ class DecoderLayer(nn.Module):
 class MultiGranularityDecoder(BaseModule):
     """Refines queries and their boxes layer by layer.
 
+    By default box codes are those of DAB-DETR, DINO and OpenSeeD, on which the paper builds.
+
     Args:
         embed_dims: Width C.
         num_layers: Layers L.
@@ -64,18 +66,18 @@ class MultiGranularityDecoder(BaseModule):
             DETR's decoders only the keys and queries of the attention see it, so that neither
             what a query tells others nor what it answers knows where it is; "the leftmost" and
             "the second from the left" are then hardly learned.
-        position_code: How a query's box is encoded: ``'cycles'``, a normed MLP of
-            :func:`~mvp_mm.models.position.sine_embedding`, or ``'detr'``, an MLP of DETR's code
-            with its temperature (DAB-DETR, DINO).
+        position_code: How a query's box is encoded: ``'detr'``, an MLP of DETR's code with its
+            temperature, or ``'cycles'``, a normed MLP of
+            :func:`~mvp_mm.models.position.sine_embedding`.
     """
 
     def __init__(self, embed_dims: int = 256, num_layers: int = 9, num_heads: int = 8,
                  num_levels: int = 4, num_points: int = 4, feedforward: int = 2048,
                  attention_type: str = 'DeformableAttention',
-                 position_in_content: bool = True,
-                 position_code: Literal['cycles', 'detr'] = 'cycles') -> None:
+                 position_in_content: bool = False,
+                 position_code: Literal['detr', 'cycles'] = 'detr') -> None:
         super().__init__()
-        check_choice('decoder.position_code', position_code, ('cycles', 'detr'))
+        check_choice('decoder.position_code', position_code, ('detr', 'cycles'))
         self.encode = sine_embedding if position_code == 'cycles' else coordinate_to_encoding
         self.embed_dims = embed_dims
         self.num_heads = num_heads

@@ -36,23 +36,23 @@ class SimilarityHead(BaseModule):
     """Scores visual embeddings against text embeddings: scaled cosines.
 
     Word lists get one more column, a learned "no object"; sentences a learned bias that starts
-    at the log-odds of one target among the queries. For sentences the similarity is the sum of
-    two cosines: the one that word lists have too, and one of a relation embedding with a visual
-    embedding that knows the query's box. Category and location compete in a single cosine: names
-    are learned first, and whatever else is in the embedding lowers their cosine. Hence a second,
-    location-aware one.
+    at the log-odds of one target among the queries. With ``relation`` the similarity of sentences
+    is the sum of two cosines: the one that word lists have too, and one of a relation embedding
+    with a visual embedding that knows the query's box. Category and location compete in a single
+    cosine: names are learned first, and whatever else is in the embedding lowers their cosine.
 
     Args:
         embed_dims: Width C.
         init_scale: Initial factor on the cosine; half of it on the relation's.
         prior_queries: Number of queries that the sentence bias starts from.
-        relation: Whether sentences have the second cosine; without it, the paper's head.
+        relation: Whether sentences have the second, location-aware cosine; without it, the
+            paper's head.
     """
 
     max_scale = 100.0
 
     def __init__(self, embed_dims: int = 256, init_scale: float = 14.0,
-                 prior_queries: int = 100, relation: bool = True) -> None:
+                 prior_queries: int = 100, relation: bool = False) -> None:
         super().__init__()
         self.visual = mlp(embed_dims, embed_dims, embed_dims)
         self.no_object = nn.Parameter(torch.randn(embed_dims))

@@ -72,59 +72,61 @@ def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
 class PerceptionCriterion(nn.Module):
     """Computes the perception losses of all supervised sets (auxiliary losses included).
 
-    What the losses are averaged over is a choice, which decides how much a dataset weighs:
+    The defaults are the paper's terms and weights (table 2). What the losses are averaged over is
+    a choice, which decides how much a dataset weighs:
 
-    - ``'targets'``: boxes over all targets of the global batch, masks over those that have one,
-      sentences over sentences, the word cross-entropy over its weights. A crowded image then
-      takes the weight of those beside it.
     - ``'images'``: each over its row (its targets, its queries), rows over those of their image,
       images over the global batch. A dataset then weighs as its share of the images, whatever
       shares the batch, and the gradient of a row depends on the number of images alone.
+    - ``'targets'``: boxes over all targets of the global batch, masks over those that have one,
+      sentences over sentences, the word cross-entropy over its weights. A crowded image then
+      takes the weight of those beside it.
 
     :func:`~mvp_mm.models.losses.weighted_sum.reduce_over_ranks` divides.
 
     Args:
-        class_weight: Weight of the word cross-entropy and of the sentence BCE.
-        ranking_weight: Weight of the cross-entropy over the queries of a sentence; 0 gives the
-            paper's objective.
+        word_weight: Weight of the word cross-entropy.
+        sentence_weight: Weight of the sentence BCE.
+        ranking_weight: Weight of the cross-entropy over the queries of a sentence, which the
+            paper does not have.
         l1_weight: Weight of the box L1 loss.
         giou_weight: Weight of the generalised IoU loss.
         bce_weight: Weight of the mask BCE.
         dice_weight: Weight of the Dice loss.
         no_object_weight: Weight of "no object" in the word cross-entropy.
         positive_iou: In sentence tasks, queries whose box overlaps a target's so much are
-            positive beside the matched one: an answer is the best query or the union of many, so
-            copies do no harm, and calling them wrong hides what the sentence means. A value
-            above 1 gives one positive per target.
+            positive beside the matched one. None gives one positive per target.
         num_points: Points P a mask is compared on; the whole grid when it has no more.
         oversample_ratio: Candidates drawn per point.
         importance_ratio: Share of the points taken where the mask is least certain.
-        word_weight: Weight of the word cross-entropy where it is not ``class_weight``.
-        sentence_weight: Weight of the sentence BCE where it is not ``class_weight``.
-        sentence_reduction: ``'mean'`` over the queries of a sentence, or ``'sum'`` over them
-            divided by its positive queries (about Q times as much).
-        normalization: ``'targets'`` or ``'images'``, see above.
+        sentence_reduction: ``'mean'`` of the BCE over the queries of a sentence, or ``'sum'``
+            over them divided by its positive queries (about Q times as much).
+        normalization: ``'images'`` or ``'targets'``, see above.
+
+    Raises:
+        ValueError: If a choice is unknown or ``positive_iou`` is no overlap.
     """
 
     truth_at = staticmethod(masks_at_points)
     names = ('loss_word', 'loss_sent', 'loss_rank', 'loss_box_l1', 'loss_box_giou',
              'loss_mask_bce', 'loss_mask_dice')
 
-    def __init__(self, class_weight: float = 2.0, ranking_weight: float = 0.0,
-                 l1_weight: float = 5.0, giou_weight: float = 2.0, bce_weight: float = 5.0,
-                 dice_weight: float = 5.0, no_object_weight: float = 0.1,
-                 positive_iou: float = 1.1, num_points: int = 12544,
+    def __init__(self, word_weight: float = 2.0, sentence_weight: float = 2.0,
+                 ranking_weight: float = 0.0, l1_weight: float = 5.0, giou_weight: float = 2.0,
+                 bce_weight: float = 5.0, dice_weight: float = 5.0, no_object_weight: float = 0.1,
+                 positive_iou: float | None = None, num_points: int = 12544,
                  oversample_ratio: float = 3.0, importance_ratio: float = 0.75,
-                 word_weight: float | None = None, sentence_weight: float | None = None,
-                 sentence_reduction: Literal['mean', 'sum'] = 'sum',
-                 normalization: Literal['targets', 'images'] = 'targets') -> None:
+                 sentence_reduction: Literal['mean', 'sum'] = 'mean',
+                 normalization: Literal['images', 'targets'] = 'images') -> None:
         super().__init__()
         check_choice('criterion.sentence_reduction', sentence_reduction, ('mean', 'sum'))
-        check_choice('criterion.normalization', normalization, ('targets', 'images'))
+        check_choice('criterion.normalization', normalization, ('images', 'targets'))
+        if positive_iou is not None and not 0 < positive_iou <= 1:
+            raise ValueError(f'criterion.positive_iou must be None or in (0, 1], got '
+                             f'{positive_iou!r}')
         self.weights = dict(zip(self.names, (
-            class_weight if word_weight is None else word_weight,
-            class_weight if sentence_weight is None else sentence_weight, ranking_weight,
-            l1_weight, giou_weight, bce_weight, dice_weight), strict=True))
+            word_weight, sentence_weight, ranking_weight, l1_weight, giou_weight, bce_weight,
+            dice_weight), strict=True))
         self.no_object_weight = no_object_weight
         self.positive_iou = positive_iou
         self.num_points = num_points
@@ -211,7 +213,9 @@ class PerceptionCriterion(nn.Module):
         classes = torch.where(is_word[:, None], classes, 0)
         word = word_loss(logits, classes, weight)
         first = torch.where(is_word[:, None], 0.0, logits[..., 0])
-        positive = (positive | self._on_target(predictions, targets)) & ~is_word[:, None]
+        if self.positive_iou is not None:
+            positive = positive | self._on_target(predictions, targets)
+        positive = positive & ~is_word[:, None]
         sentence_weight = self.query_weight(positive, taking_part * ~is_word[:, None])
         sentences = (~is_word & predictions.valid.any(2).any(0)).float()
         return ((word, weight.sum(2)),

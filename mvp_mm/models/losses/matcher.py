@@ -65,7 +65,8 @@ class HungarianMatcher(nn.Module):
     Things go to dynamic queries and, in rows with stuff queries, stuff to those.
 
     Args:
-        class_weight: Weight of the (negative) probability of the target's phrase.
+        class_weight: Weight of the (negative) probability of the target's phrase, in word lists
+            and sentences alike.
         l1_weight: Weight of the L1 distance of normalised boxes.
         giou_weight: Weight of the generalised IoU.
         bce_weight: Weight of the mask cross-entropy.

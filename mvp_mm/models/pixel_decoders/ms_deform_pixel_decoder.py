@@ -47,8 +47,8 @@ class MSDeformPixelDecoder(BaseModule):
         num_points: Points sampled per head and level.
         feedforward: Width of the feed-forward nets.
         attention_type: Registered deformable attention.
-        position: Config of the position code: ``CyclePosition``, or ``DetrPosition`` for
-            converted weights.
+        position: Config of the position code: ``DetrPosition``, which is the default and what
+            pretrained weights expect, or ``CyclePosition``.
     """
 
     num_levels = 4
@@ -59,7 +59,7 @@ class MSDeformPixelDecoder(BaseModule):
                  position: dict | None = None) -> None:
         super().__init__()
         self.embed_dims = embed_dims
-        self.position = MODELS.build(position or dict(type='CyclePosition'))
+        self.position = MODELS.build(position or dict(type='DetrPosition'))
         self.inputs = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c, embed_dims, 1), nn.GroupNorm(32, embed_dims))
             for c in in_channels[1:])

@@ -2,7 +2,7 @@
 """The training objective of the authors' released code."""
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,11 +24,15 @@ class ReleasedCriterion(PerceptionCriterion):
 
     Args:
         sentence_share: Factor on the sentence BCE.
+        normalization: See :class:`PerceptionCriterion`; the code divides by the targets of the
+            batch.
         **settings: See :class:`PerceptionCriterion`.
     """
 
-    def __init__(self, sentence_share: float = 0.1, **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(self, sentence_share: float = 0.1,
+                 normalization: Literal['images', 'targets'] = 'targets',
+                 **settings: Any) -> None:
+        super().__init__(normalization=normalization, **settings)
         self.sentence_share = sentence_share
 
     def query_weight(self, positive: Tensor, taking_part: Tensor) -> Tensor:
