@@ -19,12 +19,15 @@ _sizes.perception.criterion.num_points = 4096
 model = _sizes
 
 _max_iters = 900
-optim_wrapper = dict(dtype=None, optimizer=dict(lr=5e-4))
+# Norms are about 100: at this size every step is clipped to one length.
+optim_wrapper = dict(
+    dtype=None, optimizer=dict(lr=5e-4), clip_grad=dict(max_norm=1.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=50),
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=50, end=_max_iters)
 ]
-train_cfg = dict(max_iters=_max_iters, val_interval=_max_iters + 1)
+train_cfg = dict(max_iters=_max_iters)
+validation_images = None
 default_hooks = dict(
     handover=dict(pretrained_parts=[]),
     checkpoint=dict(interval=_max_iters),
@@ -34,6 +37,7 @@ datasets = _base_._mini_coco
 _shares = dict.fromkeys(_base_._mini_sentences, 1)
 train_dataloader = dict(
     batch_size=2, num_workers=0, mix=dict(_delete_=True, mini_panoptic=7, **_shares))
-test_loader_defaults = dict(num_workers=0)
+test_cfg = dict(dtype=None)
+test_loader_defaults = dict(batch_size=1, num_workers=0)
 test_dataloader = dict(
     panoptic=dict(dataset='mini_panoptic_test'), refcoco=dict(dataset='mini_referring_test'))

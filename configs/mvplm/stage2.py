@@ -6,6 +6,7 @@ _base_ = [
     '../_base_/inferencer.py', '../_base_/schedules/stage2.py', '../_base_/default_runtime.py'
 ]
 load_from = 'work_dirs/stage1/iter_4650.pth'
+default_hooks = dict(response_limit=dict(type='ResponseLimitHook'))
 # Eight images fit a GPU of 80 GB when the LLM's activations are recomputed.
 model = dict(llm=dict(gradient_checkpointing=True))
 # The recipe starts these parts from pretrained weights (docs/reference/weights.md). Both halves of
@@ -27,7 +28,15 @@ train_dataloader = dict(
         goldg_mixed_train=1.5,
         goldg_flickr_train=1.5))
 
-test_cfg = dict(type='MultiTestLoop')
-test_loader_defaults = dict(batch_size=1, num_workers=2)
+# What becomes of a training image whose captions were all cleaned away; their number is logged.
+missing_caption = 'leave_out'
+
+# As in training, eight images at once in bfloat16; dtype=None is float32.
+test_cfg = dict(type='MultiTestLoop', dtype='bfloat16')
+test_loader_defaults = dict(batch_size=8, num_workers=2)
 test_dataloader = dict(
     panoptic=dict(dataset='coco_panoptic_val'), refcoco=dict(dataset='refcoco_val'))
+# The share of responses whose ending was forced, beside the metrics of every dataset.
+common_metrics = [dict(type='ResponseMetric')]
+# Training is validated on a fixed random subset of each test dataset; None turns it off.
+validation_images = 256

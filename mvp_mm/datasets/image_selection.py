@@ -94,8 +94,11 @@ class ImageSelection:
                 f'example {example}), which task {strict[0].name} needs: give a caption_store '
                 "that has them, or set its response='none', or missing_caption='none' (answered "
                 "without) or 'leave_out'")
+        share = number / len(self.rows)
         self._keep(~missing)
-        self._note(number, f'images left out that have no caption (for example {example})')
+        self.faults.note('images left out that have no caption', number)
+        self._log(f'{number} images ({share:.2%}) left out that have no caption (for example '
+                  f'{example})', logging.WARNING)
         self._refuse_empty()
 
     def _without_caption(self, has_caption: Callable[[str], Any]) -> tuple[np.ndarray, str]:

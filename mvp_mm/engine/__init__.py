@@ -13,6 +13,7 @@ from mvp_mm.engine.loops import MultiTestLoop, MultiValLoop
 from mvp_mm.engine.optim_wrappers import AutocastOptimWrapper, FiniteOptimWrapper
 from mvp_mm.engine.optimizer import NoNormBiasDecayConstructor
 from mvp_mm.engine.preemption import PreemptionHook
+from mvp_mm.engine.response_limit import ResponseLimitHook
 from mvp_mm.engine.resume import ExactResumeHook
 from mvp_mm.engine.runner import PerceptionRunner
 from mvp_mm.engine.saving import VerifiedCheckpointHook
@@ -25,7 +26,7 @@ __all__ = [
     'AutocastOptimWrapper', 'ConfigError', 'ExactResumeHook', 'FiniteOptimWrapper',
     'FiniteStepHook', 'MVPDistributedDataParallel', 'MultiTestLoop', 'MultiValLoop',
     'NoNormBiasDecayConstructor', 'PerceptionLogProcessor', 'PerceptionRunner', 'PreemptionHook',
-    'ShardedRunner', 'StageCheckpointHook', 'StartCheckHook', 'StepLoggerHook',
-    'TrainableReportHook', 'VerifiedCheckpointHook', 'WatchdogHook', 'check_config',
-    'load_config', 'load_datasets', 'load_stage_checkpoint'
+    'ResponseLimitHook', 'ShardedRunner', 'StageCheckpointHook', 'StartCheckHook',
+    'StepLoggerHook', 'TrainableReportHook', 'VerifiedCheckpointHook', 'WatchdogHook',
+    'check_config', 'load_config', 'load_datasets', 'load_stage_checkpoint'
 ]

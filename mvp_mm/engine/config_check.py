@@ -171,7 +171,7 @@ def _is_component(value: object) -> bool:
     return isinstance(value, dict) and 'type' in value
 
 
-def _arguments(component: Callable) -> set[str] | None:
+def arguments_of(component: Callable) -> set[str] | None:
     """List the keywords a component takes; None when it takes any."""
     if not inspect.isclass(component):
         names, rest = _keywords(component)
@@ -213,7 +213,7 @@ def _forwards_to_super(init: Callable, rest: str) -> bool:
 
 def _unknown_arguments(value: dict, components: list[Callable], path: str) -> Iterator[str]:
     """Find keys that no component of this name takes."""
-    accepted = [_arguments(component) for component in components]
+    accepted = [arguments_of(component) for component in components]
     if None in accepted:
         return
     consumed = (*COMMON_KEYS, *CONSUMED_KEYS.get(path.split('.')[0].split('[')[0], ()))

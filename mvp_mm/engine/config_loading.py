@@ -23,6 +23,11 @@ from mvp_mm.engine.config_datasets import (
     fill_loader_defaults,
     named_datasets,
 )
+from mvp_mm.engine.config_defaults import (
+    add_common_metrics,
+    add_validation,
+    give_missing_caption,
+)
 from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.utils.noise import is_no_noise
 from mvp_mm.utils.shipped import find_shipped, shipped_root
@@ -140,6 +145,9 @@ def _merged(source: str | Path | Config, cfg_options: Mapping[str, Any] | None) 
         _merge(cfg, options)
         _check_sections(cfg)
         expand_datasets(cfg)
+        add_common_metrics(cfg)
+        add_validation(cfg)
+        give_missing_caption(cfg)
     fill_loader_defaults(cfg)
     return cfg
 

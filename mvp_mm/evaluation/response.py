@@ -27,7 +27,7 @@ class ResponseMetric(PerceptionMetric):
         Raises:
             KeyError: If the sample does not say.
         """
-        return bool(require(sample, 'response_forced'))
+        return bool(require(sample, 'pred_response_forced'))
 
     def summarize(self, results: list[bool]) -> dict[str, float]:
         """Share of the responses that were cut."""

@@ -236,7 +236,7 @@ class MVPLM(BaseModel):
         for sample, raw, first in zip(data_samples, raws, llm_rows.first, strict=True):
             raw.answering = answering
             raw.caption = caption_of(self.tokenizer.decode(language.captions[first].tolist()))
-            sample.response_forced = language.forced[first]
+            sample.pred_response_forced = language.forced[first]
             sample.task_object.decode(raw, sample)
         return data_samples
 

@@ -30,7 +30,7 @@ class PerceptionDataSample(DetDataSample):
     - ``pred_candidates`` (original frame): the best ``num_candidates`` queries before selection,
       as ``pred_instances``; what an oracle could choose from.
     - ``pred_caption``: the text that the LLM wrote before ``<PER>``.
-    - ``response_forced``: whether that text was cut (at its limit, or where the LLM stopped) and
+    - ``pred_response_forced``: whether it was cut (at its limit, or where the LLM stopped) and
       "The perception result is ``<PER>``" forced.
 
     Metainfo: ``img_id``, ``img_path``, ``ori_shape`` (h, w), ``img_shape`` (h, w) of the resized
@@ -102,10 +102,10 @@ class PerceptionDataSample(DetDataSample):
         self.set_field(value, '_pred_caption', dtype=str)
 
     @property
-    def response_forced(self) -> bool:
+    def pred_response_forced(self) -> bool:
         """Return whether the end of the response was forced."""
-        return self._response_forced
+        return self._pred_response_forced
 
-    @response_forced.setter
-    def response_forced(self, value: bool) -> None:
-        self.set_field(value, '_response_forced', dtype=bool)
+    @pred_response_forced.setter
+    def pred_response_forced(self, value: bool) -> None:
+        self.set_field(value, '_pred_response_forced', dtype=bool)

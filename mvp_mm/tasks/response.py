@@ -38,7 +38,12 @@ class ResponseBuilder:
     @property
     def needs_captions(self) -> bool:
         """Whether an image without captions is an error or left out."""
-        return self.setting in ('auto', 'caption') and self.missing_caption != 'none'
+        return self.draws_captions and self.missing_caption != 'none'
+
+    @property
+    def draws_captions(self) -> bool:
+        """Whether a response may be a caption of the image."""
+        return self.setting in ('auto', 'caption')
 
     @property
     def captions_optional(self) -> bool:

@@ -66,7 +66,7 @@ def test_images_without_captions_are_left_out_on_request_and_counted(
                                                                         response='none')]
     dataset = custom(*items, tasks=tasks, **changes)
     assert [dataset.file_name(k) for k in range(len(dataset))] == ['0.jpg', '2.jpg']
-    assert told == ['ann.json: 1 images left out that have no caption (for example 1.jpg)']
+    assert told == ['ann.json: 1 images (33.33%) left out that have no caption (for example 1.jpg)']
     assert len(custom(*items, tasks=tasks, training=False, **changes)) == 3
 
 

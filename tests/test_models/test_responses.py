@@ -47,7 +47,7 @@ def test_a_cut_response_ends_as_responses_do_in_training(model, tokenizer_path):
     for sample, tokens, forced in zip(samples, written.tokens, written.forced, strict=True):
         tokens = [t for t in tokens.tolist() if t >= 0]
         assert len(tokens) <= 12 and tokens[-len(ids) + 1:] == ids[:-1]
-        assert sample.response_forced is bool(forced) is True
+        assert sample.pred_response_forced is bool(forced) is True
         assert RESULT not in sample.pred_caption
 
 
@@ -55,12 +55,12 @@ def test_without_thinking_nothing_is_cut(model, tokenizer_path, monkeypatch):
     monkeypatch.setattr(model, 'thinking', False)
     samples, written = predict(model, ask(tokenizer_path))
     assert not written
-    assert [s.response_forced for s in samples] == [False] * len(samples)
+    assert [s.pred_response_forced for s in samples] == [False] * len(samples)
 
 
 def test_the_share_of_cut_responses_is_measured(model, tokenizer_path):
     samples, _ = predict(model, ask(tokenizer_path))
-    samples[0].response_forced = False
+    samples[0].pred_response_forced = False
     metric = ResponseMetric()
     metric.process(None, [sample.to_dict() for sample in samples])
     share = 100 * (len(samples) - 1) / len(samples)
@@ -72,7 +72,7 @@ def test_end_of_text_before_the_result_forces_it(model, tokenizer_path, monkeypa
         torch.full(hidden.shape[:-1], model.tokenizer.eos_id), 512).float())
     samples, (written, ) = predict(model, ask(tokenizer_path))
     assert written.tokens.tolist() == [model.ending] * len(samples)
-    assert all(s.response_forced for s in samples)
+    assert all(s.pred_response_forced for s in samples)
 
 
 def test_a_limit_without_room_for_the_result_is_refused(tokenizer_path):

@@ -61,4 +61,5 @@ model = dict(
             num_points=_num_points,
             **_loss_weights)),
     thinking=True,
-    max_response_tokens=128)
+    # Captioners write up to 256 tokens (docs/reference/captions.md); the ending takes 6.
+    max_response_tokens=272)

@@ -3,4 +3,5 @@
 _base_ = ['./stage2.py', '../../_base_/benchmarks.py']
 
 datasets = _base_._benchmark_datasets
+validation_images = None
 test_dataloader = dict(_delete_=True, **_base_._benchmarks)

@@ -6,7 +6,8 @@ model = dict(trainable=['encoder', 'connector', 'llm'], **_base_._tiny_sizes)
 
 total_batch_size = None
 _max_iters = 150
-optim_wrapper = dict(dtype=None, optimizer=dict(lr=1e-3))
+optim_wrapper = dict(
+    dtype=None, optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=1.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=30),
     dict(type='CosineAnnealingLR', eta_min=1e-4, by_epoch=False, begin=30, end=_max_iters)

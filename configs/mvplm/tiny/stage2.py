@@ -10,12 +10,15 @@ load_from = None
 
 total_batch_size = None
 _max_iters = 1650
-optim_wrapper = dict(dtype=None, optimizer=dict(lr=1e-3))
+# Norms are about 100: at this size every step is clipped to one length.
+optim_wrapper = dict(
+    dtype=None, optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=1.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=100),
     dict(type='CosineAnnealingLR', eta_min=2e-5, by_epoch=False, begin=100, end=_max_iters)
 ]
-train_cfg = dict(max_iters=_max_iters, val_interval=_max_iters + 1)
+train_cfg = dict(max_iters=_max_iters)
+validation_images = None
 # On two cores, sending gradients during the backward pass takes time from it.
 model_wrapper_cfg = dict(bucket_cap_mb=100)
 default_hooks = dict(
@@ -27,7 +30,8 @@ train_dataloader = dict(
     batch_size=4,
     num_workers=0,
     mix=dict(_delete_=True, syn_joined_train=6, syn_objects365_train=1, syn_goldg_train=1))
-test_loader_defaults = dict(batch_size=8, num_workers=0)
+test_cfg = dict(dtype=None)
+test_loader_defaults = dict(num_workers=0)
 test_dataloader = dict(
     panoptic=dict(dataset='syn_panoptic_val'),
     refcoco=dict(dataset='syn_refcoco_val'),
