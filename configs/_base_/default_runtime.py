@@ -2,6 +2,7 @@
 default_scope = 'mvp_mm'
 
 env_cfg = dict(
+    # Algorithms chosen by timing could be others after a resume, which continues bit for bit.
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     # Seconds that ranks wait for each other.

@@ -5,8 +5,12 @@
 canvas = (1024, 1024)
 
 pipelines = dict(
-    # The whole image, at its own aspect ratio, in the upper left corner of the canvas.
-    fit=[dict(type='ResizeToCanvas'), dict(type='PadToCanvas')],
+    # The whole image, at its own aspect ratio, in the upper left corner of the canvas; beside it
+    # the mean of the normalisation (BGR), which the encoder sees as zero.
+    fit=[
+        dict(type='ResizeToCanvas'),
+        dict(type='PadToCanvas', pad_val=dict(img=(104, 116, 124), masks=0, seg=255))
+    ],
     train=[
         dict(type='BuildInstructions', training=True), dict(type='LoadImage'),
         dict(type='LoadPerceptionAnnotations'), 'fit', dict(type='PackPerceptionInputs')

@@ -48,6 +48,15 @@ class PerceptionRunner(Runner):
         except (ValueError, OSError) as error:
             raise DatasetError(str(error)) from error
 
+    def resume(self, filename: str, resume_optimizer: bool = True,
+               resume_param_scheduler: bool = True, map_location: Any = 'default') -> None:
+        """Resume; the checkpoint is read to the host's memory.
+
+        On the device it would stand beside the weights and moments that it is copied to.
+        """
+        where = 'cpu' if map_location == 'default' else map_location
+        super().resume(filename, resume_optimizer, resume_param_scheduler, where)
+
     def dump_config(self) -> None:
         """Write the config into the run's folder."""
         super().dump_config()

@@ -229,10 +229,3 @@ class ShardedRunner(PerceptionRunner):
             if save_optimizer:
                 self.optim_wrapper.state_dict()
         super().save_checkpoint(*args, save_optimizer=save_optimizer, **kwargs)
-
-    def resume(self, filename: str, resume_optimizer: bool = True,
-               resume_param_scheduler: bool = True, map_location: Any = 'default') -> None:
-        """Resume; the checkpoint is read to the host's memory, where it fits."""
-        if self.sharded and map_location == 'default':
-            map_location = 'cpu'
-        super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)

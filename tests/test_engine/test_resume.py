@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torch import distributed, multiprocessing
 
 from mvp_mm.datasets.draws import seed_globals
+from mvp_mm.engine import PerceptionRunner
 from tests.helpers import forget_runs
 from tests.test_engine.processes import START_METHOD, start_clean
 from tests.test_engine.resume_runs import END, MIDDLE, make_data, resumed, small_config, trace
@@ -188,3 +189,16 @@ def test_a_sampler_without_draws_is_told(toy_config, make_runner):
     runner.train()
     text = next(Path(runner.log_dir).glob('*.log')).read_text()
     assert 'InfiniteSampler does not say which draw an index is' in text
+
+
+def test_a_run_is_resumed_from_the_memory_of_the_host(toy_config, make_runner, monkeypatch):
+    toy_checkpoint(toy_config, make_runner)
+    seen, plain = [], PerceptionRunner.load_checkpoint
+
+    def load(self, filename, map_location='device', **kwargs):
+        seen.append(map_location)
+        return plain(self, filename, map_location, **kwargs)
+
+    monkeypatch.setattr(PerceptionRunner, 'load_checkpoint', load)
+    PerceptionRunner.from_cfg(toy_config).train()
+    assert seen == ['cpu']

@@ -79,10 +79,14 @@ def test_of_equally_likely_answers_the_first_counts():
     assert found['referring/cIoU'] == found['referring/REC'] == 100.
 
 
-@pytest.fixture(scope='module')
-def world(tmp_path_factory):
-    """A file with areas of its own, ids out of order, and answers of which many are tied."""
+@pytest.fixture(scope='module', params=[8, 100], ids=['eighths', 'hundredths'])
+def world(tmp_path_factory, request):
+    """A file with areas of its own, ids out of order, and answers of which many are tied.
+
+    In hundredths, which no binary fraction is, half of the answers overlap by a threshold.
+    """
     root, rng = tmp_path_factory.mktemp('world'), np.random.default_rng(3)
+    part = request.param
     size, annotations, answers = (120, 160), [], []
     ids = [9, 2, 30, 11, 4, 7]
     for ident in ids:
@@ -90,7 +94,7 @@ def world(tmp_path_factory):
         path.parent.mkdir(exist_ok=True)
         cv2.imwrite(str(path), np.zeros((*size, 3), np.uint8))
         for _ in range(rng.integers(3, 7)):
-            x, y = rng.integers(0, 60, 2) / 8
+            x, y = np.round(rng.integers(0, 60, 2) / 8 + rng.integers(0, part, 2) / part, 2)
             w, h = rng.choice([80, 260, 880], 2) / 8 + rng.integers(0, 9, 2) / 8
             box = [float(v) for v in (x, y, w, h)]
             # Not the mask's nor the box's: other sizes, as polygons with holes have.
@@ -98,7 +102,10 @@ def world(tmp_path_factory):
                 id=len(annotations) + 1, image_id=ident, category_id=int(rng.choice([5, 2])),
                 bbox=box, area=box[2] * box[3] * float(rng.choice([0.2, 0.9])), iscrowd=0,
                 segmentation=rectangle(box)))
-            moved = [box[0], box[1], box[2] + rng.integers(-8, 9) / 8, box[3]]
+            width = box[2] + rng.integers(-8, 9) / 8
+            if part == 100 and rng.random() < 0.5:
+                width = round(box[2] * float(rng.integers(10, 20)) * 5) / 100
+            moved = [box[0], box[1], width, box[3]]
             answers.append(dict(image_id=ident, category_id=annotations[-1]['category_id'],
                                 bbox=[float(v) for v in moved],
                                 score=float(rng.choice([0.25, 0.5, 0.75]))))
