@@ -6,14 +6,15 @@ _base_ = [
     '../_base_/inferencer.py', '../_base_/schedules/stage2.py', '../_base_/default_runtime.py'
 ]
 load_from = 'work_dirs/stage1/iter_4650.pth'
-default_hooks = dict(response_limit=dict(type='ResponseLimitHook'))
 # Eight images fit a GPU of 80 GB when the LLM's activations are recomputed.
 model = dict(llm=dict(gradient_checkpointing=True))
 # The recipe starts these parts from pretrained weights (docs/reference/weights.md). Both halves of
 # the decoder may start at random values all the same: the log warns of it, first and last.
-default_hooks = dict(handover=dict(
-    pretrained_parts=['encoder', 'llm', 'pixel_decoder', 'perception.decoder'],
-    allow_random_init=['pixel_decoder', 'perception.decoder']))
+default_hooks = dict(
+    handover=dict(
+        pretrained_parts=['encoder', 'llm', 'pixel_decoder', 'perception.decoder'],
+        allow_random_init=['pixel_decoder', 'perception.decoder']),
+    response_limit=dict(type='ResponseLimitHook'))
 
 train_dataloader = dict(
     batch_size=8,

@@ -44,20 +44,11 @@ TINY_MODEL_KEYS = {
     'tokenizer.max_length', 'tokenizer.num_visual_tokens', 'tokenizer.path', 'trainable'
 }
 TINY_OTHER_KEYS = {
-<<<<<<< HEAD
     'canvas', 'default_hooks.checkpoint.interval', 'default_hooks.handover.pretrained_parts',
     'default_hooks.visualization.interval', 'default_hooks.visualization.type', 'load_from',
-    'model_wrapper_cfg.bucket_cap_mb',
-    'optim_wrapper.dtype', 'optim_wrapper.optimizer.lr', 'param_scheduler', 'total_batch_size',
-    'train_cfg.max_iters', 'train_cfg.val_interval'
-=======
-    'canvas', 'default_hooks.checkpoint.interval', 'default_hooks.visualization.interval',
-    'default_hooks.visualization.type', 'load_from', 'model_wrapper_cfg.bucket_cap_mb',
-    'optim_wrapper.clip_grad.max_norm', 'optim_wrapper.dtype', 'optim_wrapper.optimizer.lr',
-    'param_scheduler', 'total_batch_size',
-    'test_cfg.dtype', 'train_cfg.max_iters', 'train_cfg.val_interval', 'val_cfg.dtype',
-    'val_cfg.type'
->>>>>>> 816a584 ([config] validate on a subset, fit captions, guard against single steps)
+    'model_wrapper_cfg.bucket_cap_mb', 'optim_wrapper.clip_grad.max_norm', 'optim_wrapper.dtype',
+    'optim_wrapper.optimizer.lr', 'param_scheduler', 'test_cfg.dtype', 'total_batch_size',
+    'train_cfg.max_iters', 'train_cfg.val_interval', 'val_cfg.dtype', 'val_cfg.type'
 }
 DATA_KEYS = {'train_dataloader', 'test_dataloader', 'test_evaluator', 'inferencer',
              'val_dataloader', 'val_evaluator'}
