@@ -1,10 +1,7 @@
-# Real files, small: fits 8 COCO panoptic images and the RefCOCO images with their sentences, and
-# is tested on those same images. It shows that real formats flow and that the model, with our
-# additions, can fit; it is not a result. Two processes with 2 images each. Needs the sample data's
-# folder in MVP_MM_SAMPLE_DATA (default: ../shared/data).
-_base_ = [
-    './stage2.py', '../_base_/models/tiny_sizes.py', '../_base_/datasets/mini_coco.py'
-]
+# Real files, small: fits 8 COCO panoptic images and RefCOCO images with their sentences, tested on
+# the same. It shows that real formats flow and that the model, with our additions, can fit; it is
+# no result. Two processes with 2 images each; sample data in MVP_MM_SAMPLE_DATA (../shared/data).
+_base_ = ['./stage2.py', '../_base_/models/tiny_sizes.py', '../_base_/datasets/mini_coco.py']
 canvas = (256, 256)
 load_from = None
 total_batch_size = None
@@ -19,7 +16,6 @@ _sizes.perception.criterion.num_points = 4096
 model = _sizes
 
 _max_iters = 900
-# Norms are about 100: at this size every step is clipped to one length.
 optim_wrapper = dict(
     dtype=None, optimizer=dict(lr=5e-4), clip_grad=dict(max_norm=1.0))
 param_scheduler = [

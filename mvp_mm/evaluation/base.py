@@ -90,7 +90,7 @@ def checked_masks(sample: Mapping[str, Any], masks: Any, count: int) -> torch.Te
 
 
 class NothingToMeasureError(ValueError):
-    """The ground truth holds nothing of the kind that a metric measures."""
+    """Truth or answers hold nothing of the kind that a metric measures."""
 
 
 class PerceptionMetric(BaseMetric):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mvp_mm.evaluation.base import PerceptionMetric, require
+from mvp_mm.evaluation.base import NothingToMeasureError, PerceptionMetric
 from mvp_mm.registry import METRICS
 
 
@@ -21,14 +21,18 @@ class ResponseMetric(PerceptionMetric):
 
     default_prefix = 'response'
 
-    def measure(self, sample: Mapping[str, Any]) -> bool:
-        """Read whether a response was cut.
+    def measure(self, sample: Mapping[str, Any]) -> bool | None:
+        """Read whether a response was cut; None for an answer that no response came with."""
+        return sample.get('pred_response_forced')
+
+    def summarize(self, results: list[bool | None]) -> dict[str, float]:
+        """Share of the responses that were cut.
 
         Raises:
-            KeyError: If the sample does not say.
+            NothingToMeasureError: If the answers came without responses, as those of another
+                model may.
         """
-        return bool(require(sample, 'pred_response_forced'))
-
-    def summarize(self, results: list[bool]) -> dict[str, float]:
-        """Share of the responses that were cut."""
-        return dict(forced=100. * sum(results) / len(results))
+        written = [bool(result) for result in results if result is not None]
+        if not written:
+            raise NothingToMeasureError('no response was written')
+        return dict(forced=100. * sum(written) / len(written))

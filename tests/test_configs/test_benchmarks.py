@@ -59,7 +59,9 @@ def test_the_model_is_the_full_size_one_and_nothing_trains_differently(everythin
     stage2 = load_config(ROOT / 'configs/mvplm/stage2.py')
     differing = {key for key in everything.keys() | stage2.keys()
                  if everything.get(key) != stage2.get(key)}
-    assert differing == {'test_dataloader', 'test_evaluator'}
+    assert differing == {'test_dataloader', 'test_evaluator',
+                         'val_dataloader', 'val_evaluator', 'val_cfg'}
+    assert everything.get('val_dataloader') is None
 
 
 def test_ap_is_taken_on_instances_outside_coco(everything):

@@ -160,7 +160,7 @@ pipelines = dict(test=[dict(type='BuildInstructions', training=False, {}), 'fit'
     (OWN_STEP.format("tokenizer=dict(type='InstructionTokenizer', path='elsewhere')"),
      (r"test_dataloader\.panoptic\.dataset\.pipeline\[0\]\.tokenizer\.path='elsewhere'",
       r"model\.tokenizer\.path='checkpoints/phi-1_5'")),
-    (OWN_STEP.format('response_room=3'), (r'response_room=3', r'max_response_tokens=128')),
+    (OWN_STEP.format('response_room=3'), (r'response_room=3', r'max_response_tokens=272')),
     ("pipelines = dict(fit=[dict(type='PadToCanvas', size=(512, 512))])",
      (r'inferencer\.pipeline\[1\]\.size=\[512, 512\]', r'canvas=\[1024, 1024\]')),
     ('model = dict(tokenizer=dict(num_visual_tokens=64))',

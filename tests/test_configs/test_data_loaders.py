@@ -50,7 +50,8 @@ test_dataloader = dict(_delete_=True, mine=dict(dataset=dict(
     loader, = cfg.test_dataloader.values()
     assert loader.sampler == dict(type='DefaultSampler', shuffle=False, round_up=False)
     assert loader.collate_fn == COLLATE and loader.batch_size == 8
-    assert cfg.test_evaluator == dict(mine=[dict(type='CocoAPMetric')])
+    assert cfg.test_evaluator == dict(
+        mine=[dict(type='CocoAPMetric'), dict(type='ResponseMetric')])
     assert 'metrics' not in loader.dataset
 
 

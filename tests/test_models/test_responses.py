@@ -7,6 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from mvp_mm.evaluation import ResponseMetric
+from mvp_mm.evaluation.base import NothingToMeasureError
 from mvp_mm.tasks.prompts import RESULT
 from tests.helpers import build_model, make_batch, make_samples
 
@@ -65,6 +66,17 @@ def test_the_share_of_cut_responses_is_measured(model, tokenizer_path):
     metric.process(None, [sample.to_dict() for sample in samples])
     share = 100 * (len(samples) - 1) / len(samples)
     assert metric.evaluate(len(samples)) == {'response/forced': pytest.approx(share)}
+
+
+def test_answers_without_responses_are_not_counted(model, tokenizer_path):
+    samples, _ = predict(model, ask(tokenizer_path))
+    others = [{k: v for k, v in sample.to_dict().items() if k != 'pred_response_forced'}
+              for sample in samples]
+    metric = ResponseMetric()
+    metric.process(None, [samples[0].to_dict(), *others])
+    assert metric.evaluate(1 + len(others)) == {'response/forced': 100.0}
+    with pytest.raises(NothingToMeasureError, match='no response was written'):
+        metric.summarize([None])
 
 
 def test_end_of_text_before_the_result_forces_it(model, tokenizer_path, monkeypatch):
