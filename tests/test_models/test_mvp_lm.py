@@ -337,7 +337,7 @@ def test_predictions_of_every_task(model, samples, task):
     assert len(out) == len(found) > 0
     for sample in out:
         fields = {k for k in sample.keys() if k.startswith('pred_')}  # noqa: SIM118
-        assert fields == FIELDS[task] | {'pred_caption'}
+        assert fields == FIELDS[task] | {'pred_caption', 'pred_response_forced'}
         if 'pred_sem_seg' in sample:
             assert sample.pred_sem_seg.shape == (CANVAS, CANVAS)
         if 'pred_panoptic_seg' in sample:

@@ -68,8 +68,8 @@ def test_one_file_and_one_config_add_a_task(place, monkeypatch):
     monkeypatch.setattr(sys, 'argv', ['test', 'my_config.py', 'model.pth'])
     load_tool('test').main()
     metrics = json.loads((place / 'work_dirs/my_config/metrics.json').read_text())
-    assert set(metrics) == {
-        'coco_instance/presence/accuracy', 'coco_instance/presence/words'}
+    assert set(metrics) == {'coco_instance/presence/accuracy', 'coco_instance/presence/words',
+                            'coco_instance/response/forced'}
     # One image, and a list of the two classes that the file has.
     assert metrics['coco_instance/presence/words'] == 2
     assert metrics['coco_instance/presence/accuracy'] in (0, 50, 100)
