@@ -185,8 +185,8 @@ def test_losses_as_shipped_are_those_of_one_process_within_bfloat16(runs, name):
         for key in (key for key in a if key.startswith('denoise.')):
             assert a[key] == pytest.approx(b[key], rel=0.05, abs=0.02), key
         assert a['loss_llm'] == pytest.approx(b['loss_llm'], rel=0.01)
-        # bfloat16 is really on.
-        assert a['loss_llm'] != pytest.approx(c['loss_llm'], rel=1e-6)
+        # bfloat16 is really on; a young LLM's loss alone may hardly show it.
+        assert any(a[key] != pytest.approx(c[key], rel=1e-5) for key in c)
     assert norms == pytest.approx(wanted, rel=0.1)
 
 
