@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """One key of a config stands for validation, one for missing captions, one for common metrics."""
+from __future__ import annotations
+
 import pytest
 
 from mvp_mm.engine import ConfigError, load_config

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """The tables of docs/paper.md: no empty cell, and nothing named that does not exist."""
+from __future__ import annotations
+
 import ast
 import re
 from dataclasses import fields

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """The limit of written responses is compared with the captions that training teaches."""
+from __future__ import annotations
+
 import logging
 from types import SimpleNamespace
 
