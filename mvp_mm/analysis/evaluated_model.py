@@ -22,6 +22,7 @@ from mvp_mm.engine.config_check import check_config
 from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.config_loading import load_config
 from mvp_mm.evaluation.base import PerceptionMetric
+from mvp_mm.evaluation.scoring import meta_of
 from mvp_mm.models import MVPLM
 from mvp_mm.registry import METRICS, MODELS
 from mvp_mm.structures import PerceptionDataSample
@@ -104,7 +105,7 @@ class EvaluatedModel:
         configs = self.cfg.test_evaluator[name]
         built = [METRICS.build(c) for c in (configs if isinstance(configs, list) else [configs])]
         for metric in built:
-            metric.dataset_meta = getattr(self.loaders[name].dataset, 'metainfo', None)
+            metric.dataset_meta = meta_of(self.loaders[name].dataset)
         return built
 
     def score(self, name: str) -> dict[str, float]:

@@ -162,9 +162,6 @@ class PerceptionDataset(TolerantDataset):
         """Open the annotation file; see :meth:`mmengine.dataset.BaseDataset.full_init`."""
         if self._fully_initialized:
             return
-        if self.test_mode:
-            # Metrics name the dataset by it.
-            self._metainfo['source'] = self.ann_file or self.data_prefix['img']
         if self.caption_store is not None:
             self._store = CaptionStore(self._path(self.caption_store), index_dir=self.index_dir)
         self._index = index = self.open_index()
@@ -224,6 +221,11 @@ class PerceptionDataset(TolerantDataset):
         self._is_thing = np.asarray(is_thing, dtype=bool)
         self._metainfo.update(
             classes=self._vocabulary, thing_flags=tuple(bool(flag) for flag in is_thing))
+
+    @property
+    def source(self) -> str:
+        """File or folder that messages name the dataset by."""
+        return self.ann_file or self.data_prefix['img']
 
     def image_path(self, file_name: str) -> str:
         """Path of an image."""

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mvp_mm.engine.hooks import unwrap
 from mvp_mm.engine.optim_wrappers import DTYPES
-from mvp_mm.evaluation.scoring import TolerantEvaluator, evaluate_metrics
+from mvp_mm.evaluation.scoring import TolerantEvaluator, evaluate_metrics, meta_of
 from mvp_mm.registry import LOOPS
 
 
@@ -90,7 +90,7 @@ class _MultiLoop(BaseLoop):
             self._check_sampler(name, loaders[name])
             self.evaluators[name] = TolerantEvaluator(
                 runner.build_evaluator(evaluator[name]).metrics)
-            self.evaluators[name].dataset_meta = getattr(loaders[name].dataset, 'metainfo', None)
+            self.evaluators[name].dataset_meta = meta_of(loaders[name].dataset)
         super().__init__(runner, NamedLoaders(loaders))
         self.dtype = DTYPES[dtype]
         # What went wrong in the last run, by the name of the dataset.

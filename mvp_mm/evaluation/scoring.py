@@ -40,6 +40,25 @@ class TolerantEvaluator(Evaluator):
                 self.failures[position] = _told(metric, error)
 
 
+def meta_of(dataset: Any) -> dict[str, Any] | None:
+    """Describe a dataset to its metrics.
+
+    Args:
+        dataset: A dataset, or a wrapper of several such as ``ConcatDataset``.
+
+    Returns:
+        Its meta information and, as ``source``, what messages name it by: its own file, not a
+        part of the meta information, which must be the same in all members of a wrapper. None
+        for a dataset without meta information.
+    """
+    meta = getattr(dataset, 'metainfo', None)
+    if meta is None:
+        return None
+    members = getattr(dataset, 'datasets', [dataset])
+    sources = [member.source for member in members if hasattr(member, 'source')]
+    return dict(meta, source=', '.join(dict.fromkeys(sources))) if sources else meta
+
+
 def evaluate_metrics(evaluator: Evaluator, size: int) -> tuple[dict[str, float], list[str]]:
     """Evaluate every metric of a dataset, those that fail too.
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import ConcatDataset
 from mmengine.logging import MMLogger
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -22,8 +23,9 @@ from mvp_mm.evaluation import (
     SemanticIoUMetric,
 )
 from mvp_mm.evaluation.base import PerceptionMetric
+from mvp_mm.evaluation.scoring import meta_of
 from mvp_mm.registry import DATASETS
-from tests.test_datasets.small_data import rectangle, tokenizer_config, write_json
+from tests.test_datasets.small_data import config, rectangle, tokenizer_config, write_json
 
 from .samples import box_masks, encode, make_instances, make_sample, score
 
@@ -55,6 +57,20 @@ def test_figures_of_a_dataset_without_anything_to_find_are_left_out(monkeypatch,
     message, = told
     assert message.startswith(f'{type(metric).__name__}: annotations/val.json has no')
     assert message.endswith('its figures are left out')
+
+
+def test_datasets_of_different_files_are_scored_as_one(tmp_path):
+    members = []
+    for name in ('one', 'two'):
+        members.append(config(tmp_path / name, 'CocoInstanceDataset', test_mode=True,
+                              tasks=[dict(type='InstanceTask')]))
+    (tmp_path / 'two/ann.json').rename(tmp_path / 'two/other.json')
+    members[1]['ann_file'] = 'other.json'
+    joined = ConcatDataset([DATASETS.build(member) for member in members],
+                           ignore_keys=['classes', 'thing_flags'])
+    meta = meta_of(joined)
+    assert meta['source'] == f'{tmp_path}/one/ann.json, {tmp_path}/two/other.json'
+    assert meta['classes'] == ('cat', 'dog')
 
 
 def test_an_error_of_the_summary_is_raised_where_it_is_evaluated():

@@ -25,7 +25,7 @@ from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.launch import add_common_arguments, config_from_args
 from mvp_mm.evaluation import PredictionReader
 from mvp_mm.evaluation.saved_vocabulary import json_annotations
-from mvp_mm.evaluation.scoring import TolerantEvaluator, evaluate_metrics
+from mvp_mm.evaluation.scoring import TolerantEvaluator, evaluate_metrics, meta_of
 
 
 def parse_args() -> argparse.Namespace:
@@ -72,7 +72,7 @@ def score_each(loader_cfg: dict, metrics: dict | list,
         ValueError: If one answers nothing that the dataset asks.
     """
     loader = Runner.build_dataloader(loader_cfg, seed=0)
-    meta = loader.dataset.metainfo
+    meta = meta_of(loader.dataset) or {}
     reader = PredictionReader(folder, meta.get('classes', ()), meta.get('thing_flags', ()),
                               json_annotations(loader_cfg['dataset']))
     evaluator = TolerantEvaluator(metrics)
