@@ -19,6 +19,7 @@ from mvp_mm.datasets.tolerant import TolerantDataset
 from mvp_mm.registry import TASKS, TRANSFORMS
 from mvp_mm.structures import ImageAnnotation, Referral
 from mvp_mm.utils.faults import Faults
+from mvp_mm.utils.files import join_root
 
 Index = CocoIndex | LineIndex
 
@@ -114,7 +115,7 @@ class PerceptionDataset(TolerantDataset):
 
     def _path(self, path: str) -> str:
         """A path of the config, joined to the data root if it is relative."""
-        return str(Path(self.data_root or '') / path)
+        return join_root(self.data_root or '', path)
 
     def _join_prefix(self) -> None:
         super()._join_prefix()

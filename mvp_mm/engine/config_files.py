@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from mvp_mm.engine.config_error import children, join_path
 from mvp_mm.engine.size_check import checkpoint_fault
+from mvp_mm.utils.files import join_root
 
 # Keys whose strings are input files, and those of them that a dataset joins with data_root.
 INPUT_FILE_KEYS = ('ann_file', 'instances_file', 'caption_store', 'exclude_refs', 'img_dir',
@@ -44,8 +45,7 @@ def _input_files(value: object, path: str) -> Iterator[tuple[str, str]]:
         where = join_path(path, key)
         if key in INPUT_FILE_KEYS:
             for leaf, name in _strings(child, where):
-                joined = Path(root, name) if root and key in JOINED_KEYS else Path(name)
-                yield leaf, str(joined)
+                yield leaf, join_root(root, name) if root and key in JOINED_KEYS else name
         yield from _input_files(child, where)
 
 

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mvp_mm.utils.faults import Faults
+
+
+def join_root(root: str | Path, path: str | Path) -> str:
+    """Join a path of a config to its data root.
+
+    ``..`` leads to the folder that holds the root by its name, also where the root is a link to
+    another disk.
+
+    Args:
+        root: The data root.
+        path: Relative to it, or absolute.
+    """
+    return os.path.normpath(os.path.join(root, path))
 
 
 def load_json(path: str | Path, expect: type = dict) -> Any:
