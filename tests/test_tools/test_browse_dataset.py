@@ -61,3 +61,10 @@ def test_a_missing_folder_is_named_before_anything_is_drawn(browse, capsys):
         browse('--cfg-options', 'train_dataloader.dataset.datasets.1.data_root=nowhere')
     assert 'nowhere' in capsys.readouterr().err
     assert not Path('out').exists()
+
+
+def test_a_config_can_be_browsed_before_its_checkpoint_exists(browse, tmp_path):
+    with open(tmp_path / 'cfg.py', 'a') as config_file:
+        config_file.write("load_from = 'work_dirs/stage1/iter_4650.pth'\n")
+    browse('--number', '1')
+    assert list((tmp_path / 'out').rglob('sheet.png'))

@@ -109,6 +109,8 @@ def main() -> None:
     args = parse_args()
     with config_errors_in_one_line('browse_dataset'):
         cfg = load_config(args.config, args.cfg_options)
+        # No weights are looked at: stage 2 can be browsed before stage 1 has run.
+        cfg.pop('load_from', None)
         check_config(cfg, modes=(args.mode,))
     torch.manual_seed(args.seed)
     for name, dataset in dataset_configs(cfg[f'{args.mode}_dataloader']).items():
