@@ -21,7 +21,7 @@ LAYERS = (
     ('datasets',),
     ('models', 'evaluation', 'visualization', 'converters'),
     ('engine',),
-    ('apis', 'analysis', 'captioning', 'own_data'),
+    ('apis', 'analysis', 'captioning', 'own_data', 'rehearsal'),
 )
 
 

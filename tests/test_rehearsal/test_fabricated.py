@@ -1,0 +1,118 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Fabricated files have the names, layouts and formats of the published ones."""
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from mvp_mm.engine import load_datasets
+from mvp_mm.rehearsal import sizes
+from mvp_mm.rehearsal.checks import full_rows, left_in_file, starts_from
+from mvp_mm.rehearsal.place import PHI, make_place
+from mvp_mm.rehearsal.scenes import draw_scene, run_lengths
+from mvp_mm.rehearsal.tokenizer import BLANKS, GPT2_TOKENS
+from mvp_mm.utils.masks import rle_masks, to_rle
+from tests.helpers import ROOT
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp('place')
+    make_place(place)
+    return place
+
+
+@pytest.mark.parametrize('name', [
+    name for name in load_datasets(ROOT / 'configs/_base_/datasets.py')
+    if not name.startswith('syn_')])
+def test_every_dataset_of_the_configs_has_its_files(place, name):
+    cfg = load_datasets(ROOT / 'configs/_base_/datasets.py')[name]
+    named = [cfg.get('ann_file'), cfg.get('caption_store'), cfg.get('instances_file'),
+             *cfg['data_prefix'].values()]
+    made_by_a_command = {'index.jsonl', 'SegmentationClassContext'}
+    assert not [file for file in named if file and file not in made_by_a_command
+                and not (place / cfg['data_root'] / file).exists()]
+
+
+def test_the_llm_has_the_names_and_shapes_of_its_family(place):
+    config = AutoConfig.from_pretrained(place / PHI)
+    with torch.device('meta'):
+        model = AutoModelForCausalLM.from_config(config)
+    shapes = {name: tensor.shape for name, tensor in load_file(
+        place / PHI / 'model.safetensors').items()}
+    assert shapes == {name: tensor.shape for name, tensor in model.state_dict().items()}
+    assert config.vocab_size == 51_200
+
+
+def test_the_tokenizer_has_the_files_and_the_size_of_phi(place):
+    tokenizer = AutoTokenizer.from_pretrained(place / PHI)
+    assert len(tokenizer) == GPT2_TOKENS + len(BLANKS) == 50_295
+    assert tokenizer.eos_token_id == GPT2_TOKENS - 1
+    assert tokenizer.convert_tokens_to_ids([' ' * 31, '\t\t']) == [50_257, 50_294]
+    text = ' Please identify all objects,  two\tspaces'
+    assert tokenizer.decode(tokenizer(text).input_ids) == text
+    assert {path.name for path in (place / PHI).iterdir()} >= {
+        'vocab.json', 'merges.txt', 'tokenizer.json', 'tokenizer_config.json', 'added_tokens.json'}
+
+
+def test_objects_lie_apart_and_inside_of_the_image():
+    for number in range(40):
+        scene = draw_scene(number)
+        found = scene.value_map(range(1, 4), 0, 0)
+        assert [int((found == k + 1).sum()) for k in range(3)] == [
+            w * h for _, _, w, h in scene.things]
+
+
+def test_run_lengths_are_those_of_the_box():
+    scene = draw_scene(3)
+    for box in ((0, 0, 5, 4), scene.things[0], (scene.width - 3, scene.height - 2, 3, 2)):
+        code = run_lengths(box, scene.height, scene.width)
+        x, y, w, h = box
+        assert sum(code['counts']) == scene.height * scene.width
+        packed = to_rle(code, scene.height, scene.width, 'test')
+        mask = rle_masks([packed], scene.height, scene.width)[0]
+        assert mask.sum() == w * h and mask[y:y + h, x:x + w].all()
+
+
+def test_images_of_held_out_references_are_in_coco_training_too(place):
+    held_out = {ref['image_id'] for ref in json.loads(
+        (place / 'data/refer/grefcoco/grefs(unc).json').read_text()) if ref['split'] == 'val'}
+    train = json.loads((place / 'data/coco/annotations/instances_train2017.json').read_text())
+    assert held_out <= {image['id'] for image in train['images']}
+
+
+def test_a_full_size_width_is_not_left_in_the_overlay():
+    assert sizes.PHI_WIDTH < 2048 and sizes.WIDTH < 256
+
+
+TABLE = ('Where the weights come from:\npart  tensors  parameters  state  source\n'
+         'llm  3  1,000  trained  checkpoints/phi\n2026 - mmengine - INFO - next\n')
+
+
+def test_weights_from_elsewhere_than_the_recipe_says_are_found():
+    starts_from('checkpoints/phi')(Path(), TABLE)
+    with pytest.raises(RuntimeError, match='no weight came from a.pth'):
+        starts_from('a.pth')(Path(), TABLE)
+
+
+def test_parts_at_random_values_that_the_recipe_has_pretrained_are_found():
+    warned = TABLE + 'TRAINED FROM RANDOM VALUES: llm, encoder. The recipe\n'
+    starts_from('checkpoints/phi', random=('encoder', 'llm'))(Path(), warned)
+    with pytest.raises(RuntimeError, match=r"random values: \['encoder', 'llm'\], expected \[\]"):
+        starts_from('checkpoints/phi')(Path(), warned)
+
+
+def test_tensors_that_a_converter_leaves_unasked_are_found():
+    left_in_file(('a.b', ))(Path(), 'mapped: 3\nleft in the file: 1\n  a.b: 1\nmissing: 0\n')
+    with pytest.raises(RuntimeError, match=r"\['c'\], expected \['a.b'\]"):
+        left_in_file(('a.b', ))(Path(), 'left in the file: 2\n  c: 2\n')
+
+
+def test_an_empty_cell_of_the_tables_is_found():
+    row, joined = '| **ours** |  | 1.0 | 2.0 |', '| **ours**, sentences joined |  | 1.0 | 2.0 |'
+    full_rows(Path(), '\n'.join([row] * 3 + [joined] * 2))
+    with pytest.raises(RuntimeError, match='an empty cell'):
+        full_rows(Path(), '\n'.join([row] * 4 + ['| **ours** |  | 1.0 |  |']))
