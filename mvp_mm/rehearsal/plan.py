@@ -102,7 +102,8 @@ def process_steps() -> Iterator[Step]:
     """Train with FSDP, and test its checkpoint as any other on two processes."""
     yield Step(f'bash tools/dist_train.sh {SHARDED} 2', separate=True, sizes=_FOUR,
                needs=(_STAGE1_CHECKPOINT, ), after=keep('stage2_sharded', 'sharded.pth'))
-    yield Step(f'bash tools/dist_test.sh {STAGE2} sharded.pth 2', separate=True,
+    yield Step(f'bash tools/dist_test.sh {STAGE2} sharded.pth 2 '
+               '--work-dir work_dirs/stage2_sharded_test', separate=True,
                needs=('sharded.pth', ))
 
 

@@ -187,4 +187,7 @@ def forget_runs() -> None:
 
 
 def _tail(text: str, lines: int = 12) -> str:
-    return '\n'.join(f'    {line}' for line in text.rstrip().splitlines()[-lines:])
+    """The last lines, and before them the errors that a launcher's report hides."""
+    found = text.rstrip().splitlines()
+    errors = dict.fromkeys(line for line in found[:-lines] if ': error: ' in line)
+    return '\n'.join(f'    {line}' for line in [*errors, *found[-lines:]])

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Fabricated files have the names, layouts and formats of the published ones."""
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

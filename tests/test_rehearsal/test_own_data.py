@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """A rehearsal on a user's own data reads little of it and writes nothing beside it."""
+from __future__ import annotations
+
 import pytest
 
 from mvp_mm.rehearsal.own_data import on_own_data

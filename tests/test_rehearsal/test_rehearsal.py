@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Every full-size command is typed, in miniature."""
+from __future__ import annotations
+
 import shlex
 import subprocess
 import sys
@@ -93,6 +95,15 @@ def test_a_failure_names_command_config_and_reason(place):
 def test_a_command_in_a_process_of_its_own_fails_likewise(place):
     told = line_of(type_step(Step('python tools/paper_tables.py nowhere', separate=True), place))
     assert 'exit status 1' in told and 'nowhere: no metrics.json' in told
+
+
+def test_the_cause_is_told_where_a_launcher_reports_behind_it(place):
+    (place / 'tools').unlink()
+    (place / 'tools').mkdir()
+    (place / 'tools/launch.sh').write_text(
+        'echo "test: error: no such file: a.pth"; seq 30; exit 3\n')
+    told = line_of(type_step(Step('bash tools/launch.sh', separate=True), place))
+    assert 'exit status 3' in told and 'test: error: no such file: a.pth' in told
 
 
 def test_a_command_is_not_run_without_what_earlier_ones_make(place):
