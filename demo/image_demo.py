@@ -20,7 +20,8 @@ from mmengine.config.utils import ConfigParsingError
 from pycocotools import mask as coco_mask
 
 from mvp_mm.apis.images import read_image
-from mvp_mm.apis.inferencer import PerceptionInferencer, build_task
+from mvp_mm.apis.inferencer import PerceptionInferencer
+from mvp_mm.apis.questions import build_task
 from mvp_mm.apis.stored_config import config_of
 from mvp_mm.engine import load_config
 from mvp_mm.tasks import WordTask

@@ -3,61 +3,33 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.config import Config
-from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from PIL import Image
 
 from mvp_mm.apis.answers import describe, keep_scores, reserve_name
 from mvp_mm.apis.images import check_path, read_image, to_bgr
+from mvp_mm.apis.perceiver import Perceiver
 from mvp_mm.apis.published import load_published
+from mvp_mm.apis.questions import Question, check_question, offered_tasks
 from mvp_mm.apis.stored_config import config_of
+from mvp_mm.apis.task_choice import choose_task
 from mvp_mm.datasets.vocabulary.known_words import known_things
 from mvp_mm.engine.checkpoint import load_whole
 from mvp_mm.engine.config_loading import load_config
-from mvp_mm.registry import MODELS, TASKS, TRANSFORMS
-from mvp_mm.structures import Answering, ImageAnnotation, PerceptionDataSample, Request
-from mvp_mm.tasks import BaseTask, WordTask
+from mvp_mm.registry import MODELS
+from mvp_mm.structures import PerceptionDataSample
 from mvp_mm.utils.checkpoint_io import read_checkpoint
 from mvp_mm.visualization import PerceptionVisualizer
 
-# Lists of words are answered by many weak guesses, a sentence by what is meant.
-_WORD_SCORE_THR = 0.3
-_LOADERS = ('LoadImage', 'LoadImageFromFile', 'LoadImageFromNDArray')
 Picture = str | Path | np.ndarray | Image.Image
-
-
-def build_task(config: Config, name: str) -> BaseTask:
-    """Build one of the tasks that a config offers for inference.
-
-    Args:
-        config: With ``inferencer.tasks``, a dict of task configs by name.
-        name: Name of the task.
-
-    Raises:
-        ValueError: If the config offers no such task.
-    """
-    offered = (config.get('inferencer') or {}).get('tasks')
-    if not offered:
-        raise ValueError('The config has no inferencer.tasks')
-    if name not in offered:
-        near = get_close_matches(str(name), list(offered), n=1)
-        hint = f'did you mean {near[0]!r}? ' if near else ''
-        raise ValueError(f'Unknown task {name!r}, {hint}choose from {", ".join(sorted(offered))}')
-    init_default_scope(config.get('default_scope', 'mvp_mm'))
-    return TASKS.build(offered[name])
 
 
 class PerceptionInferencer:
@@ -72,6 +44,8 @@ class PerceptionInferencer:
         weights: Checkpoint whose keys fit the model exactly, or a folder of
             :func:`~mvp_mm.apis.published.save_published`.
         device: Device of the model; None for CUDA where there is a device, else the CPU.
+        dtype: Precision of matrix products (autocast): ``'bfloat16'`` or ``'float16'``; None for
+            float32.
 
     Attributes:
         trained_classes: Names of the classes that the checkpoint says it was trained on, and
@@ -88,7 +62,8 @@ class PerceptionInferencer:
     """
 
     def __init__(self, config: str | Path | Config | None, weights: str | Path,
-                 device: str | torch.device | None = None) -> None:
+                 device: str | torch.device | None = None,
+                 dtype: str | torch.dtype | None = None) -> None:
         if Path(weights).is_dir():
             (stored, state), meta = load_published(weights), {}
         else:
@@ -105,9 +80,9 @@ class PerceptionInferencer:
         init_default_scope(config.get('default_scope', 'mvp_mm'))
         self.config = config
         self.device = _device(device)
-        self.pipeline = _build_pipeline(config.inferencer.pipeline)
         self.model = load_whole(MODELS.build(config.model), state, weights)
         self.model.to(self.device).eval()
+        self.perceiver = Perceiver(self.model, config.inferencer.pipeline, as_dtype(dtype))
         self.trained_classes = _trained_classes(meta)
         self.visualizer = PerceptionVisualizer(name='perception_inferencer')
 
@@ -147,56 +122,43 @@ class PerceptionInferencer:
             ValueError: If an argument is wrong or an image unreadable. What can be known at the
                 start is refused before any image is asked about.
         """
-        asker = build_task(self.config, task)
-        self._ask(asker, words, text, stuff)
-        thinking = _check_thinking(thinking, asker)
-        threshold = _check_score_thr(score_thr, asker)
-        answering = _merge(self.model.answering, threshold, nms_iou)
+        question = self.question(task, words, text, stuff=stuff, thinking=thinking,
+                                 threshold=score_thr, nms_iou=nms_iou)
         if out_dir is not None:
             Path(out_dir).mkdir(parents=True, exist_ok=True)
         results = []
         for name, image in _listed(images):
             pixels = image if isinstance(image, np.ndarray) else read_image(image)
-            request = self._ask(asker, words, text, stuff)
-            sample = self._perceive(pixels, name, request, thinking, answering)
-            keep_scores(sample, threshold)
+            encoded = self.perceiver.encode([self.perceiver.prepare(pixels, name)])
+            (sample, ), = self.perceiver.perceive(
+                encoded, [[question.request()]], question.thinking, question.answering)
+            keep_scores(sample, question.threshold)
             result = dict(image=name, task=task, **describe(sample, pixels.shape[:2]))
             if out_dir is not None:
                 self._write(Path(out_dir), result, pixels, sample)
             results.append(result)
         return results
 
-    def _ask(self, asker: BaseTask, words: Sequence[str] | None, text: str | None,
-             stuff: Sequence[str] | None) -> Request:
-        """Make the request of one image."""
-        extra = {}
-        if isinstance(asker, WordTask):
-            extra = dict(stuff=stuff, known={**known_things(), **self.trained_classes})
-        elif stuff is not None:
-            raise ValueError(f'Task {asker.name} takes no stuff names')
-        request = asker.ask(words=words, text=text, **extra)
-        request.task = asker
-        return request
+    def question(self, task: str, words: Sequence[str] | None = None, text: str | None = None,
+                 **options: Any) -> Question:
+        """Check a question; see :func:`~mvp_mm.apis.questions.check_question`."""
+        return check_question(self.config, self.model.answering, self.trained_classes, task, words,
+                              text, **options)
 
-    def _perceive(self, image: np.ndarray, name: str, request: Request, thinking: bool | None,
-                  answering: Answering) -> PerceptionDataSample:
-        """Run the pipeline and the model on one image."""
-        shape = image.shape[:2]
-        try:
-            packed = self.pipeline(dict(
-                img=image.copy(), img_path=name, img_id=0, img_shape=shape, ori_shape=shape,
-                height=shape[0], width=shape[1], requests=[request],
-                # Nothing is known about the image: no objects, as the transforms expect it.
-                annotation=ImageAnnotation(source=name),
-                gt_bboxes=HorizontalBoxes(torch.zeros(0, 4)),
-                gt_bboxes_labels=np.zeros(0, dtype=np.int64), num_objects=0))
-        except cv2.error as error:
-            raise ValueError(f'{name}: an image of {shape[1]} x {shape[0]} pixels cannot be '
-                             f'resized: {error.err or error}') from error
-        data = self.model.data_preprocessor(
-            dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']]), False)
-        sample, = self.model.predict(**data, thinking=thinking, answering=answering)
-        return sample
+    def choose_question(self, words: Sequence[str] | None = None, text: str | None = None,
+                        stuff: Sequence[str] | None = None, task: str | None = None,
+                        **options: Any) -> Question:
+        """Check a question, whose task is chosen by its words or its text where none is named.
+
+        Raises:
+            ValueError: If an argument is wrong.
+        """
+        if task is not None:
+            return self.question(task, words, text, stuff=stuff, **options)
+        known = {**known_things(), **self.trained_classes}
+        choice = choose_task(offered_tasks(self.config), words, text, stuff, known)
+        question = self.question(choice.task, choice.words, choice.text, stuff=stuff, **options)
+        return replace(question, reason=choice.reason)
 
     def _write(self, folder: Path, result: dict[str, Any], image: np.ndarray,
                sample: PerceptionDataSample) -> None:
@@ -224,6 +186,21 @@ def _device(device: str | torch.device | None) -> torch.device:
     return torch.device(device)
 
 
+def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    """A precision for autocast; None where there is none to set.
+
+    Raises:
+        ValueError: If it is no such precision.
+    """
+    if isinstance(dtype, str):
+        dtype = getattr(torch, dtype, dtype)
+    if dtype in (None, torch.float32):
+        return None
+    if dtype not in (torch.bfloat16, torch.float16):
+        raise ValueError(f"dtype must be 'float32', 'bfloat16' or 'float16', got {dtype!r}")
+    return dtype
+
+
 def _listed(images: Picture | Iterable[Picture]) -> Iterator[tuple[str, Path | np.ndarray]]:
     """Names and images, checked as far as that takes no reading; a list before the first one."""
     if not isinstance(images, (list, tuple, Iterator)):
@@ -238,33 +215,6 @@ def _checked(image: Picture, index: int) -> tuple[str, Path | np.ndarray]:
     return f'image_{index}', to_bgr(image, f'image_{index}')
 
 
-def _check_thinking(thinking: bool | None, asker: BaseTask) -> bool | None:
-    if thinking is not None and not isinstance(thinking, (bool, np.bool_)):
-        raise ValueError(f'thinking must be True, False or None, got {thinking!r}')
-    if asker.kind != 'caption':
-        return thinking
-    if thinking is False:
-        raise ValueError(f'Task {asker.name} is answered by what the LLM writes: it cannot be '
-                         'asked without thinking')
-    return True
-
-
-def _check_score_thr(score_thr: float | None, asker: BaseTask) -> float:
-    """The least score of an instance."""
-    if score_thr is None:
-        return _WORD_SCORE_THR if asker.kind == 'word' else 0.
-    if not (isinstance(score_thr, Real) and not isinstance(score_thr, bool)
-            and math.isfinite(score_thr) and 0 <= score_thr <= 1):
-        raise ValueError(f'score_thr must be a number from 0 to 1, got {score_thr!r}')
-    return float(score_thr)
-
-
-def _merge(answering: Answering, least_score: float, nms_iou: float | None) -> Answering:
-    """The model's options of decoding with those of one call."""
-    changes = dict(least_score=least_score)
-    return replace(answering, **changes, **({} if nms_iou is None else dict(nms_iou=nms_iou)))
-
-
 def _trained_classes(meta: Mapping[str, Any]) -> dict[str, bool]:
     """The classes that a checkpoint names, and whether each is a thing."""
     described = meta.get('dataset_meta')
@@ -275,9 +225,3 @@ def _trained_classes(meta: Mapping[str, Any]) -> dict[str, bool]:
     if len(names) != len(flags) or not all(isinstance(name, str) for name in names):
         return {}
     return {' '.join(name.split()): bool(flag) for name, flag in zip(names, flags, strict=True)}
-
-
-def _build_pipeline(transforms: Sequence[dict[str, Any]]) -> Compose:
-    """The config's pipeline without its loading step, since the image is already read."""
-    built = [TRANSFORMS.build(transform) for transform in transforms]
-    return Compose([step for step in built if type(step).__name__ not in _LOADERS])

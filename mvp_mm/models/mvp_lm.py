@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from mvp_mm.models.building import train_only
 from mvp_mm.models.language import (
@@ -163,7 +164,8 @@ class MVPLM(BaseModel):
         Returns:
             (R, T, D) last-layer states, and what the perception head needs of them.
         """
-        states = self.llm(self.embed_inputs(state, batch), batch.mask)
+        prefix, embeds, batch = self._behind_image(state, batch)
+        states = self.llm(embeds, batch.mask, prefix)
         text = self.pool_text(states, batch)
         every_row = torch.arange(len(batch.ids), device=batch.ids.device)
         summary = states[-1][every_row, batch.per_position]
@@ -172,6 +174,14 @@ class MVPLM(BaseModel):
     def embed_inputs(self, state: ImageState, batch: InstructionBatch) -> Tensor:
         """Make the LLM's input (R, T, D) of token embeddings and visual tokens."""
         return insert_visual_tokens(self.llm.embed(batch.ids), state.visual_tokens, batch)
+
+    def _behind_image(self, state: ImageState, batch: InstructionBatch) -> tuple[
+            DynamicCache | None, Tensor, InstructionBatch]:
+        """Make the LLM's input; the image's prefix is cut off where the state keeps it."""
+        embeds = self.embed_inputs(state, batch)
+        if state.prefixes is None:
+            return None, embeds, batch
+        return state.prefixes.split(self.llm, embeds, batch, state.visual_tokens.shape[1])
 
     def pool_text(self, states: list[Tensor], batch: InstructionBatch) -> Tensor:
         """Average-pool the phrases (R, K, D) from kept states (R, T, D)."""
@@ -182,9 +192,11 @@ class MVPLM(BaseModel):
         """Write the responses up to ``<PER>``, then read prompt and summary states."""
         endings = [self.ending if needed else [self.tokenizer.eos_id]
                    for needed in batch.needs_decoder.tolist()]
+        prompts = prompt_ids(batch)
+        prefix, embeds, batch = self._behind_image(state, batch)
         written = self.llm.generate(
-            self.embed_inputs(state, batch), batch.mask, endings, self.max_response_tokens,
-            self.tokenizer.eos_id, prompt_ids(batch), self.tokenizer.vocab_size)
+            embeds, batch.mask, endings, self.max_response_tokens, self.tokenizer.eos_id, prompts,
+            self.tokenizer.vocab_size, prefix)
         text = self.pool_text(written.prompt_states, batch)
         return LanguageOutput(text, written.summary, [t[t >= 0] for t in written.tokens],
                               written.forced.tolist())
@@ -211,23 +223,25 @@ class MVPLM(BaseModel):
         return reduce_over_ranks(sums)
 
     @torch.no_grad()
-    def predict(self, inputs: Tensor, data_samples: list[PerceptionDataSample],
-                thinking: bool | None = None,
-                answering: Answering | None = None) -> list[PerceptionDataSample]:
+    def predict(self, inputs: Tensor | None, data_samples: list[PerceptionDataSample],
+                thinking: bool | None = None, answering: Answering | None = None,
+                state: ImageState | None = None) -> list[PerceptionDataSample]:
         """Answer the instructions; each sample's task decodes its raw prediction.
 
         A word list in parts has one row of the batch per part.
 
         Args:
-            inputs: (B, 3, H, W) normalised images.
+            inputs: (B, 3, H, W) normalised images; not read where ``state`` is given.
             data_samples: R samples with tokenised instructions and ``image_index``.
             thinking: Write the response first, for this call; None for the model's own setting.
             answering: Options of decoding for this call; None for the model's own.
+            state: From :meth:`encode`, for images that have been encoded already.
         """
         answering = answering or self.answering
-        state = self.encode(inputs, data_samples)
+        if state is None:
+            state = self.encode(inputs, data_samples)
         llm_rows = LLMRows(data_samples)
-        batch = InstructionBatch.collate(llm_rows.rows, inputs.device)
+        batch = InstructionBatch.collate(llm_rows.rows, state.visual_tokens.device)
         language = self._respond(state, batch, self.thinking if thinking is None else thinking)
         found = self.perception.decode(state, batch, language.text, language.summary)
         raws = llm_rows.raw_predictions(

@@ -2,13 +2,17 @@
 """What flows through the model: state per image, instructions and queries per row."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mvp_mm.structures import PerceptionDataSample
+
+if TYPE_CHECKING:
+    from mvp_mm.models.image_prefix import ImagePrefixes
 
 
 @dataclass
@@ -23,6 +27,7 @@ class ImageState:
         spatial_shapes: (levels, 2) int64.
         level_start_index: (levels,) int64.
         shapes: The same shapes as Python pairs.
+        prefixes: Where given, the LLM's work on the image is kept there and used again.
     """
 
     visual_tokens: Tensor
@@ -32,6 +37,7 @@ class ImageState:
     spatial_shapes: Tensor | None = None
     level_start_index: Tensor | None = None
     shapes: list[tuple[int, int]] | None = None
+    prefixes: ImagePrefixes | None = None
 
 
 def image_extent(images: Tensor, samples: list[PerceptionDataSample]) -> Tensor:
@@ -189,6 +195,14 @@ class InstructionBatch:
     def select(self, rows: Tensor) -> InstructionBatch:
         """Select rows by index."""
         return InstructionBatch(**{k: v[rows] for k, v in vars(self).items()})
+
+    def behind(self, length: int) -> InstructionBatch:
+        """Cut off the first ``length`` positions, which hold the image and no phrase."""
+        return replace(
+            self, ids=self.ids[:, length:], mask=self.mask[:, length:],
+            phrase_index=self.phrase_index[:, length:], labels=self.labels[:, length:],
+            image_start=torch.full_like(self.image_start, -1),
+            per_position=(self.per_position - length).clamp(min=0))
 
 
 def _check_per(samples: list[PerceptionDataSample], lacks: np.ndarray, per_id: int) -> None:

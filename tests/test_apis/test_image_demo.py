@@ -64,7 +64,7 @@ def test_nothing_found_is_said(run):
     (('--task', 'panoptik', '--words', 'a'), "did you mean 'panoptic'"),
     (('--task', 'panoptic', '--words', 'a', '--stuff', 'b'), 'not among the words'),
     (('--task', 'referring_segmentation', '--text', 'a', '--stuff', 'a'), 'takes no --stuff'),
-    (('--task', 'panoptic', '--words', 'a', '--score-thr', 'nan'), 'score_thr must be'),
+    (('--task', 'panoptic', '--words', 'a', '--score-thr', 'nan'), 'threshold must be'),
     (('--task', 'panoptic', '--words', 'a', '--nms-iou', '7'), 'nms_iou must be'),
     (('--task', 'caption', '--no-thinking'), 'without thinking'),
     (('--task', 'panoptic', '--words', 'a', '--device', 'toaster'), 'toaster')])

@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 from mvp_mm.apis import answers
 from mvp_mm.apis import inferencer as module
 from mvp_mm.datasets.vocabulary.known_words import known_things
+from mvp_mm.registry import TASKS
 from mvp_mm.structures import Answering, PerceptionDataSample
 
 WORDS = ['circle', 'grass', 'gizmo', 'sky']
@@ -25,9 +26,8 @@ WORDS = ['circle', 'grass', 'gizmo', 'sky']
 
 def asked_flags(inferencer, **question):
     """Flags of the words as asked: True, False or None where both are tried."""
-    task = module.build_task(inferencer.config, question.pop('task', 'panoptic'))
-    question = {'words': WORDS, 'text': None, 'stuff': None, **question}
-    instruction = inferencer._ask(task, **question).instruction
+    question = {'task': 'panoptic', 'words': WORDS, **question}
+    instruction = inferencer.question(**question).request().instruction
     open_ended = instruction.undecided
     return [None if open_ended is not None and open_ended[k] else bool(thing)
             for k, thing in enumerate(instruction.is_thing)]
@@ -92,7 +92,7 @@ def test_every_kind_of_image_gives_one_answer(inferencer, image, tmp_path):
     assert inferencer([], **question) == []
 
 
-@pytest.mark.parametrize('bad', [None, b'x', np.zeros((4, 4, 3)), torch.zeros(4, 4, 3)])
+@pytest.mark.parametrize('bad', [None, b'x', np.zeros((4, 4, 3), np.int64), torch.zeros(5, 4, 4)])
 def test_a_bad_image_is_refused_before_any_is_asked_about(inferencer, image, bad, monkeypatch):
     monkeypatch.setattr(inferencer.model, 'predict', lambda **_: pytest.fail('asked'))
     with pytest.raises(ValueError, match=r'image_1: an image is'):
@@ -102,8 +102,8 @@ def test_a_bad_image_is_refused_before_any_is_asked_about(inferencer, image, bad
 
 
 @pytest.mark.parametrize('question, message', [
-    (dict(score_thr=float('nan')), 'score_thr must be'), (dict(score_thr=2), 'score_thr must be'),
-    (dict(score_thr='0.5'), 'score_thr must be'), (dict(nms_iou=0), 'nms_iou must be'),
+    (dict(score_thr=float('nan')), 'threshold must be'), (dict(score_thr=2), 'threshold must be'),
+    (dict(score_thr='0.5'), 'threshold must be'), (dict(nms_iou=0), 'nms_iou must be'),
     (dict(thinking='no'), 'thinking must be'), (dict(words=None), 'at least one word'),
     (dict(stuff=['sea']), 'not among the words'), (dict(stuff='sky'), 'a list of stuff names'),
     (dict(task='instanse'), "'instanse', did you mean 'instance'"),
@@ -210,4 +210,4 @@ def test_regions_are_encoded_as_they_are():
 
 
 def _instruction(words):
-    return module.TASKS.build(dict(type='SemanticTask')).ask(words=words).instruction
+    return TASKS.build(dict(type='SemanticTask')).ask(words=words).instruction

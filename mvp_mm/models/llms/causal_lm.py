@@ -35,6 +35,13 @@ class Generation:
     forced: Tensor
 
 
+def spread(cache: DynamicCache, rows: int) -> DynamicCache:
+    """Copy the keys and values of one row for several, which make them grow."""
+    return DynamicCache([
+        (layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1))
+        for layer in cache.layers])
+
+
 def length_groups(lengths: list[int], least_saving: float = 0.1) -> list[tuple[list[int], int]]:
     """Split sequences in two by length where that saves enough padding.
 
@@ -154,7 +161,8 @@ class CausalLM(BaseModule):
         """Embed token ids (R, T): (R, T, D)."""
         return self.lm.get_input_embeddings()(ids)
 
-    def forward(self, embeds: Tensor, attention_mask: Tensor) -> list[Tensor]:
+    def forward(self, embeds: Tensor, attention_mask: Tensor,
+                prefix: DynamicCache | None = None) -> list[Tensor]:
         """Compute the hidden states of right-padded sequences.
 
         Behind a causal mask no position sees the padding on its right, so attention needs no
@@ -163,10 +171,13 @@ class CausalLM(BaseModule):
         Args:
             embeds: (R, T, D) input embeddings.
             attention_mask: (R, T) bool, False at padding.
+            prefix: From :meth:`read_prefix`: what precedes each of the sequences.
 
         Returns:
             One (R, T, D) tensor for each of ``kept_layers``; without meaning at padding.
         """
+        if prefix is not None:
+            return self._keep(self._run(embeds, cache=spread(prefix, len(embeds))))
         if not self.split_by_length:
             return self._keep(self._run(embeds))
         total = attention_mask.shape[1]
@@ -184,11 +195,17 @@ class CausalLM(BaseModule):
         """Compute the vocabulary logits (…, vocabulary) of last-layer states (…, D)."""
         return self.lm.get_output_embeddings()(hidden)
 
+    def read_prefix(self, embeds: Tensor) -> DynamicCache:
+        """Compute the keys and values of one sequence (1, T, D), to be continued many times."""
+        cache = DynamicCache(config=self.lm.config)
+        self._run(embeds, cache=cache)
+        return cache
+
     @torch.no_grad()
     def generate(self, embeds: Tensor, attention_mask: Tensor, endings: list[list[int]],
                  max_new_tokens: int, eos_id: int | None = None,
-                 prompts: list[list[int]] | None = None,
-                 vocabulary: int | None = None) -> Generation:
+                 prompts: list[list[int]] | None = None, vocabulary: int | None = None,
+                 prefix: DynamicCache | None = None) -> Generation:
         """Write responses, with a KV cache.
 
         Rows stop on their own with the last token of their ending. Where a row reaches the limit
@@ -206,17 +223,21 @@ class CausalLM(BaseModule):
             eos_id: End of text, which stops a row before its ending.
             prompts: Token ids of each prompt; needed for ``sampling``, which draws by them.
             vocabulary: Write ids below it alone: the tokenizer's, where the LLM embeds more.
+            prefix: From :meth:`read_prefix`: what precedes each of the prompts.
 
         Raises:
             ValueError: If there is no room for an ending.
         """
-        length = attention_mask.sum(1)
+        past = 0 if prefix is None else prefix.get_seq_length()
+        mask = F.pad(attention_mask, (past, 0), value=True)
+        length = mask.sum(1)
         limit = self._limit(int(length.max()), length, max_new_tokens, max(map(len, endings)))
         ending = ForcedEnding(endings, limit, eos_id)
         noise = self._noise(prompts, max_new_tokens, embeds.device)
-        cache = DynamicCache(config=self.lm.config)
-        positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
-        out = self._run(embeds, attention_mask, cache, positions)
+        cache = DynamicCache(config=self.lm.config) if prefix is None else spread(
+            prefix, len(embeds))
+        positions = past + (attention_mask.cumsum(1) - 1).clamp(min=0)
+        out = self._run(embeds, mask, cache, positions)
         # Zero at padding: on the left, where a position sees nothing, states are no numbers.
         states = [s.masked_fill(~attention_mask[..., None], 0.0) for s in self._keep(out)]
         rows = torch.arange(embeds.shape[0], device=embeds.device)
@@ -224,7 +245,7 @@ class CausalLM(BaseModule):
         last = out.last_hidden_state[rows, final]
         summary = torch.zeros_like(last)
         done = torch.zeros_like(length, dtype=torch.bool)
-        mask, tokens = attention_mask, []
+        tokens = []
         for step in range(max_new_tokens):
             token = choose(self.logits(last)[:, :vocabulary], self.sampling,
                            None if noise is None else noise[:, step])

@@ -52,9 +52,9 @@ class ReleasedMVPLM(MVPLM):
         mean = torch.stack(states).mean(0)
         return pool_phrases([mean], batch.phrase_index, batch.phrase_mask.shape[1])
 
-    def predict(self, inputs: Tensor, data_samples: list[PerceptionDataSample],
-                thinking: bool | None = None,
-                answering: Answering | None = None) -> list[PerceptionDataSample]:
+    def predict(self, inputs: Tensor | None, data_samples: list[PerceptionDataSample],
+                thinking: bool | None = None, answering: Answering | None = None,
+                state: ImageState | None = None) -> list[PerceptionDataSample]:
         """See :meth:`MVPLM.predict`.
 
         Raises:
@@ -71,4 +71,4 @@ class ReleasedMVPLM(MVPLM):
                     sample.task_object, (ReleasedPanopticTask, ReleasedSemanticTask)):
                 raise ValueError(f'{name} expects stuff of the stuff queries alone; the released '
                                  f'variant answers by Released{name}')
-        return super().predict(inputs, data_samples, thinking, answering)
+        return super().predict(inputs, data_samples, thinking, answering, state)

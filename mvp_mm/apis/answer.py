@@ -1,0 +1,285 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""The answer to one question about one image: objects, segments, caption, picture, files."""
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from mmengine.structures import InstanceData
+from PIL import Image
+
+from mvp_mm.apis.answers import reserve_name
+from mvp_mm.apis.compact_masks import CompactMasks
+from mvp_mm.structures import Instruction, PerceptionDataSample
+from mvp_mm.visualization import PerceptionVisualizer
+
+_PICTURES = ('.png', '.jpg', '.jpeg', '.webp')
+
+
+class Segments(NamedTuple):
+    """The division of an image's pixels.
+
+    Attributes:
+        map: (H, W) int32 segment ids, 0 where no segment is.
+        info: One dict per segment: ``id``, ``label``, ``isthing``, ``score`` (None where the task
+            gives none).
+    """
+
+    map: np.ndarray
+    info: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a model answers to one question about one image.
+
+    Objects are the instances of a word list, the objects that a sentence means, or the segments
+    of a panoptic or semantic answer. ``len(answer)`` counts them.
+
+    Attributes:
+        image: Path, address or ``image_<number>``.
+        task: Name of the task that answered.
+        reason: Why this task, where the caller named none; else empty.
+        question: ``words`` or ``text``, as asked.
+        image_size: (height, width).
+        boxes: (n, 4) float32 xyxy in pixels of the image.
+        labels: n words, or n times the sentence.
+        scores: (n,) float32, from 0 to 1; NaN for semantic segments, which have none.
+        caption: What the LLM wrote before it answered; None where it did not think.
+        seconds: Wall-clock time: ``encode`` and ``answer``, both as this image's share of its
+            batch.
+    """
+
+    image: str
+    task: str
+    reason: str
+    question: Mapping[str, Any]
+    image_size: tuple[int, int]
+    boxes: np.ndarray
+    labels: list[str]
+    scores: np.ndarray
+    caption: str | None
+    seconds: Mapping[str, float]
+    instruction: Instruction = field(repr=False)
+    compact_masks: CompactMasks | None = field(repr=False, default=None)
+    class_ids: np.ndarray = field(repr=False, default_factory=lambda: np.zeros(0, dtype=int))
+    segment_map: np.ndarray | None = field(repr=False, default=None)
+    segment_info: list[dict[str, Any]] = field(repr=False, default_factory=list)
+    read: Callable[[], np.ndarray] | None = field(repr=False, default=None)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __bool__(self) -> bool:
+        """Whether there is an answer; an empty one is an object all the same."""
+        return True
+
+    def __repr__(self) -> str:
+        found = ', '.join(f'{label} {score:.2f}' for label, score in
+                          list(zip(self.labels, self.scores.tolist(), strict=True))[:5])
+        found += ', ...' if len(self) > 5 else ''
+        caption = f', caption={self.caption!r}' if self.caption else ''
+        return f'Answer({self.task} of {self.image}: {len(self)} found [{found}]{caption})'
+
+    @property
+    def found(self) -> bool:
+        """Whether anything was found; a sentence may mean nothing in the image."""
+        return len(self) > 0 or (self.task == 'caption' and bool(self.caption))
+
+    @property
+    def masks(self) -> np.ndarray | None:
+        """Decode all masks, (n, H, W) bool; None where the task gives boxes only.
+
+        One byte per pixel and mask: :meth:`mask` decodes a single one.
+        """
+        if self.compact_masks is None:
+            return None
+        masks = np.zeros((len(self), *self.image_size), dtype=bool)
+        for index, mask in enumerate(masks):
+            mask[:] = self.compact_masks[index]
+        return masks
+
+    def mask(self, index: int) -> np.ndarray:
+        """Decode one mask, (H, W) bool.
+
+        Raises:
+            ValueError: If the task gives boxes only.
+        """
+        if self.compact_masks is None:
+            raise ValueError(f'Task {self.task} gives boxes, no masks')
+        return self.compact_masks[index]
+
+    @property
+    def segments(self) -> Segments | None:
+        """The segment map with its segments, of panoptic and semantic answers."""
+        if self.segment_map is None:
+            return None
+        return Segments(self.segment_map.astype(np.int32), [dict(s) for s in self.segment_info])
+
+    def pixels(self) -> np.ndarray:
+        """Read the image again, (H, W, 3) uint8 RGB.
+
+        Raises:
+            ValueError: If its file has changed its size, or the answer has no image.
+        """
+        if self.read is None:
+            raise ValueError(f'The answer about {self.image} holds no image')
+        pixels = self.read()
+        if pixels.shape[:2] != self.image_size:
+            raise ValueError(f'{self.image} is not the image that was asked about: it has another '
+                             'size')
+        return np.ascontiguousarray(pixels[..., ::-1])
+
+    def plot(self) -> Image.Image:
+        """Draw the answer over its image."""
+        sample = PerceptionDataSample()
+        sample.instruction = self.instruction
+        if self.caption:
+            sample.pred_caption = self.caption
+        if self.segment_map is not None:
+            labels = {s['id']: k for s, k in zip(self.segment_info, self.class_ids, strict=True)}
+            sample.pred_panoptic_seg = dict(
+                panoptic=self.segment_map,
+                segments_info=[dict(s, label=int(labels[s['id']])) for s in self.segment_info])
+        elif self.task != 'caption':
+            found = InstanceData(bboxes=self.boxes, scores=self.scores, labels=self.class_ids)
+            if self.compact_masks is not None:
+                found.masks = self.compact_masks
+            sample.pred_instances = found
+        visualizer = PerceptionVisualizer(name='answer')
+        return Image.fromarray(
+            visualizer.draw(self.pixels(), sample, draw_gt=False, pred_score_thr=0.))
+
+    def save(self, path: str | Path, overwrite: bool = False) -> list[Path]:
+        """Write the picture and the answer to files.
+
+        Args:
+            path: A file (``.png``, ``.jpg``, ``.webp``: the picture; ``.json``: the answer), or
+                else a folder, where both are written as ``<image>_<task>``, with a number behind
+                the name where it is taken.
+            overwrite: Replace a file that is there.
+
+        Returns:
+            The files written.
+
+        Raises:
+            FileExistsError: If the file is there already.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix not in (*_PICTURES, '.json') or path.is_dir():
+            path.mkdir(parents=True, exist_ok=True)
+            name = reserve_name(path, f'{Path(self.image).stem}_{self.task}')
+            return [*self.save(path / f'{name}.png'),
+                    *self.save(path / f'{name}.json', overwrite=True)]
+        if path.exists() and not overwrite:
+            raise FileExistsError(f'{path} exists: choose another name, or overwrite=True')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if suffix == '.json':
+            path.write_text(json.dumps(self.to_dict(), indent=2), encoding='utf-8')
+        else:
+            self.plot().save(path)
+        return [path]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the answer as JSON can hold it.
+
+        Returns:
+            ``image``, ``size`` [h, w], ``task``, ``reason``, ``question``, ``found``,
+            ``caption``, ``seconds`` and ``objects``: ``label``, ``score`` (or None), ``bbox``
+            xyxy, ``segmentation`` as COCO RLE where there are masks, and of segments ``id`` and
+            ``isthing``.
+        """
+        objects = []
+        for index, (label, score, box) in enumerate(zip(
+                self.labels, self.scores.tolist(), self.boxes.tolist(), strict=True)):
+            item: dict[str, Any] = dict(
+                label=label, score=None if np.isnan(score) else round(score, 4),
+                bbox=[round(side, 2) for side in box])
+            if self.compact_masks is not None:
+                item['segmentation'] = self.compact_masks.rle(index)
+            if self.segment_map is not None:
+                item.update({key: self.segment_info[index][key] for key in ('id', 'isthing')})
+            objects.append(item)
+        return dict(
+            image=self.image, size=list(self.image_size), task=self.task, reason=self.reason,
+            question=dict(self.question), found=self.found, caption=self.caption,
+            seconds={key: round(value, 4) for key, value in self.seconds.items()},
+            objects=objects)
+
+    def to_coco(self) -> dict[str, Any]:
+        """Give the answer as a COCO file's content; see :func:`to_coco`."""
+        return to_coco([self])
+
+    def to_supervision(self) -> Any:
+        """Give the objects as ``supervision.Detections``, with ``class_name`` in its data.
+
+        Raises:
+            ImportError: If supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise ImportError('to_supervision() needs the package supervision: '
+                              'pip install "mvp_mm[supervision]"') from error
+        scored = not np.isnan(self.scores).any()
+        return supervision.Detections(
+            xyxy=self.boxes.reshape(-1, 4), mask=self.masks if len(self) else None,
+            confidence=self.scores if scored else None, class_id=self.class_ids.astype(int),
+            data=dict(class_name=np.array(self.labels, dtype=str)))
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        self.plot().save(content, 'png')
+        return content.getvalue()
+
+    def _repr_html_(self) -> str:
+        picture = base64.b64encode(self._repr_png_()).decode()
+        rows = ''.join(
+            f'<tr><td>{html.escape(label)}</td><td>{"" if np.isnan(score) else f"{score:.2f}"}'
+            f'</td><td>{", ".join(f"{side:.0f}" for side in box)}</td></tr>'
+            for label, score, box in zip(
+                self.labels, self.scores.tolist(), self.boxes.tolist(), strict=True))
+        return (f'<p><b>{html.escape(self.task)}</b> {html.escape(self.image)}: {len(self)} found'
+                f'</p><img style="max-width:100%" src="data:image/png;base64,{picture}">'
+                f'<table><tr><th>label</th><th>score</th><th>box</th></tr>{rows}</table>')
+
+
+def to_coco(answers: Sequence[Answer]) -> dict[str, Any]:
+    """Join answers to the content of one COCO file.
+
+    Args:
+        answers: Any number; those about one image share its entry.
+
+    Returns:
+        ``images``, ``categories`` (in the order in which labels first appear) and
+        ``annotations`` with ``score`` (absent where a segment has none).
+    """
+    images: dict[str, dict[str, Any]] = {}
+    categories: dict[str, int] = {}
+    annotations = []
+    for answer in answers:
+        height, width = answer.image_size
+        image = images.setdefault(answer.image, dict(
+            id=len(images) + 1, file_name=answer.image, height=height, width=width))
+        for item in answer.to_dict()['objects']:
+            x1, y1, x2, y2 = item['bbox']
+            box = [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)]
+            annotation = dict(
+                id=len(annotations) + 1, image_id=image['id'],
+                category_id=categories.setdefault(item['label'], len(categories) + 1),
+                bbox=box, area=round(box[2] * box[3], 2), iscrowd=0)
+            if item['score'] is not None:
+                annotation['score'] = item['score']
+            if 'segmentation' in item:
+                annotation['segmentation'] = item['segmentation']
+            annotations.append(annotation)
+    return dict(images=list(images.values()), annotations=annotations,
+                categories=[dict(id=number, name=name) for name, number in categories.items()])

@@ -1,0 +1,68 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Looks models of the model zoo up by name."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mvp_mm.utils.shipped import shipped_root
+
+_INDEX = Path('configs', 'mvplm', 'metafile.yml')
+
+
+def zoo_models(index: str | Path | None = None) -> dict[str, dict[str, Any]]:
+    """Read the model index.
+
+    Args:
+        index: A ``metafile.yml`` in OpenMMLab's form; None for the shipped one.
+
+    Returns:
+        The entries under ``Models`` by their names, in lower case.
+
+    Raises:
+        FileNotFoundError: If there is no index.
+        ValueError: If it is none.
+    """
+    path = shipped_root() / _INDEX if index is None else Path(index)
+    content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    models = content.get('Models') if isinstance(content, dict) else None
+    if not isinstance(models, list) or not all(
+            isinstance(m, dict) and isinstance(m.get('Name'), str) for m in models):
+        raise ValueError(f'{path} lists no Models with a Name')
+    return {model['Name'].lower(): model for model in models}
+
+
+def find_model(source: str | Path, index: str | Path | None = None) -> Path:
+    """Find the weights that a user names.
+
+    Args:
+        source: A checkpoint, a published folder, or the name of a model of the index.
+        index: See :func:`zoo_models`.
+
+    Returns:
+        An existing file or folder.
+
+    Raises:
+        FileNotFoundError: If there is neither such a file nor such a name, or no weights of that
+            name are published.
+    """
+    if Path(source).exists():
+        return Path(source)
+    models = zoo_models(index)
+    known = ', '.join(sorted(models))
+    model = models.get(str(source).lower())
+    if model is None:
+        raise FileNotFoundError(f'{source}: no such file or folder, and no model of that name; '
+                                f'known are {known}')
+    weights = model.get('Weights')
+    if not weights:
+        raise FileNotFoundError(
+            f'No weights of {source} are published yet: train them with {model.get("Config")}, '
+            'then give the checkpoint or a published folder')
+    path = Path(weights)
+    path = path if index is None or path.is_absolute() else Path(index).parent / path
+    if not path.exists():
+        raise FileNotFoundError(f'{source}: its weights {weights} are not here')
+    return path

@@ -1,0 +1,267 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""The front door: a model by one name, asked about any kind of image."""
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from tqdm import tqdm
+
+from mvp_mm.apis.answer import Answer
+from mvp_mm.apis.answer_making import make_answer
+from mvp_mm.apis.images import Channels
+from mvp_mm.apis.inferencer import PerceptionInferencer
+from mvp_mm.apis.model_index import find_model
+from mvp_mm.apis.perceiver import EncodedImages, PreparedImage
+from mvp_mm.apis.questions import Question
+from mvp_mm.apis.sources import ImageSource, is_one_image, list_sources
+from mvp_mm.models.image_prefix import ImagePrefixes
+
+# Objects attract several queries each, which metrics tolerate and people do not.
+NMS_IOU = 0.5
+
+
+class MVP:
+    """A trained model that answers questions about images.
+
+    Threads may share it: a question changes none of its state.
+
+    Args:
+        source: A folder of :meth:`save_pretrained`, a checkpoint that stores its config, or the
+            name of a model of the model zoo.
+        device: Device of the model; None for CUDA where there is a device, else the CPU.
+        config: Config, or path of one, for a checkpoint that stores none.
+        dtype: Precision of matrix products: ``'float32'``, ``'bfloat16'``, ``'float16'``.
+
+    Raises:
+        FileNotFoundError: If there is no such file or name.
+        ValueError: If the weights cannot be read or do not fit.
+
+    Example:
+        >>> model = MVP('model_folder')
+        >>> answer = model('cat.jpg', text='the cat on the left')
+        >>> answer.boxes, answer.masks, answer.plot()
+    """
+
+    def __init__(self, source: str | Path, device: str | torch.device | None = None,
+                 config: str | Path | Config | None = None,
+                 dtype: str | torch.dtype | None = None) -> None:
+        self._inferencer = PerceptionInferencer(config, find_model(source), device, dtype)
+        self._perceiver = self._inferencer.perceiver
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model."""
+        return self._inferencer.device
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the tasks that can be asked."""
+        return sorted(self._inferencer.config.inferencer.tasks)
+
+    def __call__(self, images: Any, *, words: Sequence[str] | None = None,
+                 text: str | Sequence[str] | None = None, batch_size: int = 1,
+                 progress: bool = True, channels: Channels | None = None,
+                 allow_urls: bool = False, **question: Any) -> Answer | list[Answer]:
+        """Ask one or several questions about one or several images.
+
+        Args:
+            images: A path, a folder, a glob, an address, a PIL image, an array, a tensor, or a
+                list or iterator of these; see :func:`~mvp_mm.apis.sources.list_sources`.
+            words: A list of words.
+            text: A sentence, or a list of them: several questions.
+            batch_size: Images that are encoded together, or sentences answered together where
+                there are several.
+            progress: Show a progress bar where there are several answers to come.
+            channels: ``'rgb'`` or ``'bgr'``: order of the channels of arrays and tensors.
+            allow_urls: Fetch images from ``http://`` and ``https://`` addresses.
+            **question: See :meth:`Picture.ask`.
+
+        Returns:
+            An answer for one image and one question; else a list of them, all the answers about
+            the first image first.
+
+        Raises:
+            FileNotFoundError: If an image file is missing.
+            ValueError: If an argument is wrong or an image unreadable; a list of images is
+                checked before the first question, as far as that takes no reading.
+        """
+        answers = list(self.stream(
+            images, words=words, text=text, batch_size=batch_size, progress=progress,
+            channels=channels, allow_urls=allow_urls, **question))
+        if is_one_image(images) and (text is None or isinstance(text, str)):
+            return answers[0]
+        return answers
+
+    def stream(self, images: Any, *, words: Sequence[str] | None = None,
+               text: str | Sequence[str] | None = None, batch_size: int = 1,
+               progress: bool = True, channels: Channels | None = None,
+               allow_urls: bool = False, **question: Any) -> Iterator[Answer]:
+        """Answer as :meth:`__call__` does, one answer at a time, as soon as there is one."""
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f'batch_size must be a positive whole number, got {batch_size!r}')
+        questions = self._questions(words, text, **question)
+        sources = list_sources(images, channels, allow_urls)
+        count = len(sources) * len(questions) if isinstance(sources, list) else None
+        answers = (self._ask_all(sources, questions[0], batch_size) if len(questions) == 1
+                   else self._ask_each(sources, questions, batch_size))
+        return iter(tqdm(answers, total=count, unit='answer', leave=False,
+                         disable=not progress or count == 1))
+
+    def open(self, image: Any, channels: Channels | None = None,
+             allow_urls: bool = False) -> Picture:
+        """Encode an image once, to ask any number of questions about it.
+
+        Args:
+            image: As in :meth:`__call__`; exactly one.
+            channels: Order of the channels of an array or tensor.
+            allow_urls: Fetch it from an address.
+
+        Raises:
+            FileNotFoundError: If the file is missing.
+            ValueError: If it is not one image, or unreadable.
+        """
+        if not is_one_image(image):
+            raise ValueError('open() takes one image; ask about several by calling the model')
+        source, = list_sources(image, channels, allow_urls)
+        return Picture(self, source)
+
+    def _questions(self, words: Any, text: Any, **question: Any) -> list[Question]:
+        if text is None or isinstance(text, str):
+            return [self._question(words=words, text=text, **question)]
+        texts = list(text)
+        if not texts:
+            raise ValueError('text is an empty list')
+        return [self._question(words=words, text=one, **question) for one in texts]
+
+    def _question(self, *, nms_iou: float | None = NMS_IOU, **question: Any) -> Question:
+        return self._inferencer.choose_question(nms_iou=nms_iou, **question)
+
+    def _prepare(self, source: ImageSource) -> PreparedImage:
+        return self._perceiver.prepare(source.read(), source.name)
+
+    def _ask_all(self, sources: Iterable[ImageSource], question: Question,
+                 batch_size: int) -> Iterator[Answer]:
+        """Ask one question about all images, in batches; the next ones are read meanwhile."""
+        remaining = iter(sources)
+        with ThreadPoolExecutor(1) as pool:
+            waiting: deque[tuple[ImageSource, Future[PreparedImage]]] = deque()
+
+            def fill() -> None:
+                for source in islice(remaining, 2 * batch_size - len(waiting)):
+                    waiting.append((source, pool.submit(self._prepare, source)))
+
+            fill()
+            while waiting:
+                batch = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
+                images = [prepared.result() for _, prepared in batch]
+                fill()
+                start = time.perf_counter()
+                encoded = self._encode(images)
+                share = (time.perf_counter() - start) / len(batch)
+                yield from self._answers(encoded, [s for s, _ in batch], [question], share)
+
+    def _ask_each(self, sources: Iterable[ImageSource], questions: Sequence[Question],
+                  batch_size: int) -> Iterator[Answer]:
+        """Ask several questions about each image, encoded once."""
+        for source in sources:
+            picture = Picture(self, source)
+            for _, alike in groupby(questions, lambda q: (q.thinking, q.answering)):
+                alike = list(alike)
+                for start in range(0, len(alike), batch_size):
+                    yield from picture._ask(alike[start:start + batch_size])
+
+    def _encode(self, images: Sequence[PreparedImage]) -> EncodedImages:
+        encoded = self._perceiver.encode(images)
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize(self.device)
+        return encoded
+
+    def _answers(self, encoded: EncodedImages, sources: Sequence[ImageSource],
+                 questions: Sequence[Question], encode_seconds: float) -> Iterator[Answer]:
+        """Answer questions that share their options about each of the encoded images."""
+        start = time.perf_counter()
+        first = questions[0]
+        found = self._perceiver.perceive(
+            encoded, [[question.request() for question in questions] for _ in sources],
+            first.thinking, first.answering)
+        thinking = self._inferencer.model.thinking if first.thinking is None else first.thinking
+        answers = []
+        for source, image, samples in zip(sources, encoded.images, found, strict=True):
+            for question, sample in zip(questions, samples, strict=True):
+                answers.append((sample, question, image.name, image.size, source.read))
+        # Moved off the device here, which waits for it.
+        seconds = dict(encode=encode_seconds)
+        for index, parts in enumerate(answers):
+            if index == 0:
+                seconds['answer'] = (time.perf_counter() - start) / len(answers)
+            yield make_answer(*parts, seconds, bool(thinking))
+
+
+class Picture:
+    """An image that is encoded; questions about it share encoder, pixel decoder and LLM prefix.
+
+    Args:
+        model: The model.
+        source: The image.
+
+    Attributes:
+        name: Path, address or ``image_0``.
+        size: (height, width).
+        encode_seconds: What encoding took.
+    """
+
+    def __init__(self, model: MVP, source: ImageSource) -> None:
+        self._model, self._source = model, source
+        pixels = source.read()
+        start = time.perf_counter()
+        self._encoded = model._encode([model._perceiver.prepare(pixels, source.name)])
+        self._encoded.state.prefixes = ImagePrefixes()
+        self.encode_seconds = time.perf_counter() - start
+        self.name, self.size = source.name, pixels.shape[:2]
+
+    def __repr__(self) -> str:
+        return f'Picture({self.name}, {self.size[0]} x {self.size[1]})'
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """Read the image, (H, W, 3) uint8 RGB."""
+        return np.ascontiguousarray(self._source.read()[..., ::-1])
+
+    def ask(self, text: str | None = None, *, words: Sequence[str] | None = None,
+            stuff: Sequence[str] | None = None, task: str | None = None,
+            thinking: bool | None = None, threshold: float | None = None,
+            nms_iou: float | None = NMS_IOU) -> Answer:
+        """Ask a question.
+
+        Args:
+            text: A sentence, or names between commas.
+            words: A list of words.
+            stuff: Which of the words are stuff (grass, sky); None where class lists may say.
+            task: Name of the task; None chooses by
+                :func:`~mvp_mm.apis.task_choice.choose_task`.
+            thinking: Let the LLM write a caption before it answers, which takes most of the
+                time; None for the model's own setting.
+            threshold: Least score; None for 0.3 with words and what the task decides otherwise.
+            nms_iou: Box IoU above which the lower-scored of two answers with one label is
+                removed (NMS); None for the model's own setting, as in tests.
+
+        Raises:
+            ValueError: If an argument is wrong.
+        """
+        question = self._model._question(
+            words=words, text=text, stuff=stuff, task=task, thinking=thinking,
+            threshold=threshold, nms_iou=nms_iou)
+        return self._ask([question])[0]
+
+    def _ask(self, questions: Sequence[Question]) -> list[Answer]:
+        return list(self._model._answers(
+            self._encoded, [self._source], questions, self.encode_seconds))
