@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from mvp_mm.utils.arrays import to_numpy
 from mvp_mm.utils.masks import encode_masks
 
 
@@ -29,11 +28,11 @@ class RleMasks:
     """Masks as run lengths.
 
     Args:
-        masks: n masks (h, w) bool; they are encoded one at a time.
+        rles: n COCO RLE dicts.
     """
 
-    def __init__(self, masks: Sequence[Any]) -> None:
-        self._rles = [_encode(to_numpy(mask)) for mask in masks]
+    def __init__(self, rles: Sequence[dict[str, Any]]) -> None:
+        self._rles = [_as_text(rle) for rle in rles]
 
     def __len__(self) -> int:
         return len(self._rles)
@@ -71,4 +70,8 @@ class RegionMasks:
 
 def _encode(mask: np.ndarray) -> dict[str, Any]:
     rle, = encode_masks(mask[None])
+    return _as_text(rle)
+
+
+def _as_text(rle: dict[str, Any]) -> dict[str, Any]:
     return dict(size=[int(side) for side in rle['size']], counts=rle['counts'].decode())

@@ -65,10 +65,10 @@ class PerceptionInferencer:
                  device: str | torch.device | None = None,
                  dtype: str | torch.dtype | None = None) -> None:
         if Path(weights).is_dir():
-            (stored, state), meta = load_published(weights), {}
+            stored, state, classes = load_published(weights)
         else:
             checkpoint = read_checkpoint(weights)
-            state, meta = checkpoint['state_dict'], checkpoint['meta']
+            state, classes = checkpoint['state_dict'], _trained_classes(checkpoint['meta'])
             stored = None if config is not None else config_of(checkpoint, weights)
         if config is None:
             config = stored
@@ -83,7 +83,7 @@ class PerceptionInferencer:
         self.model = load_whole(MODELS.build(config.model), state, weights)
         self.model.to(self.device).eval()
         self.perceiver = Perceiver(self.model, config.inferencer.pipeline, as_dtype(dtype))
-        self.trained_classes = _trained_classes(meta)
+        self.trained_classes = classes
         self.visualizer = PerceptionVisualizer(name='perception_inferencer')
 
     def __call__(self, images: Picture | Iterable[Picture], task: str,

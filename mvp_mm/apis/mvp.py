@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from mvp_mm.apis.answer import Answer
 from mvp_mm.apis.answer_making import make_answer
+from mvp_mm.apis.hub import HubModel
 from mvp_mm.apis.images import Channels
 from mvp_mm.apis.inferencer import PerceptionInferencer
 from mvp_mm.apis.model_index import find_model
@@ -24,12 +25,13 @@ from mvp_mm.apis.perceiver import EncodedImages, PreparedImage
 from mvp_mm.apis.questions import Question
 from mvp_mm.apis.sources import ImageSource, is_one_image, list_sources
 from mvp_mm.models.image_prefix import ImagePrefixes
+from mvp_mm.tasks import PanopticTask
 
 # Objects attract several queries each, which metrics tolerate and people do not.
 NMS_IOU = 0.5
 
 
-class MVP:
+class MVP(HubModel):
     """A trained model that answers questions about images.
 
     Threads may share it: a question changes none of its state.
@@ -143,7 +145,10 @@ class MVP:
         return [self._question(words=words, text=one, **question) for one in texts]
 
     def _question(self, *, nms_iou: float | None = NMS_IOU, **question: Any) -> Question:
-        return self._inferencer.choose_question(nms_iou=nms_iou, **question)
+        checked = self._inferencer.choose_question(nms_iou=nms_iou, **question)
+        if isinstance(checked.asker, PanopticTask):
+            checked.asker.segments_only = True
+        return checked
 
     def _prepare(self, source: ImageSource) -> PreparedImage:
         return self._perceiver.prepare(source.read(), source.name)
@@ -192,7 +197,7 @@ class MVP:
         first = questions[0]
         found = self._perceiver.perceive(
             encoded, [[question.request() for question in questions] for _ in sources],
-            first.thinking, first.answering)
+            first.thinking, first.answering, compact_masks=True)
         thinking = self._inferencer.model.thinking if first.thinking is None else first.thinking
         answers = []
         for source, image, samples in zip(sources, encoded.images, found, strict=True):

@@ -107,8 +107,8 @@ class Perceiver:
         return EncodedImages(images, state, tuple(data['inputs'].shape[-2:]))
 
     def perceive(self, encoded: EncodedImages, requests: Sequence[Sequence[Request]],
-                 thinking: bool | None,
-                 answering: Answering) -> list[list[PerceptionDataSample]]:
+                 thinking: bool | None, answering: Answering,
+                 compact_masks: bool = False) -> list[list[PerceptionDataSample]]:
         """Answer requests about encoded images, all in one batch.
 
         Args:
@@ -116,6 +116,7 @@ class Perceiver:
             requests: The requests of each image.
             thinking: Let the LLM write first; None for the model's own setting.
             answering: Options of decoding.
+            compact_masks: Give the instances' masks as COCO RLE dicts.
 
         Returns:
             The samples of each image, with predictions.
@@ -128,7 +129,8 @@ class Perceiver:
         for index, (image, asked) in enumerate(pairs):
             packed = self._of_question(dict(image.results, requests=list(asked)))
             for sample in packed['data_samples']:
-                sample.set_metainfo(dict(image_index=index, batch_input_shape=encoded.canvas))
+                sample.set_metainfo(dict(image_index=index, batch_input_shape=encoded.canvas,
+                                        compact_masks=compact_masks))
             grouped.append(packed['data_samples'])
         flat = [sample for samples in grouped for sample in samples]
         with self._precision():

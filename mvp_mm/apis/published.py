@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,15 @@ _TOKENIZER_FILES = ('tokenizer*', 'vocab*', 'merges.txt', 'special_tokens_map.js
                     'added_tokens.json')
 
 
-def save_published(folder: str | Path, model: nn.Module, config: Config) -> None:
+def save_published(folder: str | Path, model: nn.Module, config: Config,
+                   classes: Mapping[str, bool] | None = None) -> None:
     """Write ``model.safetensors``, ``config.json`` and the tokenizer's files into a new folder.
 
     Args:
         folder: A folder that does not exist or is empty.
         model: The model with its trained weights.
         config: What it was built from, with ``inferencer``.
+        classes: The classes that it was trained on, and whether each is a thing.
 
     Raises:
         FileExistsError: If the folder is not empty.
@@ -52,19 +54,21 @@ def save_published(folder: str | Path, model: nn.Module, config: Config) -> None
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / WEIGHTS, content)
     settings = dict(format=_FORMAT, sha256=hashlib.sha256(content).hexdigest(),
-                    default_scope='mvp_mm', **settings)
+                    default_scope='mvp_mm', classes=dict(classes or {}), **settings)
     # Last: a folder with it is whole.
     write_text(folder / SETTINGS, json.dumps(settings, indent=1, ensure_ascii=False) + '\n')
 
 
-def load_published(folder: str | Path) -> tuple[Config, dict[str, Tensor]]:
+def load_published(
+        folder: str | Path) -> tuple[Config, dict[str, Tensor], dict[str, bool]]:
     """Read a folder of :func:`save_published`; nothing in it is run.
 
     Args:
         folder: The folder.
 
     Returns:
-        The config, with the paths of its files, and the weights by name.
+        The config, with the paths of its files; the weights by name; the classes that the model
+        was trained on, and whether each is a thing.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -86,7 +90,14 @@ def load_published(folder: str | Path) -> tuple[Config, dict[str, Tensor]]:
     if _checksum(folder / WEIGHTS) != settings.get('sha256'):
         raise CheckpointError(f'{folder / WEIGHTS} is damaged or another file: its checksum is '
                               f'not the one in {SETTINGS}')
-    return config, weights
+    return config, weights, _classes(settings, path)
+
+
+def _classes(settings: dict[str, Any], path: Path) -> dict[str, bool]:
+    classes = settings.get('classes', {})
+    if not isinstance(classes, dict) or not all(isinstance(v, bool) for v in classes.values()):
+        raise CheckpointError(f'{path}: classes must say of each name whether it is a thing')
+    return classes
 
 
 def _checksum(path: Path) -> str:

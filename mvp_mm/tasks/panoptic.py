@@ -20,6 +20,8 @@ class PanopticTask(WordTask):
         overlap_thr: Share of its mask that a segment must keep after the pixels are divided.
         instance_thr: Lowest score of an instance in ``pred_instances``.
         max_instances: Most of these.
+        segments_only: Give no instances and no semantic map: at 12 megapixels they take most of
+            the time.
         **kwargs: See :class:`WordTask`.
     """
 
@@ -35,8 +37,10 @@ class PanopticTask(WordTask):
                  overlap_thr: float = 0.8,
                  instance_thr: float = 0.0,
                  max_instances: int = 100,
+                 segments_only: bool = False,
                  **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.segments_only = segments_only
         self.score_thr = score_thr
         self.mask_thr = mask_thr
         self.overlap_thr = overlap_thr
@@ -49,6 +53,8 @@ class PanopticTask(WordTask):
         sample.pred_panoptic_seg = decode_panoptic(
             raw, sample, score_thr=self.score_thr, mask_thr=self.mask_thr,
             overlap_thr=self.overlap_thr)
+        if self.segments_only:
+            return
         sample.pred_sem_seg = decode_semantic(raw, sample)
         sample.pred_instances = decode_instances(
             raw, sample, max_per_image=self.max_instances, score_thr=self.instance_thr,

@@ -86,6 +86,8 @@ class ReleasedPanopticTask(PanopticTask):
         sample.pred_panoptic_seg = decode_panoptic(
             raw, free, score_thr=self.score_thr, mask_thr=self.mask_thr,
             overlap_thr=self.overlap_thr)
+        if self.segments_only:
+            return
         sample.pred_sem_seg = decode_semantic(raw, free)
         sample.pred_instances = decode_things(raw, sample, self.max_instances)
 

@@ -59,7 +59,7 @@ def test_a_published_folder_holds_data_and_no_paths_of_the_run(published):
 def test_a_folder_that_is_not_empty_is_not_overwritten(published, tmp_path):
     folder, model = published
     (tmp_path / 'mine.txt').write_text('keep')
-    config, _ = load_published(folder)
+    config, *_ = load_published(folder)
     with pytest.raises(FileExistsError, match='is not an empty folder'):
         save_published(tmp_path, model, config)
     assert [p.name for p in tmp_path.iterdir()] == ['mine.txt']
@@ -67,7 +67,7 @@ def test_a_folder_that_is_not_empty_is_not_overwritten(published, tmp_path):
 
 def test_weights_that_are_not_finite_are_not_published(published, tmp_path):
     folder, _ = published
-    config, state = load_published(folder)
+    config, state, _ = load_published(folder)
     broken = torch.nn.Linear(1, 1)
     broken.weight.data.fill_(float('inf'))
     with pytest.raises(ValueError, match='not finite, the first is weight'):
