@@ -2,20 +2,17 @@
 """Every line of the Python guide runs, in its order, and leaves what the guide says."""
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 from PIL import Image
 
-from mvp_mm.apis import Answer
+from mvp_mm.apis import MVP, Answer
 from tests.helpers import ROOT
 from tests.test_docs.pages import blocks
 
 
 def test_the_guide_runs_from_top_to_bottom(checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shutil.copy(checkpoint, 'CHECKPOINT')
-    shutil.copytree(checkpoint.parent / 'tokenizer', 'tokenizer')
+    MVP(checkpoint, 'cpu').save_pretrained('CHECKPOINT')
     pixels = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
     (tmp_path / 'images').mkdir()
     for name in ('IMAGE', 'images/a.png', 'images/b.png'):
