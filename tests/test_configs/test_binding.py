@@ -162,7 +162,7 @@ pipelines = dict(test=[dict(type='BuildInstructions', training=False, {}), 'fit'
       r"model\.tokenizer\.path='checkpoints/phi-1_5'")),
     (OWN_STEP.format('response_room=3'), (r'response_room=3', r'max_response_tokens=272')),
     ("pipelines = dict(fit=[dict(type='PadToCanvas', size=(512, 512))])",
-     (r'inferencer\.pipeline\[1\]\.size=\[512, 512\]', r'canvas=\[1024, 1024\]')),
+     (r'pipeline\[3\]\.size=\[512, 512\] .*\(and 9 more places\)', r'canvas=\[1024, 1024\]')),
     ('model = dict(tokenizer=dict(num_visual_tokens=64))',
      (r'num_visual_tokens=64', r'256 that canvas=\(1024, 1024\)')),
     ("""

@@ -31,7 +31,8 @@ def test_a_fault_of_the_code_keeps_its_traceback():
 def test_a_dataset_that_cannot_be_opened_is_named(tmp_path):
     file = tmp_path / 'broken.json'
     file.write_text('{')
-    dataset = dict(type='mvp_mm.CocoInstanceDataset', ann_file=str(file), tasks=[])
-    with pytest.raises(DatasetError):
+    dataset = dict(type='mvp_mm.CocoInstanceDataset', ann_file=str(file), data_prefix=dict(img=''),
+                   tasks=[], pipeline=[])
+    with pytest.raises(DatasetError, match='broken.json'):
         PerceptionRunner.build_dataloader(dict(batch_size=1, dataset=dataset, sampler=dict(
             type='DefaultSampler', shuffle=False)))
