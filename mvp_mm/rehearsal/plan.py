@@ -75,6 +75,7 @@ def data_steps() -> Iterator[Step]:
     yield Step(f'python tools/analysis_tools/browse_dataset.py {STAGE2} --out work_dirs/browse '
                '--number 2')
     yield Step(f'python tools/misc/print_config.py {STAGE2} --diff')
+    yield Step(f'python tools/misc/print_config.py {CONFIGS}/plus/stage2.py --diff')
     yield Step(f'python tools/model_converters/convert_phi.py {FUSED_PHI} '
                '--out checkpoints/phi-1_5_converted')
     yield Step(f'python tools/model_converters/convert_weights.py {RELEASED_LEAF} {RELEASED} '

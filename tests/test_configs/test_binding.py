@@ -158,11 +158,11 @@ pipelines = dict(test=[dict(type='BuildInstructions', training=False, {}), 'fit'
 
 @pytest.mark.parametrize('text, places', [
     (OWN_STEP.format("tokenizer=dict(type='InstructionTokenizer', path='elsewhere')"),
-     (r"test_dataloader\.panoptic\.dataset\.pipeline\[0\]\.tokenizer\.path='elsewhere'",
+     (r"val_dataloader\.panoptic\.dataset\.pipeline\[0\]\.tokenizer\.path='elsewhere'",
       r"model\.tokenizer\.path='checkpoints/phi-1_5'")),
     (OWN_STEP.format('response_room=3'), (r'response_room=3', r'max_response_tokens=272')),
     ("pipelines = dict(fit=[dict(type='PadToCanvas', size=(512, 512))])",
-     (r'pipeline\[3\]\.size=\[512, 512\] .*\(and 9 more places\)', r'canvas=\[1024, 1024\]')),
+     (r'pipeline\[3\]\.size=\[512, 512\] .*\(and 11 more places\)', r'canvas=\[1024, 1024\]')),
     ('model = dict(tokenizer=dict(num_visual_tokens=64))',
      (r'num_visual_tokens=64', r'256 that canvas=\(1024, 1024\)')),
     ("""

@@ -13,8 +13,8 @@ from mvp_mm.datasets.captions import CaptionRefiner, CaptionStore
 from mvp_mm.datasets.captions.keys import caption_key
 from mvp_mm.datasets.captions.shards import Manifest, Shard, ShardFiles, list_digest
 from mvp_mm.registry import DATASETS
+from tests.test_datasets.miniature import load_tool
 from tests.test_datasets.small_data import config, write_json
-from tests.test_synthetic.test_world import load_tool
 
 NAMES = ['patch0/a.jpg', 'patch1/a.jpg', 'patch1/b.jpg']
 
@@ -137,7 +137,7 @@ def test_dataset_trains_from_the_folder_of_the_captioners(tmp_path):
 
 def merge(monkeypatch, *args):
     monkeypatch.setattr(sys, 'argv', ['merge_captions.py', *map(str, args)])
-    load_tool('merge_captions').main()
+    load_tool('data/merge_captions').main()
 
 
 def test_merging_ends_with_an_error_where_a_shard_is_missing(tmp_path, monkeypatch, capsys):

@@ -24,7 +24,7 @@ class KeepRaw:
 
 @pytest.fixture(scope='module')
 def model(tokenizer_path):
-    return build_model(tokenizer_path).eval()
+    return build_model(tokenizer_path, answering=dict(separate_stuff=True)).eval()
 
 
 @pytest.fixture
