@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
+import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.structures import InstanceData
-from mmengine.utils import ManagerMixin
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -23,14 +25,6 @@ from mvp_mm.tasks import prompts
 ROOT = Path(__file__).resolve().parents[1]
 CANVAS = 128
 NAMES = ('circle', 'square', 'star', 'grass')
-
-
-def forget_runs() -> None:
-    """Let go of the loggers, visualizers and scopes that mmengine keeps by name for a process."""
-    kinds = [ManagerMixin]
-    for kind in kinds:
-        kinds += kind.__subclasses__()
-        kind._instance_dict.clear()
 
 
 def save_tokenizer(folder: Path) -> str:
@@ -73,6 +67,17 @@ def tiny_model_config(tokenizer_path: str, **overrides) -> dict:
         max_response_tokens=6)))
     config.merge_from_dict(dict(model=overrides))
     return config.model.to_dict()
+
+
+def load_tool(name: str) -> Any:
+    """A script of tools/ as a module; ``name`` is its path there without ``.py``."""
+    path = ROOT / 'tools' / f'{name}.py'
+    spec = importlib.util.spec_from_file_location(f'tool_{path.stem}', path)
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up by name.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def build_model(tokenizer_path: str, seed: int = 0, **overrides):

@@ -154,6 +154,7 @@ def _in_this_process(step: Step, place: Path) -> str:
                 told = output.getvalue() + (f'{end.code}\n' if isinstance(end.code, str) else '')
                 status = 1 if isinstance(end.code, str) else end.code
                 raise RuntimeError(f'exit status {status}\n{_tail(told)}') from None
+        # Whatever ends a command is what the rehearsal is to tell.
         except Exception:
             raise RuntimeError(_tail(output.getvalue() + traceback.format_exc())) from None
         finally:

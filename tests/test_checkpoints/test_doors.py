@@ -17,8 +17,8 @@ from mvp_mm.converters import read_weights
 from mvp_mm.engine import load_stage_checkpoint
 from mvp_mm.engine.weight_sources import watch_init_files
 from mvp_mm.models.encoders import TimmBackbone
+from mvp_mm.rehearsal.step import forget_runs
 from mvp_mm.utils.checkpoint_io import read_checkpoint
-from tests.helpers import forget_runs
 from tests.test_checkpoints.files import BARE, DAMAGED, SOUND, hostile, saved, sound
 from tests.test_engine import toys
 from tests.test_engine.toys import ToyModel

@@ -12,8 +12,8 @@ from mmengine.registry import DefaultScope
 from mvp_mm.engine import load_config
 from mvp_mm.registry import DATASETS, METRICS
 from tests.benchmark_root import enter
-from tests.helpers import ROOT
-from tests.test_datasets.miniature import load_tool, write_coco
+from tests.helpers import ROOT, load_tool
+from tests.test_datasets.miniature import write_coco
 from tests.test_evaluation.test_real_data import score_dataset
 
 EVAL = ROOT / 'configs/mvplm/eval'

@@ -2,7 +2,6 @@
 """The converters name what a file is, in one line, and never advise to trust a damaged one."""
 from __future__ import annotations
 
-import importlib.util
 import json
 import pickle
 import sys
@@ -12,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from tests.helpers import ROOT
+from tests.helpers import ROOT, load_tool
 
 CUT = save({'a': torch.ones(4)})[:-6]
 PAGE, POINTER = b'<!DOCTYPE html><html>', b'version https://git-lfs.github.com/spec/v1\noid x\n'
@@ -28,20 +27,12 @@ class Harmful:
         return print, ('run',)
 
 
-def load_tool(name):
-    path = ROOT / 'tools' / 'model_converters' / f'{name}.py'
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def refuse(monkeypatch):
     """Run a converter that must end in one line; gives the line."""
 
     def run(name, *args):
-        tool = load_tool(name)
+        tool = load_tool(f'model_converters/{name}')
         if name == 'convert_weights':
             # No model is needed to refuse a file.
             parts = torch.nn.Module()

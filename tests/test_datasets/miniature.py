@@ -6,11 +6,9 @@ works on it when its ``data_root`` alone is changed.
 """
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import pickle
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -269,13 +267,3 @@ def entries() -> dict[str, dict]:
 def moved(cfg: dict, root: Path) -> dict:
     """The config with another ``data_root``, and nothing else changed."""
     return dict(cfg, data_root=str(root / Path(cfg['data_root']).relative_to('data')))
-
-
-def load_tool(name: str) -> Any:
-    """A command of tools/ as a module."""
-    spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / 'tools' / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up by name.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module

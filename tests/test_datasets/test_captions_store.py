@@ -13,7 +13,7 @@ from mvp_mm.datasets.captions import CaptionRefiner, CaptionStore
 from mvp_mm.datasets.captions.keys import caption_key
 from mvp_mm.datasets.captions.shards import Manifest, Shard, ShardFiles, list_digest
 from mvp_mm.registry import DATASETS
-from tests.test_datasets.miniature import load_tool
+from tests.helpers import load_tool
 from tests.test_datasets.small_data import config, write_json
 
 NAMES = ['patch0/a.jpg', 'patch1/a.jpg', 'patch1/b.jpg']

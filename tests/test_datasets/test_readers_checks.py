@@ -16,9 +16,9 @@ from mvp_mm.datasets.checks import check_dataset
 from mvp_mm.datasets.indexing import coco as coco_index
 from mvp_mm.datasets.indexing import json_stream
 from mvp_mm.datasets.readers.tar_images import write_tar_index
+from tests.helpers import load_tool
 from tests.test_datasets.miniature import (
     entries,
-    load_tool,
     moved,
     segment_png,
     write_all,

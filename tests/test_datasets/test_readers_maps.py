@@ -19,10 +19,9 @@ from mvp_mm.datasets.vocabulary.class_lists import (
     spaced,
 )
 from mvp_mm.registry import DATASETS
-from tests.helpers import ROOT
+from tests.helpers import ROOT, load_tool
 from tests.test_datasets.miniature import (
     entries,
-    load_tool,
     moved,
     value_png,
 )

@@ -23,8 +23,9 @@ from mmengine.runner import Runner
 
 import mvp_mm.registry
 from mvp_mm.registry import MODELS
+from mvp_mm.rehearsal.step import forget_runs
 from mvp_mm.synthetic import WorldParameters, make_world
-from tests.helpers import ROOT, forget_runs
+from tests.helpers import ROOT
 from tests.test_docs.pages import blocks, commands
 
 _FILE = re.compile(r'^# file: (\S+)\n')

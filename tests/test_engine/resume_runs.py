@@ -15,8 +15,9 @@ from torch.distributed.tensor import DTensor
 
 from mvp_mm.engine import load_config
 from mvp_mm.registry import HOOKS, RUNNERS
+from mvp_mm.rehearsal.step import forget_runs
 from mvp_mm.synthetic import WorldParameters, make_world
-from tests.helpers import ROOT, forget_runs, save_tokenizer
+from tests.helpers import ROOT, save_tokenizer
 
 MIDDLE, END = 4, 8
 # A step takes three passes, so a checkpoint after four lies inside one.

@@ -18,7 +18,8 @@ from mvp_mm.engine.optim_wrappers import AutocastOptimWrapper
 from mvp_mm.engine.replay import replay
 from mvp_mm.models.losses.matcher import HungarianMatcher
 from mvp_mm.registry import RUNNERS
-from tests.helpers import forget_runs, save_tokenizer
+from mvp_mm.rehearsal.step import forget_runs
+from tests.helpers import save_tokenizer
 from tests.test_engine.perception_runs import run_config
 from tests.test_engine.processes import START_METHOD
 

@@ -11,7 +11,7 @@ from mmengine.registry import LOG_PROCESSORS as ROOT_LOG_PROCESSORS
 
 from mvp_mm.engine.log_processor import MAX_LINE, PerceptionLogProcessor, results_table, sum_by_kind
 from mvp_mm.registry import LOG_PROCESSORS, MODELS, RUNNERS
-from tests.helpers import forget_runs
+from mvp_mm.rehearsal.step import forget_runs
 from tests.test_engine import toys
 
 KINDS = ('word', 'box_l1')

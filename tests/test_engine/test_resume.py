@@ -17,7 +17,7 @@ from torch import distributed, multiprocessing
 
 from mvp_mm.datasets.draws import seed_globals
 from mvp_mm.engine import PerceptionRunner
-from tests.helpers import forget_runs
+from mvp_mm.rehearsal.step import forget_runs
 from tests.test_engine.processes import START_METHOD, start_clean
 from tests.test_engine.resume_runs import END, MIDDLE, make_data, resumed, small_config, trace
 

@@ -10,8 +10,7 @@ from PIL import Image
 
 from mvp_mm.engine import load_config
 from mvp_mm.registry import DATASETS
-from tests.helpers import save_tokenizer
-from tests.test_datasets.miniature import load_tool
+from tests.helpers import load_tool, save_tokenizer
 from tests.test_own_data.label_files import WRITERS, save_images
 
 

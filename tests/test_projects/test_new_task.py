@@ -9,8 +9,7 @@ import pytest
 from mmengine.registry import DefaultScope
 
 from tests.benchmark_root import enter
-from tests.helpers import ROOT
-from tests.test_datasets.miniature import load_tool
+from tests.helpers import ROOT, load_tool
 
 TASK = '''
 """Which words of a list are true of the image?"""

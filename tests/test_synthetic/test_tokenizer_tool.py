@@ -2,41 +2,19 @@
 """The tokenizer that is trained on the drawn world."""
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from mvp_mm.synthetic import (
     COLOURS,
     STUFF_CLASSES,
     THING_CLASSES,
-    WorldParameters,
-    make_world,
 )
-
-PARAMETERS = WorldParameters(seed=7, train=40, val=24)
-
-
-@pytest.fixture(scope='module')
-def world(tmp_path_factory):
-    """Folder of a small world."""
-    out = tmp_path_factory.mktemp('world') / 'synthetic'
-    make_world(out, PARAMETERS)
-    return out
-
-
-def load_tool(name):
-    path = Path(__file__).parents[2] / 'tools' / 'data' / f'{name}.py'
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.helpers import load_tool
 
 
 def test_tokenizer_keeps_names_whole_and_loads_from_its_folder(world, tmp_path):
     transformers = pytest.importorskip('transformers')
-    tool = load_tool('train_tokenizer')
+    tool = load_tool('data/train_tokenizer')
     text = 'Please identify the target.'
     tool.train_tokenizer(tool.training_text(world), 512).save_pretrained(tmp_path)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
@@ -46,8 +24,9 @@ def test_tokenizer_keeps_names_whole_and_loads_from_its_folder(world, tmp_path):
     assert tokenizer.decode(tokenizer(text + ' é\n').input_ids) == text + ' é\n'
 
 
+
 def test_tokenizer_says_when_the_vocabulary_is_too_small():
-    tool = load_tool('train_tokenizer')
+    tool = load_tool('data/train_tokenizer')
     with pytest.raises(ValueError, match='vocab_size=100'):
         tool.train_tokenizer(iter(['red']), 100)
     with pytest.raises(ValueError, match='in pieces'):

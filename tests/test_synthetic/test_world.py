@@ -18,17 +18,9 @@ from mvp_mm.synthetic import (
     WorldParameters,
     make_world,
 )
+from tests.test_synthetic.conftest import PARAMETERS
 
 SPLITS = ('train', 'val')
-PARAMETERS = WorldParameters(seed=7, train=40, val=24)
-
-
-@pytest.fixture(scope='module')
-def world(tmp_path_factory):
-    """Folder of a small world."""
-    out = tmp_path_factory.mktemp('world') / 'synthetic'
-    make_world(out, PARAMETERS)
-    return out
 
 
 def read(path):

@@ -8,8 +8,8 @@ import cv2
 import pytest
 from mmengine.registry import DefaultScope
 
+from tests.helpers import ROOT, load_tool
 from tests.test_datasets.small_data import config, pipeline
-from tests.test_tools.test_scripts import ROOT, load_tool
 
 TASKS = [dict(type='PanopticTask', response='none')]
 CONFIG = """

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from mvp_mm.engine.config_error import ConfigError
-from tests.test_datasets.miniature import load_tool
+from tests.helpers import load_tool
 
 TOOL = load_tool('test')
 SOURCE = dict(config='all.py', checkpoint='a.pth')

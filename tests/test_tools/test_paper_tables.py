@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from mvp_mm.engine import load_config
-from tests.helpers import ROOT
-from tests.test_datasets.miniature import load_tool
+from tests.helpers import ROOT, load_tool
 
 TOOL = load_tool('paper_tables')
 

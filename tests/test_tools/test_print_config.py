@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.helpers import ROOT
-from tests.test_datasets.miniature import load_tool
+from tests.helpers import ROOT, load_tool
 
 TOOL = load_tool('misc/print_config')
 CONFIGS = ROOT / 'configs/mvplm'

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import json
 import os
 import re
@@ -14,8 +13,9 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from mvp_mm.rehearsal.step import forget_runs
 from mvp_mm.utils import atomic
-from tests.helpers import forget_runs
+from tests.helpers import load_tool
 
 ROOT = Path(__file__).parents[2]
 SHELL_SCRIPTS = sorted([*ROOT.glob('tools/*.sh'), ROOT / '.ci' / 'run'])
@@ -38,13 +38,6 @@ test_dataloader = dict(panoptic=_loader, refcoco=_loader)
 test_evaluator = dict(panoptic=[dict(type='ToyMetric')], refcoco=[dict(type='ToyMetric')])
 test_cfg = dict(type='MultiTestLoop')
 """
-
-
-def load_tool(name):
-    spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
