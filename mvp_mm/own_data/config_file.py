@@ -2,10 +2,11 @@
 """The config that trains on written labels."""
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from mvp_mm.own_data.labels import LabelError
 from mvp_mm.own_data.write import Written
+from mvp_mm.utils.shipped import find_shipped, shipped_root
 
 _DATASETS = dict(
     masks=("type='CocoInstanceDataset'", 'InstanceTask', "ann_file='{split}.json'",
@@ -16,13 +17,44 @@ _DATASETS = dict(
                  'ReferringComprehensionTask', "split='{split}'", 'ReferringMetric'))
 
 
-def config_text(written: Written, base: str | Path, target: Path) -> str:
+def find_base(name: str) -> Path:
+    """Find a config to inherit.
+
+    Args:
+        name: ``tiny``, ``lora`` or ``full`` of ``configs/mvplm/finetune``, or a path.
+
+    Raises:
+        LabelError: If there is no such config.
+    """
+    path = Path(name)
+    if path.suffix != '.py' and len(path.parts) == 1:
+        path = Path('configs/mvplm/finetune', f'{name}.py')
+    try:
+        return find_shipped(path).resolve()
+    except FileNotFoundError as error:
+        raise LabelError(f'no config {name!r} to inherit; take tiny, lora, full or a file '
+                         f'({error})') from error
+
+
+def inherited_as(base: Path) -> str:
+    """Return what to write as ``_base_``, so that it holds from any folder.
+
+    A config of this package is named such that it is found where the package is installed, any
+    other by its absolute path.
+    """
+    configs = (shipped_root() / 'configs').resolve()
+    if base.is_relative_to(configs):
+        return '{{$MVP_MM_CONFIGS:configs}}/' + base.relative_to(configs).as_posix()
+    return str(base)
+
+
+def config_text(written: Written, base: Path, tokenizer: Path | None = None) -> str:
     """Write out a config of a dozen lines.
 
     Args:
         written: The dataset.
-        base: The config to inherit, such as ``configs/mvplm/finetune/tiny.py``.
-        target: Where the config will be written, from where its base is found.
+        base: The config to inherit, from :func:`find_base`.
+        tokenizer: Folder of the tokenizer, where it is not the one of the base.
 
     Returns:
         The text of the config file.
@@ -30,10 +62,9 @@ def config_text(written: Written, base: str | Path, target: Path) -> str:
     dataset, task, part, metric = _DATASETS[written.kind]
     boxes_only = ", targets=('box', )" if written.kind == 'expressions' else (
         ", iou_types=['bbox']" if written.kind == 'boxes' else '')
-    inherited = os.path.relpath(Path(base).resolve(), target.resolve().parent)
     lines = [
         f'# {written.summary[0]}',
-        f'_base_ = {inherited!r}',
+        f'_base_ = {inherited_as(base)!r}',
         '_own = dict(',
         f'    {dataset},',
         f'    data_root={str(written.folder.resolve())!r},',
@@ -44,4 +75,6 @@ def config_text(written: Written, base: str | Path, target: Path) -> str:
         f'    own_val=dict(_own, {part.format(split="val")}, test_mode=True, _delete_=True,',
         f"                 metrics=[dict(type='{metric}'{boxes_only})]))",
     ]
+    if tokenizer is not None:
+        lines.append(f'model = dict(tokenizer=dict(path={str(tokenizer.resolve())!r}))')
     return '\n'.join(lines) + '\n'

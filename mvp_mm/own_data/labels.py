@@ -47,7 +47,7 @@ class LabeledImage:
         height: In pixels, as a viewer shows it.
         width: Likewise.
         objects: Its objects; none for an image without any.
-        split: ``'train'`` or ``'val'`` where the labels say so, else empty.
+        split: ``'train'``, ``'val'`` or ``'both'`` where the labels say so, else empty.
     """
 
     path: Path

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from mvp_mm.cli.actions import convert_weights
 from tests.helpers import ROOT, load_tool
 
 CUT = save({'a': torch.ones(4)})[:-6]
@@ -28,7 +29,7 @@ class Harmful:
 
 
 @pytest.fixture
-def refuse(monkeypatch):
+def refuse(monkeypatch, capsys):
     """Run a converter that must end in one line; gives the line."""
 
     def run(name, *args):
@@ -39,12 +40,13 @@ def refuse(monkeypatch):
             parts.perception, parts.llm = torch.nn.Module(), torch.nn.Module()
             parts.perception.decoder, parts.llm.lm = torch.nn.Identity(), torch.nn.Identity()
             parts.llm.lm.config = type('Config', (), dict(num_attention_heads=2))
-            monkeypatch.setattr(tool, 'build_parts', lambda cfg: parts)
+            monkeypatch.setattr(convert_weights, 'build_parts', lambda cfg: parts)
         monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
         with pytest.raises(SystemExit) as stopped:
             tool.main()
-        line = str(stopped.value)
-        assert line.startswith('error: ') and '\n' not in line
+        assert stopped.value.code == 2
+        line, = capsys.readouterr().err.splitlines()
+        assert line.startswith(f'{name}: error: ')
         return line
 
     return run

@@ -205,9 +205,11 @@ def test_an_unknown_type_is_refused():
 
 def run(monkeypatch, tool: str, *args) -> int:
     monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
-    with pytest.raises(SystemExit) as stopped:
+    try:
         load_tool(f'data/{tool}').main()
-    return stopped.value.code
+    except SystemExit as stopped:
+        return stopped.code
+    return 0
 
 
 def test_the_command_ends_with_the_outcome(monkeypatch, coco, capsys):
@@ -231,7 +233,7 @@ def test_the_command_takes_a_configs_entry(monkeypatch, coco, capsys):
 
 @pytest.mark.parametrize('args, message', [
     (['.'], 'needs --format, one of: ade20k'), (['.', '--format', 'coko'], 'needs --format'),
-    (['nowhere'], 'nowhere does not exist')])
+    (['nowhere'], "'nowhere' does not exist")])
 def test_the_command_says_what_it_needs(monkeypatch, capsys, args, message):
     assert run(monkeypatch, 'check_dataset', *args) == 2
     assert message in capsys.readouterr().err

@@ -22,6 +22,8 @@ LAYERS = (
     ('models', 'evaluation', 'visualization', 'converters'),
     ('engine',),
     ('apis', 'analysis', 'captioning', 'own_data', 'rehearsal'),
+    ('cli',),
+    ('__main__',),
 )
 
 

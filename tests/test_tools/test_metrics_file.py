@@ -6,10 +6,9 @@ import json
 
 import pytest
 
+from mvp_mm.cli.actions.test import check_free, source_file
 from mvp_mm.engine.config_error import ConfigError
-from tests.helpers import load_tool
 
-TOOL = load_tool('test')
 SOURCE = dict(config='all.py', checkpoint='a.pth')
 
 
@@ -18,7 +17,7 @@ def target(tmp_path):
     """Metrics of ``SOURCE``."""
     path = tmp_path / 'metrics.json'
     path.write_text('{}')
-    TOOL.source_file(path).write_text(json.dumps(SOURCE))
+    source_file(path).write_text(json.dumps(SOURCE))
     return path
 
 
@@ -26,16 +25,16 @@ def target(tmp_path):
     dict(SOURCE, checkpoint='b.pth'), dict(SOURCE, config='refcoco.py')])
 def test_metrics_of_another_model_are_kept_unless_asked(target, other):
     with pytest.raises(ConfigError, match='metrics.json holds the metrics of a.pth with all.py'):
-        TOOL.check_free(target, other, overwrite=False)
-    TOOL.check_free(target, other, overwrite=True)
+        check_free(target, other, overwrite=False)
+    check_free(target, other, overwrite=True)
 
 
 def test_metrics_of_an_unknown_model_are_kept(target):
-    TOOL.source_file(target).unlink()
+    source_file(target).unlink()
     with pytest.raises(ConfigError, match='an unknown model'):
-        TOOL.check_free(target, SOURCE, overwrite=False)
+        check_free(target, SOURCE, overwrite=False)
 
 
 def test_the_same_model_may_be_tested_again(target, tmp_path):
-    TOOL.check_free(target, SOURCE, overwrite=False)
-    TOOL.check_free(tmp_path / 'new.json', SOURCE, overwrite=False)
+    check_free(target, SOURCE, overwrite=False)
+    check_free(tmp_path / 'new.json', SOURCE, overwrite=False)

@@ -15,21 +15,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from mvp_mm.synthetic import COLOURS, SIZES, STUFF_CLASSES, TEXTURES, THING_CLASSES
-from mvp_mm.tasks import prompts
+from mvp_mm.tokenization.bpe import TASK_TEXTS, train_bpe
 from mvp_mm.utils.files import load_plain_pickle
 
-TASK_TEXTS = (prompts.WORD_DESCRIPTION, prompts.SENTENCE_DESCRIPTION, prompts.CAPTION_DESCRIPTION,
-              f' {prompts.RESULT}', prompts.ANSWER)
-END_OF_TEXT = '<|endoftext|>'
 SINGLE_TOKENS = (*THING_CLASSES, *STUFF_CLASSES, *COLOURS)
 # Merges follow frequency: names that must be whole are repeated, rare task words are not lost.
 NAME_REPEATS = 5000
 TASK_TEXT_REPEATS = 5000
-MIN_VOCAB_SIZE = 257
 
 
 def parse_args() -> argparse.Namespace:
@@ -76,23 +71,15 @@ def train_tokenizer(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenize
 
     Returns:
         A fast tokenizer in which all of ``SINGLE_TOKENS`` are one token after a space.
+
+    Raises:
+        ValueError: If the vocabulary is too small for that.
     """
-    if vocab_size < MIN_VOCAB_SIZE:
-        raise ValueError(f'vocab_size={vocab_size} is below {MIN_VOCAB_SIZE}, the 256 bytes and '
-                         'the end of text')
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=[END_OF_TEXT], show_progress=False,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
-    broken = [name for name in SINGLE_TOKENS if len(tokenizer.encode(f' {name}').ids) != 1]
+    tokenizer = train_bpe(texts, vocab_size)
+    broken = [name for name in SINGLE_TOKENS if len(tokenizer(f' {name}').input_ids) != 1]
     if broken:
         raise ValueError(f'vocab_size={vocab_size} leaves {broken} in pieces; take a larger one')
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT,
-        unk_token=END_OF_TEXT)
+    return tokenizer
 
 
 def main() -> None:

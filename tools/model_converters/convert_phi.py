@@ -1,104 +1,14 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Bring a folder of Phi into the layout of today's transformers.
-
-Folders with queries, keys and values fused in one layer (``query_key_value``) are split; a missing
-bias of the output layer becomes zeros. The new folder serves ``model.llm.pretrained`` and
-``model.tokenizer.path``.
-
-Example::
-
-    python tools/model_converters/convert_phi.py downloads/phi-1_5_dev --out checkpoints/phi-1_5
-"""
+"""Convert a folder of Phi, as ``mvp-mm convert phi`` does."""
 from __future__ import annotations
 
-import argparse
-import json
-import shutil
-import sys
-from pathlib import Path
-
-import torch
-from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
-
-from mvp_mm.converters import read_weights
-from mvp_mm.converters.phi import convert_phi
-from mvp_mm.engine.checkpoint import compare_with_model
-from mvp_mm.utils.checkpoint_io import CheckpointError
-
-_WEIGHTS = ('*.safetensors', 'pytorch_model*.bin')
-_TOKENIZER = ('tokenizer*', 'vocab*', 'merges.txt', 'special_tokens_map.json', 'added_tokens.json')
-
-
-def parse_args() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('folder', type=Path, help='folder with config.json and weights')
-    parser.add_argument('--out', type=Path, required=True, help='the new folder')
-    return parser.parse_args()
-
-
-def read_folder(folder: Path) -> dict[str, Tensor]:
-    """All weights of a folder; of two formats, safetensors.
-
-    Raises:
-        FileNotFoundError: If there are none.
-    """
-    files = next((found for pattern in _WEIGHTS if (found := sorted(folder.glob(pattern)))), None)
-    if files is None:
-        raise FileNotFoundError(f'{folder} holds no weights ({", ".join(_WEIGHTS)})')
-    weights: dict[str, Tensor] = {}
-    for file in files:
-        weights.update(read_weights(file))
-    return weights
-
-
-def read_sizes(folder: Path) -> AutoConfig:
-    """The folder's sizes, as a Phi of transformers; no code of the folder is run.
-
-    Raises:
-        FileNotFoundError: If the folder has no config.
-        ValueError: If its config is not a Phi's.
-    """
-    path = folder / 'config.json'
-    if not path.is_file():
-        raise FileNotFoundError(f'{path} does not exist')
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'{path} is not valid JSON: {error}') from error
-    if not isinstance(content, dict):
-        raise ValueError(f'{path} holds a {type(content).__name__}, not the sizes of a model')
-    if content.get('model_type') != 'phi':
-        raise ValueError(f'{path}: model_type is {content.get("model_type")!r}, not phi')
-    content.pop('auto_map', None)
-    return AutoConfig.for_model(**content)
+from mvp_mm.cli.command import run_script
+from mvp_mm.cli.convert import phi
 
 
 def main() -> None:
-    """Convert."""
-    args = parse_args()
-    try:
-        config = read_sizes(args.folder)
-        done = convert_phi(read_folder(args.folder), config.num_attention_heads)
-        with torch.device('meta'):
-            model = AutoModelForCausalLM.from_config(config)
-        compared = compare_with_model(model, done.state, args.folder)
-    except (CheckpointError, FileNotFoundError) as error:
-        sys.exit(f'error: {error}')
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {args.folder}: {error}')
-    lacking = [*compared.fresh, *compared.unused]
-    if lacking:
-        sys.exit(f'error: {args.folder}: weights and sizes disagree about {lacking[0]} and '
-                 f'{len(lacking) - 1} more')
-    model.load_state_dict(done.state, assign=True)
-    model.save_pretrained(args.out)
-    for pattern in _TOKENIZER:
-        for file in args.folder.glob(pattern):
-            shutil.copy(file, args.out)
-    print(f'mapped: {len(done.state)}; left in the file: {len(done.left)} {done.left[:5]}')
-    print(f'written to {args.out}')
+    """Run the command."""
+    run_script(phi, 'convert_phi')
 
 
 if __name__ == '__main__':

@@ -60,14 +60,18 @@ def read(path: Path, images: Path | None) -> LabeledDataset:
     classes = _class_names(content.get('names'), source)
     problems, passed_over = Problems(path), Counter()
     found: dict[Path, LabeledImage] = {}
+    if content.get('test') and images is None:
+        passed_over['split named test, which is not read'] += 1
     for split, image in _images_by_split(content, source, images):
+        known = found.get(image)
+        if known is not None:
+            # One folder for both is how a file says that there is nothing to validate on.
+            known.split = known.split if known.split == split else 'both'
+            continue
         labels = _label_file(image)
-        if image in found:
-            problems.add(image, 'is in more than one split')
-        elif labels is None:
+        if labels is None:
             passed_over['images without a label file, taken as images without objects'] += 1
-        if image not in found:
-            found[image] = _read_image(image, labels, split, classes, problems)
+        found[image] = _read_image(image, labels, split, classes, problems)
     problems.raise_if_any()
     return LabeledDataset(NAME, list(found.values()), classes, passed_over)
 

@@ -1,0 +1,60 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""``mvp-mm ask``."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mvp_mm.cli.command import Command
+from mvp_mm.cli.options import split_words
+
+
+@click.command(cls=Command)
+@click.argument('images', nargs=-1, required=True, metavar='IMAGE...')
+@click.option('--words', callback=split_words, metavar='WORD,WORD...',
+              help='Phrases to look for, separated by commas.')
+@click.option('--text', multiple=True, metavar='SENTENCE',
+              help='A sentence that means an object; may be given several times.')
+@click.option('--stuff', callback=split_words, metavar='WORD,WORD...',
+              help='Those of --words that are stuff (grass, sky). Without it known class lists '
+              'say, and other words are tried both ways.')
+@click.option('--task', metavar='NAME', help='Name of a task of the model; a wrong one lists '
+              'them.  [default: by the question]')
+@click.option('--thinking/--no-thinking', default=None,
+              help="Let the LLM write a caption first, or not.  [default: the model's]")
+@click.option('--threshold', type=float, help='Least score of an answer.')
+@click.option('--weights', required=True, metavar='MODEL',
+              help='A published folder, a checkpoint, or a name of the model zoo.')
+@click.option('--config', metavar='CONFIG', help='[default: the one stored in the weights]')
+@click.option('--device', help='[default: cuda where there is one, else cpu]')
+@click.option('--batch-size', type=click.IntRange(min=1), default=1, show_default=True,
+              help='Images in one forward pass.')
+@click.option('--out', type=click.Path(path_type=Path), default=Path('outputs'),
+              show_default=True, metavar='DIR',
+              help='Folder for the pictures and JSON files of the answers.')
+def ask(images: tuple[str, ...], words: list[str] | None, text: tuple[str, ...],
+        stuff: list[str] | None, weights: str, config: str | None, device: str | None,
+        out: Path, **options: Any) -> None:
+    """Ask a trained model about images: files, folders or patterns such as "photos/*.jpg".
+
+    \b
+    Examples:
+      mvp-mm ask photo.jpg --words "person,dog" --weights CHECKPOINT
+      mvp-mm ask photo.jpg --text "the dog on the left" --weights CHECKPOINT
+      mvp-mm ask photos/ --words "person,snow" --stuff snow --task panoptic --no-thinking \\
+          --weights my_model --out answers
+    """
+    if words and text:
+        raise click.UsageError('--words and --text exclude each other')
+    if not (words or text or options['task']):
+        raise click.UsageError('ask with --words or --text, or name a --task that needs neither')
+    if stuff and not words:
+        raise click.UsageError('--stuff goes with --words')
+    if any(not sentence.strip() for sentence in text):
+        raise click.UsageError('--text is empty')
+    from mvp_mm.cli.actions.ask import ask_model
+    model = dict(source=weights, config=config, device=device)
+    question = dict(words=words, text=list(text) or None, stuff=stuff, **options)
+    ask_model(images, model, question, out)
