@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +23,30 @@ IMAGES = {
 }
 
 
-def save_images(folder: Path) -> None:
+def save_images(folder: Path, images=IMAGES) -> None:
+    """Save noise of the images' sizes."""
     folder.mkdir(parents=True, exist_ok=True)
-    for number, (name, (height, width, _)) in enumerate(IMAGES.items()):
+    for number, (name, (height, width, _)) in enumerate(images.items()):
         pixels = np.random.default_rng(number).integers(0, 255, (height, width, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / name)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels to write.
+
+    Attributes:
+        classes: Class names.
+        images: Per file name: height, width, and objects as (class, polygon).
+        save: Puts the images into a folder.
+    """
+
+    classes: list[str] = field(default_factory=lambda: CLASSES)
+    images: dict[str, tuple[int, int, list]] = field(default_factory=lambda: IMAGES)
+    save: Callable[[Path], None] = save_images
+
+
+DRAWN = Labels()
 
 
 def box_of(polygon) -> tuple[float, float, float, float]:
@@ -43,51 +64,51 @@ EXPECTED = {name: [(label, box_of(polygon)) for label, polygon in objects]
             for name, (_, _, objects) in IMAGES.items()}
 
 
-def write_coco(root: Path) -> Path:
-    save_images(root / 'images')
+def write_coco(root: Path, labels: Labels = DRAWN) -> Path:
+    labels.save(root / 'images')
     images, annotations = [], []
-    for image_id, (name, (height, width, objects)) in enumerate(IMAGES.items()):
+    for image_id, (name, (height, width, objects)) in enumerate(labels.images.items()):
         images.append(dict(id=image_id, file_name=name, height=height, width=width))
         for label, polygon in objects:
             annotations.append(dict(
                 id=len(annotations) + 1, image_id=image_id, bbox=list(box_of(polygon)),
-                category_id=CLASSES.index(label) + 1, iscrowd=0, area=1.,
+                category_id=labels.classes.index(label) + 1, iscrowd=0, area=1.,
                 segmentation=[[v for p in polygon for v in p]]))
-    categories = [dict(id=n, name=name) for n, name in enumerate(CLASSES, 1)]
+    categories = [dict(id=n, name=name) for n, name in enumerate(labels.classes, 1)]
     (root / 'labels.json').write_text(json.dumps(
         dict(images=images, annotations=annotations, categories=categories)))
     return root / 'labels.json'
 
 
-def write_yolo(root: Path) -> Path:
-    save_images(root / 'images')
+def write_yolo(root: Path, labels: Labels = DRAWN) -> Path:
+    labels.save(root / 'images')
     (root / 'labels').mkdir()
-    for name, (height, width, objects) in IMAGES.items():
+    for name, (height, width, objects) in labels.images.items():
         lines = []
         for label, polygon in objects:
             points = [f'{x / width:.8f} {y / height:.8f}' for x, y in polygon]
-            lines.append(f'{CLASSES.index(label)} {" ".join(points)}')
+            lines.append(f'{labels.classes.index(label)} {" ".join(points)}')
         if lines:
             (root / 'labels' / name).with_suffix('.txt').write_text('\n'.join(lines))
-    (root / 'data.yaml').write_text(f'names: {CLASSES}\n')
+    (root / 'data.yaml').write_text(f'names: {labels.classes}\n')
     return root
 
 
-def write_yolo_boxes(root: Path) -> Path:
-    write_yolo(root)
-    for name, (height, width, objects) in IMAGES.items():
+def write_yolo_boxes(root: Path, labels: Labels = DRAWN) -> Path:
+    write_yolo(root, labels)
+    for name, (height, width, objects) in labels.images.items():
         lines = []
         for label, polygon in objects:
             x, y, w, h = box_of(polygon)
-            lines.append(f'{CLASSES.index(label)} {(x + w / 2) / width:.8f} '
+            lines.append(f'{labels.classes.index(label)} {(x + w / 2) / width:.8f} '
                          f'{(y + h / 2) / height:.8f} {w / width:.8f} {h / height:.8f}')
         (root / 'labels' / name).with_suffix('.txt').write_text('\n'.join(lines))
     return root
 
 
-def write_labelme(root: Path) -> Path:
-    save_images(root)
-    for name, (height, width, objects) in IMAGES.items():
+def write_labelme(root: Path, labels: Labels = DRAWN) -> Path:
+    labels.save(root)
+    for name, (height, width, objects) in labels.images.items():
         shapes = [dict(label=label, points=polygon, shape_type='polygon', group_id=None)
                   for label, polygon in objects]
         (root / name).with_suffix('.json').write_text(json.dumps(dict(
@@ -95,10 +116,10 @@ def write_labelme(root: Path) -> Path:
     return root
 
 
-def write_voc(root: Path) -> Path:
-    save_images(root / 'JPEGImages')
+def write_voc(root: Path, labels: Labels = DRAWN) -> Path:
+    labels.save(root / 'JPEGImages')
     (root / 'Annotations').mkdir()
-    for name, (height, width, objects) in IMAGES.items():
+    for name, (height, width, objects) in labels.images.items():
         nodes = ''
         for label, polygon in objects:
             x, y, w, h = box_of(polygon)
@@ -111,10 +132,10 @@ def write_voc(root: Path) -> Path:
     return root
 
 
-def write_cvat(root: Path) -> Path:
-    save_images(root / 'images')
+def write_cvat(root: Path, labels: Labels = DRAWN) -> Path:
+    labels.save(root / 'images')
     nodes = ''
-    for image_id, (name, (height, width, objects)) in enumerate(IMAGES.items()):
+    for image_id, (name, (height, width, objects)) in enumerate(labels.images.items()):
         shapes = ''.join(
             f'<polygon label="{label}" points="{";".join(f"{x},{y}" for x, y in polygon)}"/>'
             for label, polygon in objects)
@@ -124,12 +145,12 @@ def write_cvat(root: Path) -> Path:
     return root
 
 
-def write_csv(root: Path) -> Path:
-    save_images(root)
+def write_csv(root: Path, labels: Labels = DRAWN) -> Path:
+    labels.save(root)
     with open(root / 'expressions.csv', 'w', newline='') as file:
         writer = csv.writer(file)
         writer.writerow(['image', 'expression', 'x', 'y', 'w', 'h'])
-        for name, (_, _, objects) in IMAGES.items():
+        for name, (_, _, objects) in labels.images.items():
             for label, polygon in objects:
                 writer.writerow([name, f'the {label}', *box_of(polygon)])
                 writer.writerow([name, f'a {label}, here', *box_of(polygon)])

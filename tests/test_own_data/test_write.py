@@ -96,3 +96,56 @@ def test_the_summary_counts_classes_and_what_was_passed_over(tmp_path):
     assert 'YOLO: 3 images, 3 objects, 1 images without objects' in text
     assert '2 classes: cat 1, dog 2' in text
     assert 'passed over: 1 images without a label file' in text
+
+
+def yolo_with(tmp_path, train, val=''):
+    """A YOLO file that names image lists for its splits."""
+    source = WRITERS['yolo'](tmp_path / 'labels')
+    for name, images in (('train', train), ('val', val)):
+        if images:
+            (source / f'{name}.txt').write_text('\n'.join(f'images/{i}' for i in images.split()))
+    (source / 'data.yaml').write_text(
+        'names: [cat, dog]\ntrain: train.txt\n' + ('val: val.txt\n' if val else ''))
+    return read_labels(source)
+
+
+ALL = 'one.jpg two.png three.png'
+
+
+def test_labels_of_training_images_alone_are_split_by_a_draw(tmp_path):
+    dataset = yolo_with(tmp_path, ALL)
+    told = split_dataset(dataset)
+    assert told.startswith('the labels name training images alone; drawn split')
+    assert sorted(image.split for image in dataset.images) == ['train', 'train', 'val']
+
+
+def test_one_list_for_both_splits_validates_on_the_training_images(tmp_path):
+    dataset = yolo_with(tmp_path, ALL, ALL)
+    assert 'a test of fitting alone' in split_dataset(dataset)
+    assert {image.split for image in dataset.images} == {'both'}
+    assert len(dataset.images) == 3
+
+
+def test_one_list_for_both_splits_is_drawn_from_where_a_share_is_given(tmp_path):
+    dataset = yolo_with(tmp_path, ALL, ALL)
+    split_dataset(dataset, 0.3)
+    assert sorted(image.split for image in dataset.images) == ['train', 'train', 'val']
+
+
+def test_an_image_in_two_of_several_splits_is_refused(tmp_path):
+    with pytest.raises(LabelError, match='1 images are in training and in validation.*two.png'):
+        split_dataset(yolo_with(tmp_path, 'one.jpg two.png', 'two.png three.png'))
+
+
+def test_two_coco_files_with_one_image_in_common_are_refused(tmp_path):
+    source = WRITERS['coco'](tmp_path / 'labels')
+    for name in ('train.json', 'val.json'):
+        (source.parent / name).write_bytes(source.read_bytes())
+    source.unlink()
+    with pytest.raises(LabelError, match='3 images are in training and in validation'):
+        split_dataset(read_labels(source.parent))
+
+
+def test_a_share_is_refused_where_the_labels_name_a_split(tmp_path):
+    with pytest.raises(LabelError, match='name a split of their own .2 train, 1 val.'):
+        split_dataset(yolo_with(tmp_path, 'one.jpg two.png', 'three.png'), 0.2)

@@ -1,0 +1,141 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""``mvp-mm ask`` and ``mvp-mm export``, on a model of the same shape that computes nothing."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mvp_mm
+from mvp_mm.cli.main import cli
+from mvp_mm.cli.command import run
+
+
+class FakeAnswer:
+    def __init__(self, task, label, segments=None):
+        self.task, self.segments, self.caption = task, segments, None
+        self.labels = [] if segments else [label]
+        self.scores = np.full(len(self.labels), 0.5)
+        self.boxes = np.tile([1., 2., 3., 4.], (len(self.labels), 1))
+
+    def save(self, path):
+        assert not Path(path).exists()
+        Image.new('RGB', (4, 4)).save(path)
+
+    def to_dict(self):
+        return dict(task=self.task, labels=self.labels)
+
+
+class FakeModel:
+    calls: list = []
+
+    def __init__(self, source, device=None, config=None, dtype=None):
+        if source == 'none':
+            raise FileNotFoundError('No such file: none')
+        self.calls.append((source, device, config))
+
+    def __call__(self, image, words=None, text=None, stuff=None, task=None, thinking=None,
+                 threshold=None, batch_size=1):
+        self.calls.append(dict(image=image, words=words, text=text, stuff=stuff, task=task,
+                               thinking=thinking, threshold=threshold, batch_size=batch_size))
+        images = image if isinstance(image, list) else [image]
+        texts = text if isinstance(text, list) else [text]
+        segments = None
+        if task == 'panoptic':
+            segments = np.array([[1, 1], [1, 2]]), [dict(id=1, label='snow', isthing=False)]
+        answers = [FakeAnswer(task or 'detection', f'{Path(name).stem}-{sentence}', segments)
+                   for name in images for sentence in texts]
+        several = isinstance(image, list) or isinstance(text, list)
+        return answers if several else answers[0]
+
+    def save_pretrained(self, folder):
+        Path(folder).mkdir()
+
+
+@pytest.fixture
+def ask(tmp_path, monkeypatch, capsys):
+    """Ask in a folder with three pictures; status, lines printed, text on stderr, calls."""
+    monkeypatch.setattr(mvp_mm, 'MVP', FakeModel, raising=False)
+    monkeypatch.setattr(FakeModel, 'calls', [])
+    monkeypatch.chdir(tmp_path)
+    Path('photos').mkdir()
+    for name in ('photos/a.jpg', 'photos/b.png', 'c.jpg'):
+        Image.new('RGB', (4, 4)).save(name)
+    Path('photos/notes.txt').touch()
+
+    def call(*words):
+        status = run(cli, 'mvp-mm', ['ask', *words, '--weights', 'w'])
+        told = capsys.readouterr()
+        return status, told.out.splitlines(), told.err
+    return call
+
+
+def test_a_question_reaches_the_model_and_its_answer_the_screen(ask):
+    status, lines, _ = ask('c.jpg', '--words', 'dog, red ball', '--no-thinking', '--threshold',
+                           '0.2', '--device', 'cpu')
+    assert status == 0
+    assert FakeModel.calls == [('w', 'cpu', None), dict(
+        image=Path('c.jpg'), words=['dog', 'red ball'], text=None, stuff=None, task=None,
+        thinking=False, threshold=0.2, batch_size=1)]
+    assert lines == ['c.jpg: detection', '  c-None  0.50  [1, 2, 3, 4]',
+                     '  written: outputs/c_detection.png, c_detection.json']
+    assert json.loads(Path('outputs/c_detection.json').read_text())['labels'] == ['c-None']
+
+
+def test_folders_patterns_and_files_are_asked_together_each_once(ask):
+    status, lines, _ = ask('photos', 'photos/*.jpg', 'c.jpg', '--words', 'dog')
+    assert status == 0
+    assert FakeModel.calls[1]['image'] == [Path('photos/a.jpg'), Path('photos/b.png'),
+                                           Path('c.jpg')]
+    assert [line for line in lines if not line.startswith(' ')] == [
+        'photos/a.jpg: detection', 'photos/b.png: detection', 'c.jpg: detection']
+
+
+def test_several_sentences_are_answered_image_by_image(ask):
+    _, lines, _ = ask('photos', '--text', 'left', '--text', 'right')
+    assert [line for line in lines if ' 0.50 ' not in line and 'written' not in line] == [
+        'photos/a.jpg "left": detection', 'photos/a.jpg "right": detection',
+        'photos/b.png "left": detection', 'photos/b.png "right": detection']
+    assert len(list(Path('outputs').glob('*.json'))) == 4
+
+
+def test_one_sentence_about_one_image_is_a_plain_question(ask):
+    ask('c.jpg', '--text', 'left')
+    assert FakeModel.calls[1]['text'] == 'left'
+
+
+def test_segments_are_told_with_their_share_of_the_image(ask):
+    _, lines, _ = ask('c.jpg', '--words', 'snow', '--stuff', 'snow', '--task', 'panoptic')
+    assert lines[1] == '  snow  75.0 % of the image'
+
+
+def test_answers_do_not_replace_each_other(ask):
+    ask('c.jpg', '--words', 'dog')
+    ask('c.jpg', '--words', 'dog')
+    assert sorted(path.name for path in Path('outputs').iterdir()) == [
+        'c_detection.json', 'c_detection.png', 'c_detection_2.json', 'c_detection_2.png']
+
+
+@pytest.mark.parametrize('words, message', [
+    (['c.jpg'], 'ask with --words or --text'),
+    (['c.jpg', '--words', 'a', '--text', 'b'], 'exclude each other'),
+    (['c.jpg', '--words', 'a,,b'], 'has an empty phrase'),
+    (['c.jpg', '--words', 'a,a'], 'names a more than once'),
+    (['c.jpg', '--text', 'a', '--stuff', 'a'], '--stuff goes with --words'),
+    (['c.jpg', '--text', ' '], '--text is empty'),
+    (['d.jpg', '--words', 'a'], 'd.jpg: no image'),
+    (['*.gif', '--words', 'a'], '*.gif: no image')])
+def test_wrong_questions_are_one_line(ask, words, message):
+    status, _, err = ask(*words)
+    assert status == 2 and message in err and err.count('\n') == 1
+    assert FakeModel.calls == []
+
+
+def test_a_checkpoint_is_exported(ask, capsys):
+    assert run(cli, 'mvp-mm', ['export', 'a.pth', '--out', 'folder', '--config', 'c.py']) == 0
+    assert Path('folder').is_dir() and FakeModel.calls == [('a.pth', 'cpu', 'c.py')]
+    assert run(cli, 'mvp-mm', ['export', 'none', '--out', 'other']) == 2
+    assert capsys.readouterr().err == 'mvp-mm export: error: No such file: none\n'

@@ -1,0 +1,148 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""The command line: help, one-line errors, exit codes."""
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from mvp_mm.cli.command import FAILED, INTERRUPTED, Command, ManyValues, reported, run
+from mvp_mm.cli.main import cli
+from tests.helpers import ROOT
+
+
+def leaves(group: click.Group, path: tuple[str, ...] = ()):
+    """Every command with the words that call it."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from leaves(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+LEAVES = list(leaves(cli))
+
+
+def test_the_commands_of_the_front_door_are_there():
+    assert set(cli.commands) >= {
+        'ask', 'data', 'train', 'test', 'check', 'browse', 'convert', 'export'}
+
+
+@pytest.mark.parametrize('words', LEAVES, ids=' '.join)
+def test_every_command_has_help_with_an_example_that_parses(words, capsys):
+    assert run(cli, 'mvp-mm', [*words, '--help']) == 0
+    text = capsys.readouterr().out
+    examples = text.split('Example', 1)[1].replace('\\\n', ' ').splitlines()
+    examples = [line.split() for line in examples if line.strip().startswith('mvp-mm')]
+    own = [line for line in examples if line[1:1 + len(words)] == list(words)]
+    assert own
+    known = set(text.split()) | {'--no-thinking'}
+    assert not [word for line in own for word in line if word.startswith('--')
+                and word not in known]
+
+
+def test_help_imports_nothing_heavy():
+    code = ('import sys\nfrom mvp_mm.cli.main import main\nsys.argv = ["mvp-mm", "train", "--help"]'
+            '\ntry:\n    main()\nexcept SystemExit:\n    pass\n'
+            'print(len(sys.modules), *sys.modules, file=sys.stderr)')
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True,
+                          check=True)
+    number, *names = done.stderr.split()
+    assert not {'torch', 'numpy', 'mmengine', 'transformers', 'PIL', 'cv2'} & set(names)
+    assert int(number) < 300
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, '-m', 'mvp_mm', 'train'], cwd=ROOT, capture_output=True,
+                          text=True)
+    assert done.returncode == 2
+    assert done.stderr == ("mvp-mm train: error: Missing argument 'CONFIG'. (mvp-mm train --help "
+                           'tells more)\n')
+
+
+@pytest.mark.parametrize('words, message', [
+    (['tarin'], "mvp-mm: error: No such command 'tarin'."),
+    (['train', 'a.py', '--resmue'], 'mvp-mm train: error: No such option'),
+    (['train', 'a.py', '--resume', '--load-from', 'b'], 'exclude each other'),
+    (['train', 'a.py', '--cfg-options', 'lr'], "'lr' is not KEY=VALUE"),
+    (['train', 'nowhere.py'], 'mvp-mm train: error: config not found: nowhere.py'),
+    (['test', 'nowhere.py', 'b.pth'], 'mvp-mm test: error: config not found: nowhere.py'),
+    (['browse', 'nowhere.py', '--out', 'x'], 'mvp-mm browse: error: config not found'),
+    (['check', 'nowhere'], "mvp-mm check: error: Invalid value for 'SOURCE'"),
+    (['data', 'nowhere', '--out', 'x'], 'mvp-mm data: error: nowhere: no such file or folder'),
+    (['convert', 'phi', 'nowhere', '--out', 'x'], 'mvp-mm convert phi: error: nowhere'),
+    (['convert', 'weights', 'nowhere.py', 'b', '--out', 'x'], 'config not found: nowhere.py'),
+])
+def test_wrong_usage_and_bad_input_are_one_line_and_status_2(words, message, capsys, tmp_path,
+                                                             monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(cli, 'mvp-mm', words) == 2
+    line, = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_a_group_without_a_command_shows_its_help(capsys):
+    assert run(cli, 'mvp-mm', ['convert']) == 2
+    assert 'phi ' in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback(capsys, tmp_path):
+    assert run(cli, 'mvp-mm', ['train', str(tmp_path / 'no.py'), '--debug']) == 2
+    told = capsys.readouterr().err
+    assert 'Traceback' in told and told.splitlines()[-1].startswith('mvp-mm train: error: config')
+
+
+def command(body) -> Command:
+    return Command('toy', callback=body)
+
+
+def test_an_interrupt_ends_with_130(capsys):
+    def stop():
+        raise KeyboardInterrupt
+    assert run(command(stop), 'toy', []) == INTERRUPTED == 130
+    assert capsys.readouterr().err.splitlines()[-1] == 'toy: interrupted'
+
+
+@pytest.mark.parametrize('kind', [ValueError, EOFError])
+def test_an_unexpected_error_keeps_its_traceback(kind):
+    def fail():
+        raise kind('ours')
+    with pytest.raises(kind, match='ours'):
+        run(command(fail), 'toy', [])
+
+
+def test_a_failure_has_the_status_that_it_was_given(capsys):
+    def fail():
+        with reported(OSError, status=FAILED):
+            raise OSError('the disk is full')
+    assert run(command(fail), 'toy', []) == 1
+    assert capsys.readouterr().err == 'toy: error: the disk is full\n'
+
+
+def test_a_status_of_the_engine_passes():
+    def preempted():
+        sys.exit(75)
+    with pytest.raises(SystemExit, match='75'):
+        run(command(preempted), 'toy', [])
+
+
+@pytest.mark.parametrize('arguments, pairs, place', [
+    (['c.py', '--set', 'a=1', 'b=[1,2]', '--flag'], ('a=1', 'b=[1,2]'), 'c.py'),
+    (['--set', 'a=1', 'c.py'], ('a=1', ), 'c.py'),
+    (['c.py', '--set', 'a=1', '--set', 'b=2'], ('a=1', 'b=2'), 'c.py'),
+    (['--set=a=1', 'c.py'], ('a=1', ), 'c.py'),
+    (['c.py'], (), 'c.py')])
+def test_an_option_takes_all_pairs_that_follow(arguments, pairs, place):
+    found = {}
+    toy = Command('toy', callback=lambda **given: found.update(given), params=[
+        click.Argument(['place']), ManyValues(['--set']), click.Option(['--flag'], is_flag=True)])
+    assert run(toy, 'toy', arguments) == 0
+    assert (found['set'], found['place']) == (pairs, place)
+
+
+def test_an_option_of_pairs_needs_one(capsys):
+    toy = Command('toy', callback=lambda **given: None, params=[ManyValues(['--set'])])
+    assert run(toy, 'toy', ['--set']) == 2
+    assert "'--set' requires an argument" in capsys.readouterr().err
