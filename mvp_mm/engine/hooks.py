@@ -1,10 +1,8 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Hooks that report: on the model before training starts, on losses while it runs."""
+"""Hooks that report on the model before training starts."""
 from __future__ import annotations
 
-from typing import Any
-
-from mmengine.hooks import Hook, LoggerHook
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -62,22 +60,3 @@ class StartCheckHook(Hook):
         model = unwrap(runner.model)
         if hasattr(model, 'check_tokenizer'):
             model.check_tokenizer()
-
-
-@HOOKS.register_module()
-class EdgeLoggerHook(LoggerHook):
-    """Logs every ``interval`` iterations, and the first and the last iteration of a training.
-
-    Without these two a run of fewer iterations than the interval logs no loss at all.
-    """
-
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
-                         outputs: dict | None = None) -> None:
-        first, last = runner.iter == 0, runner.iter + 1 == runner.max_iters
-        if not (first or last) or self.every_n_inner_iters(batch_idx, self.interval):
-            super().after_train_iter(runner, batch_idx, data_batch, outputs)
-            return
-        values, line = runner.log_processor.get_log_after_iter(runner, batch_idx, 'train')
-        runner.logger.info(line)
-        runner.visualizer.add_scalars(values, step=runner.iter + 1,
-                                      file_path=self.json_log_path)

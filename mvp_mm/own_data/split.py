@@ -6,7 +6,6 @@ import numpy as np
 
 from mvp_mm.own_data.labels import LabeledDataset, LabeledImage, LabelError
 
-
 DEFAULT_SHARE = 0.2
 
 

@@ -36,5 +36,5 @@ def find_tokenizer(model: dict[str, Any], dataset: LabeledDataset,
               for sentence in found.expressions]
     target = folder / 'tokenizer'
     train_bpe(texts * _REPEATS, _VOCAB_SIZE).save_pretrained(str(target))
-    return target, (f'tokenizer: {target}, trained on these labels, since there is no {known} here; '
-                    'to fine-tune a trained model, set model.tokenizer.path to its own')
+    return target, (f'tokenizer: {target}, trained on these labels, since there is no {known}; to '
+                    'fine-tune a trained model, set model.tokenizer.path to its own')

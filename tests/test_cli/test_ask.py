@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 import mvp_mm
-from mvp_mm.cli.main import cli
 from mvp_mm.cli.command import run
+from mvp_mm.cli.main import cli
 
 
 class FakeAnswer:

@@ -16,7 +16,7 @@ _SCRIPT = re.compile(r'^(?:\./)?((?:tools|demo)/[\w/.-]+\.(?:py|sh))$')
 
 
 class Command(NamedTuple):
-    """A command that a page names: the script of this repository and what follows it."""
+    """A command that a page names: ``mvp-mm`` or a script of this repository, and what follows."""
 
     script: str
     arguments: list[str]
@@ -49,6 +49,9 @@ def commands(text: str) -> list[Command]:
 def _scripts_of(words: list[str]) -> list[Command]:
     found: list[Command] = []
     for word in words:
+        if word == 'mvp-mm' and not found:
+            found.append(Command(word, []))
+            continue
         script = _SCRIPT.match(word)
         module = re.match(r'^mvp_mm(\.\w+)+$', word)
         if script and not found:

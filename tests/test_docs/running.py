@@ -22,6 +22,8 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 import mvp_mm.registry
+from mvp_mm.cli.command import run
+from mvp_mm.cli.main import cli
 from mvp_mm.registry import MODELS
 from mvp_mm.rehearsal.step import forget_runs
 from mvp_mm.synthetic import WorldParameters, make_world
@@ -148,17 +150,16 @@ class Follower:
     def type(self, words: list[str]) -> str:
         """Run a command in this process, a training for one step; what it prints."""
         script, *arguments = words
-        environment = {}
+        environment: dict[str, str] = {}
+        if script == 'mvp-mm':
+            return self._type_command(arguments)
         if script == 'tools/dist_train.sh':
             config, _, *rest = arguments
             script, arguments = 'tools/train.py', [config, '--launcher', 'pytorch', *rest]
             environment = dict(RANK='0', WORLD_SIZE='1', LOCAL_RANK='0',
                                MASTER_ADDR='127.0.0.1', MASTER_PORT='29517')
         if script == 'tools/train.py':
-            if '--cfg-options' not in arguments:
-                arguments.append('--cfg-options')
-            at = arguments.index('--cfg-options') + 1
-            arguments[at:at] = _SHORT
+            _shorten(arguments)
         forget_runs()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, 'argv', [script, *arguments])
@@ -170,6 +171,23 @@ class Follower:
                 if end.code:
                     raise AssertionError(f'{script} {arguments}: {end.code}') from None
         return self.capsys.readouterr().out
+
+    def _type_command(self, arguments: list[str]) -> str:
+        if arguments[0] == 'train':
+            _shorten(arguments)
+        forget_runs()
+        status = run(cli, 'mvp-mm', arguments)
+        printed = self.capsys.readouterr()
+        assert status == 0, f'mvp-mm {arguments}: {printed.err}'
+        return printed.out
+
+
+def _shorten(arguments: list[str]) -> None:
+    """Have a training take one step."""
+    if '--cfg-options' not in arguments:
+        arguments.append('--cfg-options')
+    at = arguments.index('--cfg-options') + 1
+    arguments[at:at] = _SHORT
 
 
 def forget(place: Path) -> None:

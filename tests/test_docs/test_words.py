@@ -20,7 +20,7 @@ TERMS = {
     'mixed precision': ('docs/how_to/out_of_memory.md', None),
     'LoRA': ('docs/how_to/out_of_memory.md', 'mvp_mm/models/llms/building.py'),
     'out of memory': ('docs/how_to/out_of_memory.md', 'configs/mvplm/stage2_sharded.py'),
-    'fine-tun': ('docs/how_to/own_data.md', 'tools/train.py'),
+    'fine-tun': ('docs/how_to/own_data.md', 'mvp_mm/cli/train.py'),
     'custom dataset': ('docs/how_to/dataset.md', None),
     'open-vocabulary': ('docs/reference/benchmarks.md', 'configs/_base_/datasets/ade20k.py'),
     'multi-scale': ('docs/reference/architecture.md', 'mvp_mm/ops/deformable_attention.py'),

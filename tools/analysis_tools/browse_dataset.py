@@ -2,8 +2,8 @@
 """Draw what the model gets to see, as ``mvp-mm browse`` does."""
 from __future__ import annotations
 
-from mvp_mm.cli.command import run_script
 from mvp_mm.cli.browse import browse
+from mvp_mm.cli.command import run_script
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 """Verify datasets, as ``mvp-mm check`` does."""
 from __future__ import annotations
 
-from mvp_mm.cli.command import run_script
 from mvp_mm.cli.check import check
+from mvp_mm.cli.command import run_script
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-# Labels of your own, as tools/data/prepare_own_data.py writes masks to data/own; the config that it
+# Labels of your own, as `mvp-mm data` writes masks to data/own; the config that it
 # writes beside them replaces both by what your labels hold.
 _own_labels = dict(
     type='CocoInstanceDataset',

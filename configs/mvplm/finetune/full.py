@@ -1,5 +1,5 @@
 # Fine-tune the full-size model on labels of your own, all parts but the encoder: for one or more
-# GPUs of 80 GB. The config that tools/data/prepare_own_data.py writes inherits this file and adds
+# GPUs of 80 GB. The config that `mvp-mm data` writes inherits this file and adds
 # the datasets `own_train` and `own_val`. Start from trained weights with --load-from.
 _base_ = '../stage2.py'
 load_from = None

@@ -1,5 +1,5 @@
 # Fine-tune the tiny model on labels of your own, on a CPU or any GPU, with the tokenizer of
-# tools/data/train_tokenizer.py. See full.py for what the inheriting config adds.
+# the synthetic world or of your labels. See full.py for what the inheriting config adds.
 _base_ = '../tiny/stage2.py'
 canvas = (192, 192)
 

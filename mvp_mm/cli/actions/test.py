@@ -11,14 +11,14 @@ import mmengine
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from mvp_mm.cli.actions.errors import run_errors_reported
 from mvp_mm.cli.command import FAILED, Failure, reported
 from mvp_mm.engine.config_check import check_config
 from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.launch import config_from_args, prepare_processes
 from mvp_mm.engine.runner import PerceptionRunner
 from mvp_mm.evaluation.saved_vocabulary import json_annotations
-from mvp_mm.utils.atomic import WriteError, write_text
-from mvp_mm.utils.checkpoint_io import CheckpointError
+from mvp_mm.utils.atomic import write_text
 
 
 def save_predictions(cfg: Config, out: str) -> None:
@@ -103,7 +103,7 @@ def evaluate(config: str, checkpoint: str, out: str | None, show_dir: str | None
         source = dict(config=config, checkpoint=checkpoint)
         check_free(target, source, overwrite)
     prepare_processes(cfg)
-    with reported(CheckpointError), reported(WriteError, status=FAILED):
+    with run_errors_reported():
         runner = PerceptionRunner.from_cfg(cfg)
         metrics = runner.test()
         problems = getattr(runner.test_loop, 'problems', {})

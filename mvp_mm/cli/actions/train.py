@@ -9,7 +9,8 @@ import click
 import torch
 from mmengine.config import Config
 
-from mvp_mm.cli.command import FAILED, reported
+from mvp_mm.cli.actions.errors import run_errors_reported
+from mvp_mm.cli.command import reported
 from mvp_mm.engine.batching import count_processes, is_first_process, spread_batch
 from mvp_mm.engine.config_check import check_config
 from mvp_mm.engine.config_error import ConfigError
@@ -17,8 +18,6 @@ from mvp_mm.engine.config_guards import missing_guards
 from mvp_mm.engine.latest_checkpoint import find_resumable
 from mvp_mm.engine.launch import config_from_args, prepare_processes
 from mvp_mm.registry import RUNNERS
-from mvp_mm.utils.atomic import WriteError
-from mvp_mm.utils.checkpoint_io import CheckpointError
 
 
 def apply_start(cfg: Config, resume: str | None, load_from: str | None) -> None:
@@ -90,5 +89,5 @@ def train_model(config: str, amp: bool, resume: str | None, load_from: str | Non
               f'{cfg.train_dataloader.batch_size} images each, {passes} forward passes a step of '
               f'the optimizer; steps are counted in passes')
     prepare_processes(cfg)
-    with reported(CheckpointError), reported(WriteError, status=FAILED):
+    with run_errors_reported():
         RUNNERS.build(cfg).train()
