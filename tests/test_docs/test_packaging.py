@@ -17,6 +17,7 @@ from packaging.version import Version
 from mvp_mm.ops import cpu_kernel
 from mvp_mm.utils.shipped import find_shipped, shipped_root
 from tests.helpers import ROOT
+from tests.test_own_data.label_files import write_yolo
 
 try:
     import tomllib
@@ -51,10 +52,15 @@ own = load_config('own.py')
 torch.save(dict(state_dict=model.state_dict(), meta={}), 'tiny.pth')
 answer, = PerceptionInferencer(config, 'tiny.pth', 'cpu')(
     np.zeros((48, 64, 3), np.uint8), 'instance', words=['cat'], thinking=False)
+operators = [name for name in sys.modules if name.startswith('mmcv.ops.')]
+from mvp_mm.cli.command import run
+from mvp_mm.cli.main import cli
+statuses = [run(cli, 'mvp-mm', words) for words in (
+    ['data', 'labels', '--out', 'mine'], ['check', 'mine/config.py'])]
 print(json.dumps(dict(
     package=mvp_mm.__file__, config=config.filename, own=[own.canvas[0], own.model.embed_dims],
-    kernel=cpu_kernel._build_folder().name, answered=answer['size'],
-    operators=[name for name in sys.modules if name.startswith('mmcv.ops.')],
+    kernel=cpu_kernel._build_folder().name, answered=answer['size'], operators=operators,
+    statuses=statuses, labelled=load_config('mine/config.py').canvas[0],
     parameters=sum(p.numel() for p in model.parameters()),
     train=str(find_shipped('tools/train.py')))))
 """
@@ -100,6 +106,7 @@ def elsewhere(wheel, tmp_path_factory):
     from tests.helpers import save_tokenizer
     (place / 'work').mkdir()
     save_tokenizer(place / 'work/tokenizer')
+    write_yolo(place / 'work/labels')
     done = subprocess.run(
         [sys.executable, '-c', PROBE], cwd=place / 'work', text=True, capture_output=True,
         env=dict(os.environ, PYTHONPATH=str(place / 'site')))
@@ -117,6 +124,13 @@ def test_an_installed_wheel_runs_its_own_files(elsewhere):
 
 def test_a_config_of_ones_own_inherits_a_shipped_one(elsewhere):
     assert elsewhere[1]['own'] == [64, 96]
+
+
+def test_an_installed_wheel_has_the_command(elsewhere, wheel):
+    assert elsewhere[1]['statuses'] == [0, 0] and elsewhere[1]['labelled'] == 192
+    entries, = (name for name in zipfile.ZipFile(wheel).namelist()
+                if name.endswith('entry_points.txt'))
+    assert 'mvp-mm = mvp_mm.cli.main:main' in zipfile.ZipFile(wheel).read(entries).decode()
 
 
 def test_an_installed_wheel_builds_the_tiny_model(elsewhere):
