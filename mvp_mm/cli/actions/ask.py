@@ -2,13 +2,11 @@
 """Questions to a model about images, answered on the screen and in files."""
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mvp_mm.cli.command import reported
-from mvp_mm.utils.atomic import write_text
 
 _SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 
@@ -53,45 +51,27 @@ def ask_model(images: Sequence[str], model: dict[str, Any], question: dict[str, 
         paths = list_images(images)
         from mvp_mm import MVP
         sentences = question['text']
-        if sentences and len(sentences) == 1:
-            question = dict(question, text=sentences[0])
-        asked = paths if len(paths) > 1 else paths[0]
-        answers = MVP(**model)(asked, **question)
-        if len(paths) == 1 and not (sentences and len(sentences) > 1):
-            answers = [answers]
-        out.mkdir(parents=True, exist_ok=True)
-        per_image = len(answers) // len(paths)
-        for number, answer in enumerate(answers):
-            path = paths[number // per_image]
-            picture = free_name(out, f'{path.stem}_{answer.task}')
-            answer.save(picture)
-            write_text(picture.with_suffix('.json'),
-                       json.dumps(answer.to_dict(), indent=1, ensure_ascii=False) + '\n')
-            asked_for = f' "{sentences[number % per_image]}"' if sentences else ''
-            print(f'{path}{asked_for}: {answer.task}')
+        per_image = len(sentences or [None])
+        # One at a time: a folder's answers need not fit into memory, and those given are kept.
+        for number, answer in enumerate(
+                MVP(**model).stream(paths, progress=False, **question)):
+            sentence = f' "{sentences[number % per_image]}"' if sentences else ''
+            reason = f' ({answer.reason})' if answer.reason else ''
+            print(f'{paths[number // per_image]}{sentence}: {answer.task}{reason}')
             print('\n'.join(f'  {line}' for line in describe(answer)))
-            print(f'  written: {picture}, {picture.with_suffix(".json").name}')
-
-
-def free_name(folder: Path, stem: str) -> Path:
-    """Return a name for a picture that, with .json too, is not taken in a folder."""
-    number = 1
-    while True:
-        path = folder / (f'{stem}.png' if number == 1 else f'{stem}_{number}.png')
-        if not path.exists() and not path.with_suffix('.json').exists():
-            return path
-        number += 1
+            print(f'  written: {", ".join(map(str, answer.save(out)))}')
 
 
 def describe(answer: Any) -> list[str]:
     """Tell an answer in lines: the caption, then every object or segment."""
     lines = [f'caption: {answer.caption}'] if answer.caption else []
-    for label, score, box in zip(answer.labels, answer.scores, answer.boxes, strict=True):
-        corners = ', '.join(f'{float(value):.0f}' for value in box)
-        lines.append(f'{label}  {float(score):.2f}  [{corners}]')
     if answer.segments is not None:
         segment_map, segments = answer.segments
         for segment in segments:
             share = 100 * float((segment_map == segment['id']).sum()) / segment_map.size
             lines.append(f'{segment["label"]}  {share:.1f} % of the image')
+    else:
+        for label, score, box in zip(answer.labels, answer.scores, answer.boxes, strict=True):
+            corners = ', '.join(f'{float(value):.0f}' for value in box)
+            lines.append(f'{label}  {float(score):.2f}  [{corners}]')
     return lines or ['nothing found']
