@@ -1,0 +1,1 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
