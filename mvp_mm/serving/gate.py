@@ -32,9 +32,11 @@ _PAGE_GET = re.compile(
     r'/(?:assets|static|svelte|pwa_icon)(?:/.*)?|'
     rf'{_API}/(?:info|app_id|login_check|startup-events|upload_progress|queue/data|queue/status)/?|'
     rf'{_API}/heartbeat/[\w-]+')
-_PAGE_POST = re.compile(rf'{_API}/(?:upload|queue/join|cancel|reset)/?')
+_PAGE_POST = re.compile(rf'{_API}/(?:upload|queue/join|run/predict|cancel|reset)/?')
+# Questions, and the choice of an example: both name files.
+_NAMING_FILES = (f'{_API}/queue/join', f'{_API}/run/predict')
 _FILE = f'{_API}/file='
-_COUNTED = ('/predict', f'{_API}/upload', f'{_API}/queue/join')
+_COUNTED = ('/predict', f'{_API}/upload', *_NAMING_FILES)
 # Everything that the page shows comes from this server.
 _POLICY = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
            "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
@@ -89,11 +91,11 @@ class Gate:
     def _check_route(self, scope: Scope) -> None:
         headers, path = Headers(scope=scope), scope['path']
         if self.hosts is not None and _host(headers.get('host', '')) not in self.hosts:
-            raise ServingError(421, 'the server is not known by this name', 'question')
+            raise ServingError(421, 'the server is not known by this name', 'route')
         if path in OWN_ROUTES:
             # A page of another site must not put the server to work.
             if path == '/predict' and headers.get('sec-fetch-site') == 'cross-site':
-                raise ServingError(403, 'requests of other sites\' pages are refused', 'question')
+                raise ServingError(403, 'requests of other sites\' pages are refused', 'route')
             return
         if self.folder is not None:
             if scope['method'] in ('GET', 'HEAD'):
@@ -104,9 +106,9 @@ class Gate:
             elif scope['method'] == 'POST' and _PAGE_POST.fullmatch(path):
                 if headers.get('sec-fetch-site') == 'cross-site':
                     raise ServingError(403, 'requests of other sites\' pages are refused',
-                                       'question')
+                                       'route')
                 return
-        raise ServingError(404, 'there is nothing here', 'question')
+        raise ServingError(404, 'there is nothing here', 'route')
 
     async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the whole body within the limits, then hand it on."""
@@ -121,7 +123,7 @@ class Gate:
             held = _Held(self)
             try:
                 body = await self._read(scope, receive, held)
-                if path == f'{_API}/queue/join':
+                if path in _NAMING_FILES:
                     self._check_files(body)
                 await self.app(scope, _replay(body, receive), send)
             finally:
@@ -168,7 +170,7 @@ class Gate:
             raise ServingError(422, 'the body is not valid JSON', 'question') from error
         for part in _dicts(content):
             if 'path' in part and not self._is_own(part['path']):
-                raise ServingError(403, 'a file must be an upload of this page', 'question')
+                raise ServingError(403, 'a file must be an upload of this page', 'route')
 
     def _is_own(self, path: Any) -> bool:
         """Whether a path is a file of the page's folder."""

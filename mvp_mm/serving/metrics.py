@@ -53,6 +53,6 @@ class Metrics:
         self.queued_bytes = Gauge(
             'mvp_mm_queued_bytes', 'Bytes of the bodies of all requests in flight',
             registry=self.registry)
-        for reason in ('busy', 'draining', 'rate', 'size', 'image', 'question', 'timeout',
+        for reason in ('busy', 'draining', 'rate', 'size', 'image', 'question', 'route', 'timeout',
                        'failure'):
             self.refusals.labels(reason)

@@ -48,7 +48,8 @@ def mount_page(app: FastAPI, service: Service, folder: Path, examples: Sequence[
     os.environ['GRADIO_TEMP_DIR'] = str(folder)
     limits = service.limits
     blocks = _build(service, folder, examples)
-    blocks.queue(default_concurrency_limit=limits.max_queue, max_size=limits.max_queue)
+    blocks.queue(api_open=False, default_concurrency_limit=limits.max_queue,
+                 max_size=limits.max_queue)
     # Without these two, set by its own launch, gradio checks no path and shows SVGs as its own.
     blocks.has_launched = blocks.is_running = True
     font = ['system-ui', 'sans-serif']
