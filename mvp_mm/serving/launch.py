@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -81,11 +82,13 @@ def make_server(app: FastAPI, limits: Limits, trusted_proxies: tuple[str, ...] =
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: Any) -> None:
+            # Not as inherited: it ends the process by the signal, and the files would stay.
             service.draining = True
             if page is not None:
                 # Open pages hold a connection each, for which a shutdown would wait.
                 page.stop_event.set()
-            super().handle_exit(sig, frame)
+            self.force_exit = self.should_exit and sig == signal.SIGINT
+            self.should_exit = True
 
     return Server(uvicorn.Config(
         app, log_level='warning', server_header=False, ws='none', root_path=root_path,
@@ -126,13 +129,15 @@ def _listen(host: str, port: int) -> socket.socket:
     """Take the port before the model is loaded."""
     if not isinstance(port, int) or not 0 <= port < 65536:
         raise ValueError(f'port must be a number from 0 to 65535, got {port!r}')
-    family = socket.AF_INET6 if ':' in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=1024)
-    except socket.gaierror as error:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (socket.gaierror, UnicodeError) as error:
         raise ValueError(f'host {host!r} is not an address of this computer') from error
+    try:
+        return socket.create_server(address, family=family, backlog=1024)
     except OSError as error:
-        raise OSError(error.errno, f'cannot listen on {host}:{port}: {error.strerror}') from error
+        reason = os.strerror(error.errno) if error.errno else error
+        raise OSError(f'cannot listen on {host}:{port}: {reason}') from error
 
 
 def _examples(source: str | Path | None, folder: Path) -> list[Any]:

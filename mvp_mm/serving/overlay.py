@@ -101,11 +101,11 @@ def draw_overlay(response: PredictResponse, image: Image.Image, names: Sequence[
 
 
 def _shapes(response: PredictResponse) -> list[_Shape]:
-    """Regions where the answer has them, else objects; the largest first, below the others."""
-    if response.segments is not None:
-        shapes = [_Shape(s.label, s.score, s.mask, None, s.is_thing) for s in response.segments]
-    else:
-        shapes = [_Shape(o.label, o.score, o.mask, o.box, True) for o in response.objects]
+    """The largest first, below the others."""
+    regions = [one.segment_id is not None for one in response.objects]
+    shapes = [_Shape(one.label, one.score, one.mask, None if region else one.box,
+                     one.is_thing is not False)
+              for one, region in zip(response.objects, regions, strict=True)]
     return sorted(shapes, key=_area, reverse=True)
 
 

@@ -183,12 +183,13 @@ class _Asking:
 
 
 def _facts(response: PredictResponse, drawing: float) -> str:
-    seconds = response.seconds
-    count = len(response.objects if response.segments is None else response.segments)
-    what = 'object' if response.segments is None else 'region'
+    seconds, reason = response.seconds, response.reason
+    count = len(response.objects)
+    what = 'region' if count and response.objects[0].segment_id is not None else 'object'
     plural = '' if count == 1 else 's'
     height, width = response.image_size
-    return (f'**{count} {what}{plural}** in {width} x {height} pixels, task `{response.task}`. '
+    return (f'**{count} {what}{plural}** in {width} x {height} pixels, task `{response.task}`'
+            f'{" because " + reason if reason else ""}. '
             f'{seconds.total + drawing:.2f} s: decoding {seconds.decode:.2f}, '
             f'waiting {seconds.queue:.2f}, model {seconds.model:.2f} (batch of '
             f'{response.batch_size}), drawing {drawing:.2f}.')

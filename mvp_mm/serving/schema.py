@@ -102,23 +102,17 @@ class Mask(BaseModel):
 
 
 class FoundObject(BaseModel):
-    """One object."""
+    """One object, or one region of a panoptic or semantic answer; regions do not overlap."""
 
     label: str = Field(description='The word, or the sentence.')
-    score: float = Field(description='0 to 1.')
+    score: float | None = Field(
+        description='0 to 1; null for semantic regions, which have none.')
     box: tuple[float, float, float, float] = Field(
         description='[x1, y1, x2, y2] in pixels of the upright image, from its upper left corner.')
-    mask: Mask | None = Field(None, description='None where the task finds boxes only.')
-
-
-class Segment(BaseModel):
-    """One region of a panoptic or semantic answer; regions do not overlap."""
-
-    id: int
-    label: str
-    is_thing: bool = Field(description='Countable object (true) or stuff (false).')
-    score: float | None = Field(None, description='0 to 1; None in semantic answers.')
-    mask: Mask
+    mask: Mask | None = Field(None, description='Null where the task finds boxes only.')
+    segment_id: int | None = Field(None, description='Number of a region; null for objects.')
+    is_thing: bool | None = Field(
+        None, description='Whether a region is a countable object (true) or stuff (false).')
 
 
 class Seconds(BaseModel):
@@ -135,12 +129,11 @@ class PredictResponse(BaseModel):
 
     id: str = Field(description='Also the header X-Request-ID.')
     task: str = Field(description='The task that was done.')
+    reason: str = Field(description='Why this task, where the question named none; else empty.')
     image_size: tuple[int, int] = Field(description='[height, width] of the upright image, pixels.')
-    caption: str | None = Field(None, description='What the model wrote about the image.')
+    caption: str | None = Field(None, description='What the model wrote; null if it did not think.')
     found: bool = Field(description='False where a sentence describes nothing in the image.')
     objects: list[FoundObject] = Field(description='Best score first.')
-    segments: list[Segment] | None = Field(
-        None, description='Regions of panoptic and semantic answers; None with other tasks.')
     batch_size: int = Field(description='Images in the forward pass that made this answer.')
     seconds: Seconds
 

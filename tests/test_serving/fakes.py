@@ -5,28 +5,24 @@ from __future__ import annotations
 import io
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from mvp_mm.utils.masks import encode_masks
+
 
 @dataclass
 class FakeAnswer:
-    """Has the attributes of ``mvp_mm``'s answers."""
+    """Has what the server uses of ``mvp_mm``'s answers."""
 
-    task: str
-    image_size: tuple[int, int]
-    boxes: np.ndarray
-    masks: np.ndarray | None
-    labels: list[str]
-    scores: np.ndarray
-    caption: str | None
-    segments: Any = None
-    found: bool = True
-    seconds: dict = field(default_factory=dict)
-    image: Any = None
+    content: dict[str, Any]
+    image: Image.Image
+
+    def to_dict(self):
+        return self.content
 
     def plot(self):
         return self.image
@@ -77,22 +73,26 @@ class FakeModel:
         height, width = pixels.shape[:2]
         x, y, _ = pixels[0, 0].tolist()
         labels = list(words) if words else [text] if text else []
-        masks = np.zeros((len(labels), height, width), dtype=bool)
-        for number, mask in enumerate(masks):
+        objects = []
+        for number, (label, score) in enumerate(
+                zip(labels, np.linspace(0.5, 0.9, len(labels)).tolist(), strict=True)):
+            mask = np.zeros((height, width), dtype=bool)
             mask[height // 4:height * 3 // 4, width // 4 + number * 4:width * 3 // 4] = True
-        segments = None
-        if task == 'panoptic':
-            region_map = np.ones((height, width), dtype=int)
-            region_map[height // 2:] = 2
-            segments = (region_map, [
-                dict(id=1, label='sky', isthing=False, score=0.9),
-                dict(id=2, label='cat', isthing=True, score=0.8)])
-        return FakeAnswer(
-            task=task or ('detection' if words else 'referring_segmentation'),
-            image_size=(height, width), boxes=np.tile([x, y, x + 1., y + 1.], (len(labels), 1)),
-            masks=None if task == 'detection' else masks, labels=labels,
-            scores=np.linspace(0.5, 0.9, len(labels)), found=bool(labels), segments=segments,
-            caption=f'{width}x{height} {text} {thinking} {threshold}', image=image)
+            item = dict(label=label, score=round(score, 4), bbox=[x, y, x + 1, y + 1])
+            if task == 'panoptic':
+                mask[:] = False
+                mask[number::len(labels)] = True
+                item.update(id=number + 1, isthing=label not in (stuff or ()))
+            elif task == 'semantic':
+                item.update(id=number + 1, isthing=True, score=None)
+            if task != 'detection':
+                rle, = encode_masks(mask[None])
+                item['segmentation'] = dict(rle, counts=rle['counts'].decode())
+            objects.append(item)
+        return FakeAnswer(dict(
+            image='image_0', size=[height, width], task=task or 'instance', question={},
+            reason='' if task else 'no word is known as stuff', found=bool(labels), seconds={},
+            caption=f'{width}x{height} {text} {thinking} {threshold}', objects=objects), image)
 
 
 class FakePicture:

@@ -73,11 +73,13 @@ def test_clients_that_come_back_when_told_lose_nothing(serve, model):
 def test_memory_stays_flat(serve):
     model = FakeModel(seconds=0.005)
     address, _ = serve(served=model, requests_per_minute=0)
-    image = base64.b64encode(image_bytes((5, 5, 5), (1000, 700), 'JPEG')).decode()
+    images = [base64.b64encode(image_bytes((n + 1, 5, 5), (1000, 700), 'JPEG')).decode()
+              for n in range(10)]
     process, sizes = psutil.Process(), []
     for _ in range(4):
-        # 2 MB each as pixels, of which none may stay.
-        ask_all(address, [dict(image=image, text=f'sentence {n % 4}') for n in range(200)])
+        # 2 MB each as pixels, of which none may stay; half come in batches, half alone.
+        ask_all(address, [dict(image=images[n % 10], text=f'sentence {n if n % 2 else 0}')
+                          for n in range(200)])
         gc.collect()
         sizes.append(process.memory_info().rss / 2**20)
     assert sizes[-1] - sizes[1] < 40, sizes

@@ -172,7 +172,7 @@ def test_gradios_client_gets_the_files(page_client, photograph):
 
 
 def test_regions_of_stuff_are_told_apart(page_client, photograph):
-    html, *_ = ask(page_client, photograph, words='sky, cat', task='panoptic')
+    html, *_ = ask(page_client, photograph, words='sky, cat', stuff='sky', task='panoptic')
     assert html.count('class="shape stuff"') == 1 and html.count('class="shape"') == 1
 
 
@@ -275,18 +275,21 @@ def test_a_question_cannot_pass_by_the_queue(page_server):
     assert response.status_code >= 400 and len(model.batches) == before
 
 
-def test_gradio_itself_checks_paths_too(page_server, photograph):
-    """A second wall: without the gate a file outside is refused as well."""
-    from starlette.testclient import TestClient
+def test_gradio_itself_checks_paths_too(page_server, photograph, monkeypatch):
+    """A second wall: where the gate fails, a file outside is refused as well."""
+    from mvp_mm.serving.gate import Gate
 
-    _, model, app, _ = page_server
-    before = len(model.batches)
-    data = [as_file(path=str(photograph)), 'cat', None, None, 'by the question', 'as configured',
-            False, 0.3]
-    # The inner application alone, without what stands before it.
-    client = TestClient(app.state.page, raise_server_exceptions=False)
-    response = client.post('/gradio_api/run/ask', json=dict(data=data, session_hash='abc'))
-    assert response.status_code >= 400 and len(model.batches) == before
+    address, model, _, folder = page_server
+    monkeypatch.setattr(Gate, '_check_files', lambda self, body: None)
+    for path, success in ((folder / 'examples/drawn_1.png', True), (photograph, False)):
+        before = len(model.batches)
+        assert join(address, as_file(path=str(path))).status_code == 200
+        with httpx.stream('GET', f'{address}/gradio_api/queue/data?session_hash=abc') as events:
+            for line in events.iter_lines():
+                if 'process_completed' in line:
+                    assert json.loads(line.removeprefix('data: '))['success'] is success
+                    break
+        assert len(model.batches) - before == success
 
 
 def test_a_large_upload_is_refused(page_server):

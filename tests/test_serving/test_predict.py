@@ -49,10 +49,18 @@ def test_boxes_masks_and_sizes_are_those_of_the_model(client_of):
 
 
 def test_a_panoptic_answer_has_regions(client_of):
-    answer = ask(client_of(), words=['sky', 'cat'], task='panoptic').json()
-    sky, cat = answer['segments']
-    assert (sky['label'], sky['is_thing'], cat['is_thing']) == ('sky', False, True)
+    answer = ask(client_of(), words=['sky', 'cat'], stuff=['sky'], task='panoptic').json()
+    cat, sky = answer['objects']
+    assert (cat['label'], sky['label'], cat['is_thing'], sky['is_thing']) == (
+        'cat', 'sky', True, False)
+    assert {cat['segment_id'], sky['segment_id']} == {1, 2}
     assert coco_mask.decode(sky['mask']).sum() == coco_mask.decode(cat['mask']).sum() == 24 * 64
+
+
+def test_semantic_regions_have_no_score_and_boxes_no_mask(client_of):
+    client = client_of()
+    assert ask(client, words=['sky'], task='semantic').json()['objects'][0]['score'] is None
+    assert ask(client, words=['sky'], task='detection').json()['objects'][0]['mask'] is None
 
 
 def test_a_photograph_is_turned_upright_first(client_of):
