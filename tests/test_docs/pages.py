@@ -57,7 +57,9 @@ def _scripts_of(words: list[str]) -> list[Command]:
         if script and not found:
             found.append(Command(script[1], []))
         elif module and '-m' in words and not found:
-            found.append(Command(word.replace('.', '/') + '.py', []))
+            source = word.replace('.', '/')
+            package = (ROOT / source).is_dir()
+            found.append(Command(source + ('/__main__.py' if package else '.py'), []))
         elif found:
             found[-1].arguments.append(word)
     return found
