@@ -57,6 +57,7 @@ def launch(source: Any, host: str = '127.0.0.1', port: int = 7860, device: Any =
         folder = Path(temporary).resolve()
         offered = _examples(examples, folder) if page else []
         model = load(source, device, config, dtype)
+        _warm_up(model)
         from mvp_mm.serving.app import build_app
         app = build_app(model, wanted, folder=folder if page else None, examples=offered,
                         hosts=allowed_hosts(host, hosts))
@@ -71,6 +72,18 @@ def load(source: Any, device: Any = None, config: Any = None, dtype: Any = None)
         return source
     from mvp_mm import MVP
     return MVP(source, device=device, config=config, dtype=dtype)
+
+
+def _warm_up(model: Any) -> None:
+    """Ask a first question: what is missing is said now, and no client waits for it."""
+    from PIL import Image
+
+    picture = model.open(Image.new('RGB', (64, 64), (128, 128, 128)))
+    try:
+        picture.ask(words=['object'])
+    except ValueError:
+        # A model of sentences alone.
+        picture.ask(text='the object')
 
 
 def make_server(app: FastAPI, limits: Limits, trusted_proxies: tuple[str, ...] = (),

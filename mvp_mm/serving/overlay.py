@@ -19,8 +19,9 @@ from mvp_mm.serving.schema import Mask, PredictResponse
 from mvp_mm.utils.masks import rle_masks
 from mvp_mm.visualization.palette import color_of, ink_on
 
-# Longest side of the picture in the page; downloads have all pixels.
-PREVIEW_SIDE = 1280
+# Longest side of the drawing, whose lines and texts are measured in its pixels; small pictures are
+# enlarged, and of large ones the page gets as much. Downloads have all pixels.
+SIDE = 1280
 _numbers = itertools.count()
 
 STYLE = """
@@ -66,18 +67,18 @@ def draw_overlay(response: PredictResponse, image: Image.Image, names: Sequence[
         A ``div`` with an SVG and one chip per object; texts are escaped.
     """
     preview = image.copy()
-    preview.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    preview.thumbnail((SIDE, SIDE))
     file = io.BytesIO()
     preview.save(file, 'JPEG', quality=88)
     picture = base64.b64encode(file.getvalue()).decode()
-    width, height = preview.size
-    scale = width / image.width, height / image.height
+    scale = SIDE / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
     shapes = _shapes(response)
     labels = dict.fromkeys([*names, *sorted(shape.label for shape in shapes)])
     colors = {label: color_of(number) for number, label in enumerate(labels)}
     ident = f'answer{next(_numbers)}'
     drawn, tags, chips, rules = [], [], [], []
-    font = max(12., width / 42)
+    font = SIDE / 42
     for number, shape in enumerate(shapes):
         color = _css(colors[shape.label])
         ink = _css(ink_on(colors[shape.label]))
@@ -119,13 +120,14 @@ def _rle(mask: Mask) -> dict[str, Any]:
     return dict(size=list(mask.size), counts=mask.counts.encode())
 
 
-def _outline(shape: _Shape, scale: tuple[float, float], size: tuple[int, int]
+def _outline(shape: _Shape, scale: float, size: tuple[int, int]
              ) -> tuple[str, tuple[float, float]]:
     """A mask as a path and a box as a rectangle, and the upper left corner of what is drawn."""
     parts, corner = [], (0., 0.)
     if shape.mask is not None:
         bitmap = rle_masks([_rle(shape.mask)], *shape.mask.size)[0]
-        bitmap = cv2.resize(bitmap, size[::-1], interpolation=cv2.INTER_AREA)
+        bitmap = cv2.resize(bitmap, size[::-1], interpolation=(
+            cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST))
         contours, _ = cv2.findContours(bitmap, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         paths = []
         for contour in contours:
@@ -135,7 +137,7 @@ def _outline(shape: _Shape, scale: tuple[float, float], size: tuple[int, int]
             corner = tuple(np.concatenate(contours)[:, 0].min(axis=0).astype(float).tolist())
         parts.append(f'<path fill-rule="evenodd" d="{"".join(paths)}"/>')
     if shape.box is not None:
-        x1, y1, x2, y2 = (side * scale[n % 2] for n, side in enumerate(shape.box))
+        x1, y1, x2, y2 = (side * scale for side in shape.box)
         corner = x1, y1
         parts.append(f'<rect x="{x1:.1f}" y="{y1:.1f}" width="{max(x2 - x1, 0):.1f}" '
                      f'height="{max(y2 - y1, 0):.1f}"/>')

@@ -189,7 +189,7 @@ def _facts(response: PredictResponse, drawing: float) -> str:
     plural = '' if count == 1 else 's'
     height, width = response.image_size
     return (f'**{count} {what}{plural}** in {width} x {height} pixels, task `{response.task}`'
-            f'{" because " + reason if reason else ""}. '
+            f'{f" ({reason})" if reason else ""}. '
             f'{seconds.total + drawing:.2f} s: decoding {seconds.decode:.2f}, '
             f'waiting {seconds.queue:.2f}, model {seconds.model:.2f} (batch of '
             f'{response.batch_size}), drawing {drawing:.2f}.')

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gc
 import threading
+import time
 
 import httpx
 import psutil
@@ -49,10 +50,26 @@ def check(responses, texts=None):
     assert len({r.json()['id'] for r in responses}) == len(responses)
 
 
-def test_200_requests_at_once_are_answered_in_batches(serve):
-    model = FakeModel(seconds=0.01)
-    address, _ = serve(served=model, max_batch=16)
-    check(ask_all(address, [body(number) for number in range(200)]))
+def ask_while_held(address, server, model, bodies):
+    """Send all requests, and let the model go on when all of them are in flight."""
+    model.go_on.clear()
+    answers = []
+    thread = threading.Thread(target=lambda: answers.extend(ask_all(address, bodies)))
+    thread.start()
+    service = server.config.app.state.service
+    while service._in_flight < len(bodies):
+        assert thread.is_alive()
+        time.sleep(0.01)
+    yield service
+    model.go_on.set()
+    thread.join(60)
+    yield answers
+
+
+def test_200_requests_at_once_are_answered_in_batches(serve, model):
+    address, server = serve(max_batch=16)
+    *_, answers = ask_while_held(address, server, model, [body(n) for n in range(200)])
+    check(answers)
     assert sum(model.batches) == 200
     assert max(model.batches) <= 16 and len(model.batches) < 100
 
@@ -117,18 +134,10 @@ def test_one_request_does_not_wait_for_a_batch(serve, model):
 
 def test_a_shutdown_answers_what_it_took(serve, model):
     address, server = serve(max_batch=2)
-    model.go_on.clear()
-    answers = []
-    thread = threading.Thread(
-        target=lambda: answers.extend(ask_all(address, [body(n) for n in range(20)])))
-    thread.start()
-    service = server.config.app.state.service
-    assert model.opened.wait(10)
-    while service._in_flight < 20:
-        pass
+    asking = ask_while_held(address, server, model, [body(n) for n in range(20)])
+    next(asking)
     server.handle_exit(15, None)
-    model.go_on.set()
-    thread.join(30)
+    answers = next(asking)
     server.thread.join(30)
     assert not server.thread.is_alive()
     check(answers)

@@ -24,17 +24,25 @@ from tests.helpers import ROOT
 from tests.test_serving.fakes import FakeModel, image_bytes
 
 SCRIPT = """
-import sys
-sys.path.insert(0, sys.argv[1])
+import sys, time
+from pathlib import Path
 from mvp_mm.serving import launch
 from tests.test_serving.fakes import FakeModel
-launch(FakeModel(seconds=0.2), port=0, max_batch=1)
+
+class HeldModel(FakeModel):
+    def _answer(self, images, question):
+        while self.batches and not Path(sys.argv[1]).exists():    # all but the first question
+            time.sleep(0.01)
+        return super()._answer(images, question)
+
+launch(HeldModel(), port=0, max_batch=1)
 """
 
 
 def test_a_signal_lets_a_process_answer_and_leave_no_files(tmp_path):
+    go_on = tmp_path / 'go_on'
     process = subprocess.Popen(
-        [sys.executable, '-c', SCRIPT, str(ROOT)], stdout=subprocess.PIPE, text=True,
+        [sys.executable, '-c', SCRIPT, str(go_on)], stdout=subprocess.PIPE, text=True,
         env=dict(os.environ, TMPDIR=str(tmp_path), PYTHONPATH=str(ROOT)))
     try:
         address = re.search(r'http://127\.0\.0\.1:\d+', process.stdout.readline())[0]
@@ -45,18 +53,19 @@ def test_a_signal_lets_a_process_answer_and_leave_no_files(tmp_path):
         def ask(number):
             body = dict(image=base64.b64encode(image_bytes((number + 1, 1, 1))).decode(),
                         words=['cat'])
-            statuses.append(httpx.post(f'{address}/predict', json=body, timeout=30).status_code)
+            statuses.append(httpx.post(f'{address}/predict', json=body, timeout=60).status_code)
 
         threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
         for thread in threads:
             thread.start()
         while 'mvp_mm_in_flight 8.0' not in httpx.get(f'{address}/metrics').text:
-            assert not statuses[7:]
+            assert not statuses
         process.send_signal(signal.SIGTERM)
+        go_on.touch()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
         assert statuses == [200] * 8
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         assert not list(tmp_path.glob('mvp_mm_serving_*'))
     finally:
         process.kill()

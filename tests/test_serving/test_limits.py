@@ -139,7 +139,7 @@ def test_the_memory_of_the_rate_is_bounded():
 
 
 def test_a_request_that_waits_too_long_is_let_go(client_of, model):
-    client = client_of(queue_seconds=0.3, max_batch=1)
+    client = client_of(queue_seconds=2, max_batch=1)
     model.go_on.clear()
     thread, answers = in_background(lambda: ask(client))
     assert model.opened.wait(10)
@@ -171,7 +171,7 @@ def test_a_client_that_hangs_up_is_not_asked_for(serve, model):
     thread, _ = in_background(lambda: httpx.post(f'{address}/predict', json=body, timeout=20))
     assert model.opened.wait(10)
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f'{address}/predict', json=body, timeout=httpx.Timeout(10, read=0.3))
+        httpx.post(f'{address}/predict', json=body, timeout=httpx.Timeout(10, read=2))
     service = server.config.app.state.service
     until = time.monotonic() + 10
     while service._in_flight > 1 and time.monotonic() < until:
