@@ -2,6 +2,10 @@
 """The server around a real model: its answers are those of the Python interface."""
 from __future__ import annotations
 
+import base64
+import io
+import threading
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -25,9 +29,6 @@ def picture(number):
 
 
 def encode(image, **question):
-    import base64
-    import io
-
     file = io.BytesIO()
     image.save(file, 'PNG')
     return dict(image=base64.b64encode(file.getvalue()).decode(), thinking=False, threshold=0,
@@ -42,7 +43,6 @@ def test_answers_in_a_batch_are_those_of_the_model(serve, real_model, question):
         """Waits before it answers, so that the requests come together."""
 
         def __init__(self):
-            import threading
             self.go_on, self.batches = threading.Event(), []
 
         def __call__(self, images, **more):
