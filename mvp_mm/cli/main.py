@@ -13,6 +13,7 @@ from mvp_mm.cli.command import run
 from mvp_mm.cli.convert import convert
 from mvp_mm.cli.data import data
 from mvp_mm.cli.export import export
+from mvp_mm.cli.serve import serve
 from mvp_mm.cli.test import test
 from mvp_mm.cli.train import train
 from mvp_mm.version import __version__
@@ -42,7 +43,7 @@ def cli() -> None:
     """
 
 
-for command in (ask, data, train, test, check, browse, convert, export):
+for command in (ask, data, train, test, check, browse, convert, export, serve):
     cli.add_command(command)
 
 

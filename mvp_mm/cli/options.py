@@ -10,8 +10,9 @@ import click
 from mvp_mm.cli.command import ManyValues
 
 
-def _check_pairs(ctx: click.Context, param: click.Parameter,
+def check_pairs(ctx: click.Context, param: click.Parameter,
                  pairs: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse values that are no pairs ``KEY=VALUE``."""
     for pair in pairs:
         if not pair.partition('=')[1] or pair.startswith('='):
             raise click.BadParameter(f'{pair!r} is not KEY=VALUE')
@@ -19,7 +20,7 @@ def _check_pairs(ctx: click.Context, param: click.Parameter,
 
 
 cfg_options = click.option(
-    '--cfg-options', cls=ManyValues, metavar='KEY=VALUE...', callback=_check_pairs,
+    '--cfg-options', cls=ManyValues, metavar='KEY=VALUE...', callback=check_pairs,
     help='Override settings of the config, such as optim_wrapper.optimizer.lr=1e-4; lists as '
     'key="[a,b]" or key=a,b.')
 

@@ -22,6 +22,7 @@ LAYERS = (
     ('models', 'evaluation', 'visualization', 'converters'),
     ('engine',),
     ('apis', 'analysis', 'captioning', 'own_data', 'rehearsal'),
+    ('serving',),
     ('cli',),
     ('__main__',),
 )
