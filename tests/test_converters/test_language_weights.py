@@ -123,11 +123,11 @@ def test_a_fused_folder_becomes_one_that_transformers_reads(tmp_path):
 def test_sizes_that_do_not_fit_the_weights_are_named(tmp_path):
     fused_folder(tmp_path / 'old', intermediate_size=96)
     done = run(tmp_path / 'old', '--out', tmp_path / 'new')
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert 'fc1.weight: checkpoint (128, 64), model (96, 64)' in done.stderr
 
 
 def test_another_family_is_refused(tmp_path):
     fused_folder(tmp_path / 'old', model_type='llama')
     done = run(tmp_path / 'old', '--out', tmp_path / 'new')
-    assert done.returncode == 1 and "model_type is 'llama', not phi" in done.stderr
+    assert done.returncode == 2 and "model_type is 'llama', not phi" in done.stderr

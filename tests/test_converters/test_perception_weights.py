@@ -151,7 +151,7 @@ def test_command_reports_and_writes_a_checkpoint(tmp_path):
 def test_command_names_a_tensor_of_another_shape(tmp_path):
     torch.save({'backbone.patch_embed.proj.weight': torch.zeros(8, 3, 4, 4)}, tmp_path / 'a.pth')
     done = run(tmp_path / 'a.pth', '--out', tmp_path / 'out.pth')
-    assert done.returncode == 1 and not (tmp_path / 'out.pth').exists()
+    assert done.returncode == 2 and not (tmp_path / 'out.pth').exists()
     assert 'projection.weight: checkpoint (8, 3, 4, 4), model (32, 3, 4, 4)' in done.stderr
 
 
@@ -161,6 +161,6 @@ def test_command_refuses_a_pixel_decoder_under_other_position_codes(tmp_path):
                tmp_path / 'a.pth')
     args = (tmp_path / 'a.pth', '--out', tmp_path / 'out.pth')
     done = run(*args)
-    assert done.returncode == 1 and 'position.type=DetrPosition' in done.stderr
+    assert done.returncode == 2 and 'position.type=DetrPosition' in done.stderr
     done = run(*args, '--cfg-options', 'model.pixel_decoder.position.type=DetrPosition')
     assert done.returncode == 0 and (tmp_path / 'out.pth').exists(), done.stderr

@@ -14,8 +14,8 @@ from mvp_mm.cli.command import run
 from mvp_mm.cli.main import cli
 from mvp_mm.engine import load_config
 from mvp_mm.registry import DATASETS
+from mvp_mm.rehearsal.step import forget_runs
 from mvp_mm.utils.files import load_plain_pickle
-from tests.helpers import forget_runs
 from tests.test_datasets.small_data import SAMPLE, needs_sample
 from tests.test_own_data.label_files import WRITERS, Labels
 
@@ -121,18 +121,18 @@ def test_a_model_learns_masks_boxes_and_expressions(kind, prepare, labels, tmp_p
     # A folder without a synthetic world: the tokenizer is trained on these labels.
     assert (config.parent / 'tokenizer/tokenizer.json').is_file()
     assert run(cli, 'mvp-mm', [
-        'train', str(config), '--cfg-options', 'canvas=(64,64)', 'train_cfg.max_iters=12',
-        'train_cfg.val_interval=12', 'default_hooks.checkpoint.interval=1000',
+        'train', str(config), '--cfg-options', 'canvas=(64,64)', 'train_cfg.max_iters=30',
+        'train_cfg.val_interval=30', 'default_hooks.checkpoint.interval=1000',
         'default_hooks.checkpoint.save_last=False', 'default_hooks.logger.interval=1000',
         'train_dataloader.batch_size=2', 'param_scheduler.0.end=2',
-        'param_scheduler.1.begin=2', 'param_scheduler.1.end=12']) == 0
+        'param_scheduler.1.begin=2', 'param_scheduler.1.end=30']) == 0
     work = tmp_path / 'work_dirs/config'
     file, = work.glob('*/vis_data/scalars.json')
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     steps = {row['step']: row['loss'] for row in rows if 'loss' in row}
     # Shorter than the interval of the log, but the first and the last step are in the curves.
-    assert {1, 12} <= set(steps)
-    assert steps[12] < 0.8 * steps[1]
+    assert {1, 30} <= set(steps)
+    assert steps[30] < 0.8 * steps[1]
     assert sum(any(key.startswith('own/') for key in row) for row in rows) == 1
     best, = work.glob('best_own_*.pth')
     assert best.is_file()

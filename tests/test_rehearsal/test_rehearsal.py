@@ -2,6 +2,7 @@
 """Every full-size command is typed, in miniature."""
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -55,13 +56,25 @@ def test_whole_configs_are_found_and_parts_are_not(tmp_path, monkeypatch):
     assert find_leaves() == [f'{CONFIGS}/new/leaf.py']
 
 
+def thin_scripts():
+    """The script of tools/ that runs the same code, by command of mvp-mm."""
+    imported = re.compile(r'^from mvp_mm\.cli\.(?!command)\w+ import (\w+)$', re.MULTILINE)
+    return {found[1]: path.relative_to(ROOT).as_posix() for path in ROOT.glob('tools/**/*.py')
+            if (found := imported.search(path.read_text(encoding='utf-8')))}
+
+
 def documented():
     """Scripts and full-size configs that the pages name together."""
-    return sorted({
-        (script, word) for page in PAGES for script, words in
-        commands(page.read_text(encoding='utf-8')) for word in words
-        if word.startswith(f'{CONFIGS}/') and word.endswith('.py') and '/tiny/' not in word
-        and script not in NOT_TYPED | MEASURING})
+    scripts = thin_scripts()
+    found = set()
+    for page in PAGES:
+        for script, words in commands(page.read_text(encoding='utf-8')):
+            if script == 'mvp-mm' and words:
+                script = scripts.get(words[1] if words[0] == 'convert' else words[0], script)
+            found |= {(script, word) for word in words
+                      if word.startswith(f'{CONFIGS}/') and word.endswith('.py')
+                      and '/tiny/' not in word and script not in NOT_TYPED | MEASURING}
+    return sorted(found)
 
 
 @pytest.mark.parametrize('script, config', documented())
