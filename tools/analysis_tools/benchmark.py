@@ -20,26 +20,21 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
-from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import init_default_scope
+from mmengine.config import DictAction
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from mvp_mm.analysis.synthetic_batch import canvas_side, make_samples
+from mvp_mm.analysis.training_step import MadeUpStep
 from mvp_mm.engine.config_loading import load_config
 from mvp_mm.engine.launch import config_errors_in_one_line
 from mvp_mm.models import MVPLM
 from mvp_mm.models.language import language_loss
 from mvp_mm.models.losses import ImageShares, Targets, reduce_over_ranks
 from mvp_mm.models.state import ImageState, InstructionBatch
-from mvp_mm.registry import MODELS
 from mvp_mm.structures import PerceptionDataSample
 
 
@@ -118,63 +113,14 @@ def forward_parts(model: MVPLM, images: torch.Tensor, samples: list[PerceptionDa
     return model.parse_losses(reduce_over_ranks(means))[0]
 
 
-def autocast(args: argparse.Namespace, device: torch.device) -> Any:
-    """The context that training steps run in."""
-    if args.dtype == 'float32':
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
-
-
-@dataclass
-class Bench:
-    """A model with its optimizer, and one batch."""
-
-    model: MVPLM
-    optimizer: OptimWrapper
-    images: torch.Tensor
-    samples: list[PerceptionDataSample]
-
-    @classmethod
-    def build(cls, cfg: Config, args: argparse.Namespace, device: torch.device) -> Bench:
-        """Build a config's model and make up a batch for it."""
-        init_default_scope(cfg.get('default_scope', 'mvp_mm'))
-        torch.manual_seed(0)
-        cfg.model.llm.pretrained = None
-        model = MODELS.build(cfg.model).to(device).train()
-        # In place of the tokenizer's, so that no tokenizer is needed.
-        model.per_id = model.llm.vocab_size - 1
-        settings = {**cfg.optim_wrapper, 'type': 'OptimWrapper'}
-        for name in ('dtype', 'loss_scale'):  # autocast is this tool's matter
-            settings.pop(name, None)
-        side, visual = canvas_side(cfg), cfg.model.tokenizer.num_visual_tokens
-        count = args.images or cfg.train_dataloader.batch_size
-        samples = make_samples(
-            count, args.sentences, side, visual, model.llm.vocab_size, args.words)
-        for sample in samples:
-            sample.gt_instances = sample.gt_instances.to(device)
-        return cls(model, build_optim_wrapper(model, settings),
-                   torch.randn(count, 3, side, side, device=device), samples)
-
-    def forward(self, watch: Stopwatch) -> torch.Tensor:
-        """The total loss."""
-        return forward_parts(self.model, self.images, self.samples, watch)
-
-    def step(self, context: Any) -> None:
-        """One training step, nothing waited for."""
-        with context:
-            losses = self.model.loss(self.images, self.samples)
-            total = self.model.parse_losses(losses)[0]
-        self.optimizer.update_params(total)
-
-
-def time_parts(bench: Bench, args: argparse.Namespace, device: torch.device) -> None:
+def time_parts(bench: MadeUpStep, args: argparse.Namespace, device: torch.device) -> None:
     """Time training steps and print the median of every part."""
     watch = Stopwatch(device)
     for step in range(args.steps + 2):
         if step == 2:  # the first steps allocate memory and warm caches
             watch.seconds.clear()
-        with autocast(args, device):
-            total = bench.forward(watch)
+        with bench.autocast():
+            total = forward_parts(bench.model, bench.images, bench.samples, watch)
         with watch.part('backward'):
             bench.optimizer.backward(total)
         with watch.part('optimizer'):
@@ -187,7 +133,7 @@ def time_parts(bench: Bench, args: argparse.Namespace, device: torch.device) -> 
     print(f'  {"sum":<28}{1000 * whole:>10.1f} ms{len(bench.images) / whole:>9.2f} images/s')
 
 
-def time_whole(bench: Bench, args: argparse.Namespace, device: torch.device) -> None:
+def time_whole(bench: MadeUpStep, args: argparse.Namespace, device: torch.device) -> None:
     """Time whole steps; count their memory and operations."""
     on_cuda = device.type == 'cuda'
     if on_cuda:
@@ -195,7 +141,7 @@ def time_whole(bench: Bench, args: argparse.Namespace, device: torch.device) -> 
     watch = Stopwatch(device)
     with watch.part('steps'):
         for _ in range(args.steps):
-            bench.step(autocast(args, device))
+            bench.run()
     seconds = watch.seconds['steps'][0] / args.steps
     print(f'  {"whole steps":<28}{1000 * seconds:>10.1f} ms'
           f'{len(bench.images) / seconds:>9.2f} images/s')
@@ -203,7 +149,7 @@ def time_whole(bench: Bench, args: argparse.Namespace, device: torch.device) -> 
             else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10)
     print(f'  at most {held / 2**30:.1f} GiB held')
     with FlopCounterMode(display=False) as flops:
-        bench.step(autocast(args, device))
+        bench.run()
     rate = flops.get_total_flops() / seconds / 1e12
     print(f'  {flops.get_total_flops() / 1e12:.3g} x 10^12 operations a step, recomputed ones '
           f'included; {rate:.3g} x 10^12 a second')
@@ -211,12 +157,12 @@ def time_whole(bench: Bench, args: argparse.Namespace, device: torch.device) -> 
         print(f'  {100 * rate / args.peak_tflops:.1f} % of {args.peak_tflops:g} x 10^12')
 
 
-def write_profile(bench: Bench, args: argparse.Namespace, device: torch.device) -> None:
+def write_profile(bench: MadeUpStep, args: argparse.Namespace, device: torch.device) -> None:
     """Profile one step and write the ten operations that take longest."""
     kinds = [ProfilerActivity.CPU]
     kinds += [ProfilerActivity.CUDA] * (device.type == 'cuda')
     with profile(activities=kinds) as found:
-        bench.step(autocast(args, device))
+        bench.run()
         if device.type == 'cuda':
             torch.cuda.synchronize(device)
     target = Path(args.profile)
@@ -234,7 +180,8 @@ def main() -> None:
     with config_errors_in_one_line('benchmark'):
         cfg = load_config(args.config, args.cfg_options)
     device = torch.device(args.device)
-    bench = Bench.build(cfg, args, device)
+    dtype = None if args.dtype == 'float32' else torch.bfloat16
+    bench = MadeUpStep.build(cfg, args.images, args.sentences, args.words, dtype, device)
     print(f'{args.config}: {len(bench.images)} images of {bench.images.shape[-1]} x '
           f'{bench.images.shape[-1]}, {len(bench.samples)} instructions, {args.dtype}, {device}, '
           f'{torch.get_num_threads()} threads, {args.steps} steps')

@@ -1,0 +1,96 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mvp_mm.analysis.operations import REST, OperationCounter, table
+from mvp_mm.analysis.training_step import NARROW, MadeUpStep
+from mvp_mm.engine.config_loading import load_config
+from tests.helpers import ROOT
+
+BUDGET = Path(__file__).with_name('operation_budget.json')
+# What a new version of a library or another batch may add.
+SLACK = 1.05
+
+
+class Layer:
+    def run(self, x):
+        return (x.double() * 2).sum()
+
+
+@pytest.fixture(scope='module')
+def step_operations():
+    """The operations of a stage-2 step with all layers, narrow: two images, six instructions."""
+    cfg = load_config(ROOT / 'configs/mvplm/stage2.py')
+    cfg.merge_from_dict(NARROW)
+    step = MadeUpStep.build(cfg, images=2, sentences=2, words=20)
+    step.run()
+    return step.count()
+
+
+def test_operations_count_for_the_innermost_part():
+    layer, counter = Layer(), OperationCounter()
+    with counter:
+        counter.watch(layer, 'run', 'layer')
+        torch.ones(3)
+        layer.run(torch.ones(3))
+    assert counter.parts[REST].names == {'ones': 2}
+    assert counter.parts['layer'].names == {'_to_copy': 1, 'mul': 1, 'sum': 1}
+    assert counter.parts['layer'].casts == 1
+    assert counter.total.dispatched == 5
+
+
+def test_a_watched_method_is_its_own_again_afterwards():
+    layer, counter = Layer(), OperationCounter()
+    with counter:
+        counter.watch(layer, 'run', 'layer')
+    assert 'run' not in vars(layer)
+    layer.run(torch.ones(3))
+    assert not counter.total.dispatched
+
+
+@pytest.mark.parametrize('wait', [
+    lambda x: x.sum().item(), lambda x: bool(x.any()), lambda x: x.nonzero(), lambda x: x[x > 0],
+    lambda x: x.tolist(), lambda x: x.cpu()])
+def test_what_would_wait_for_a_gpu_is_counted(wait):
+    with OperationCounter() as counter:
+        wait(torch.ones(3))
+    assert counter.total.waits.total() == 1
+
+
+def test_operations_that_stay_on_the_device_wait_for_nothing():
+    x = torch.ones(3)
+    with OperationCounter() as counter:
+        torch.where(x > 0, x, 0.0)[torch.tensor([0, 1])].sum()
+    assert not counter.total.waits
+
+
+def test_bytes_are_those_of_tensors_read_and_written_without_views():
+    x = torch.ones(4, 4)
+    with OperationCounter() as counter:
+        x.view(16).add(1.0)
+    assert counter.total.bytes == 2 * 64
+
+
+def test_no_part_of_a_training_step_dispatches_more_than_its_budget(step_operations):
+    budget = json.loads(BUDGET.read_text())
+    found = {name: part.dispatched for name, part in step_operations.parts.items()}
+    assert found.keys() == budget['dispatched'].keys()
+    for name, most in budget['dispatched'].items():
+        assert found[name] <= SLACK * most, f'{name}: {found[name]} operations, budget {most}'
+    total = step_operations.total
+    assert total.casts <= SLACK * budget['casts']
+    assert total.waits.total() <= budget['waits']
+
+
+def test_the_budget_follows_what_has_become_cheaper(step_operations):
+    budget = json.loads(BUDGET.read_text())
+    assert SLACK * step_operations.total.dispatched >= sum(budget['dispatched'].values()), (
+        f'lower {BUDGET.name}')
+
+
+def test_the_table_has_a_row_for_every_part(step_operations):
+    lines = table(step_operations.parts, step_operations.total).splitlines()
+    assert [line.split('|')[1].strip() for line in lines[2:]] == [*step_operations.parts, 'all']

@@ -1,0 +1,65 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Count the operations that a training step dispatches, part by part, on the CPU.
+
+A step on a fast GPU is bound by their number. It does not depend on widths, so by default the
+model is made narrow, with all its layers, and the canvas small; no data, weights or tokenizer are
+read. The step that is counted is the second.
+
+Example::
+
+    python tools/analysis_tools/count_operations.py configs/mvplm/stage2.py --images 8
+"""
+from __future__ import annotations
+
+import argparse
+
+import torch
+from mmengine.config import DictAction
+
+from mvp_mm.analysis.operations import table
+from mvp_mm.analysis.training_step import NARROW, MadeUpStep
+from mvp_mm.engine.config_loading import load_config
+from mvp_mm.engine.launch import config_errors_in_one_line
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', help='config file of a Swin and Phi model')
+    parser.add_argument('--images', type=int, default=8, help='images (default 8)')
+    parser.add_argument('--sentences', type=int, default=2,
+                        help='sentences per image, beside one word list (default 2)')
+    parser.add_argument('--words', type=int, default=133,
+                        help='names in the word list (default 133)')
+    parser.add_argument('--dtype', choices=['bfloat16', 'float32'], default='bfloat16',
+                        help='autocast to it (default bfloat16)')
+    parser.add_argument('--full-width', action='store_true',
+                        help="the config's own widths and canvas, for the bytes")
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
+                        metavar='KEY=VALUE', help='settings to override')
+    args = parser.parse_args()
+    for name in ('images', 'words'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name} must be at least 1, got {getattr(args, name)}')
+    if args.sentences < 0:
+        parser.error(f'--sentences must not be negative, got {args.sentences}')
+    return args
+
+
+def main() -> None:
+    """Count."""
+    args = parse_args()
+    with config_errors_in_one_line('count_operations'):
+        cfg = load_config(args.config, args.cfg_options)
+    if not args.full_width:
+        cfg.merge_from_dict(NARROW)
+    dtype = torch.bfloat16 if args.dtype == 'bfloat16' else None
+    step = MadeUpStep.build(cfg, args.images, args.sentences, args.words, dtype)
+    step.run()
+    counter = step.count()
+    print(f'{args.config}: {args.images} images, {len(step.samples)} instructions, {args.dtype}\n')
+    print(table(counter.parts, counter.total))
+
+
+if __name__ == '__main__':
+    main()
