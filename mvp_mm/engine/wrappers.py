@@ -7,8 +7,10 @@ from datetime import timedelta
 
 import torch
 from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
 from torch import distributed, nn
 
+from mvp_mm.models.losses import read_scalars
 from mvp_mm.registry import MODEL_WRAPPERS
 
 
@@ -28,6 +30,10 @@ class MVPDistributedDataParallel(MMDistributedDataParallel):
     def __init__(self, module: nn.Module, device_ids: list[int] | None = None, **kwargs) -> None:
         on_cpu = next(module.parameters()).device.type == 'cpu'
         super().__init__(module, device_ids=None if on_cpu else device_ids, **kwargs)
+
+    def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, float]:
+        """Take a training step; returns the values to log, read from the device at once."""
+        return read_scalars(super().train_step(data, optim_wrapper))
 
 
 def init_cpu_process_group(launcher: str, timeout: float = 1800) -> None:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 from transformers import DynamicCache
 
@@ -21,7 +22,7 @@ from mvp_mm.models.language import (
     pool_phrases,
     prompt_ids,
 )
-from mvp_mm.models.losses import ImageShares, Targets, reduce_over_ranks
+from mvp_mm.models.losses import ImageShares, Targets, read_scalars, reduce_over_ranks
 from mvp_mm.models.state import ImageState, InstructionBatch, image_extent
 from mvp_mm.models.vocabulary_parts import LLMRows
 from mvp_mm.registry import MODELS, TOKENIZERS
@@ -218,9 +219,24 @@ class MVPLM(BaseModel):
         targets = Targets.collate([data_samples[r] for r in kept], batch, inputs.shape[-2:])
         perceived = self.perception.loss(
             state, batch, language.text[rows], language.summary[rows], targets)
-        weight = 1.0 if perceiving else 0.0
-        sums.update({name: value.scaled(weight) for name, value in perceived.items()})
-        return reduce_over_ranks(sums)
+        if not perceiving:
+            perceived = {name: value.scaled(0.0) for name, value in perceived.items()}
+        return reduce_over_ranks({**sums, **perceived})
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Add up the scalars whose name holds "loss", all at once.
+
+        mmengine's own takes five operations for each of more than a hundred terms.
+
+        Returns:
+            The total (), and what is logged: the total first, then all values.
+        """
+        total = torch.stack([value for name, value in losses.items() if 'loss' in name]).sum()
+        return total, dict(loss=total, **losses)
+
+    def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, float]:
+        """Take a training step; returns the values to log, read from the device at once."""
+        return read_scalars(super().train_step(data, optim_wrapper))
 
     @torch.no_grad()
     def predict(self, inputs: Tensor | None, data_samples: list[PerceptionDataSample],

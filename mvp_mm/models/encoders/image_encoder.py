@@ -20,7 +20,7 @@ class ImageEncoder(BaseModule):
 
     Args:
         backbone: Config of a backbone with an attribute ``num_features`` (channels per level),
-            such as ``mmdet.SwinTransformer``, :class:`TimmBackbone` or :class:`PlainViT`.
+            such as :class:`SwinTransformer`, :class:`TimmBackbone` or :class:`PlainViT`.
         frozen: Keep the backbone in eval mode, without gradients. A neck, for which there are no
             pretrained weights, trains all the same.
         gradient_checkpointing: Gradient checkpointing: recompute the backbone's activations in

@@ -10,11 +10,12 @@ from mvp_mm.models.losses.weighted_sum import (
     ImageShares,
     WeightedSum,
     named_sets,
+    read_scalars,
     reduce_over_ranks,
 )
 
 __all__ = [
     'Denoising', 'DenoisingRows', 'HungarianMatcher', 'ImageShares', 'Matches',
     'PerceptionCriterion', 'Predictions', 'SampledMasks', 'Targets', 'WeightedSum', 'named_sets',
-    'reduce_over_ranks'
+    'read_scalars', 'reduce_over_ranks'
 ]

@@ -78,3 +78,9 @@ def named_sets(values: dict[str, WeightedSum], prefixes: list[str]) -> dict[str,
             for name, value in values.items()
             for prefix, total, count in zip(
                 prefixes, value.total.unbind(), value.count.expand_as(value.total), strict=True)}
+
+
+def read_scalars(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Read scalars from their device in one transfer; one by one, each waits for the device."""
+    return dict(zip(values, torch.stack([value.detach() for value in values.values()]).tolist(),
+                    strict=True))
