@@ -75,6 +75,9 @@ def _fill_in_tokens(sample: PerceptionDataSample, visual_tokens: int, vocab_size
     instruction.phrase_index = np.concatenate([outside, phrases, response])
     length = len(instruction.phrase_index)
     instruction.input_ids = rng.integers(0, vocab_size - 1, length)
+    # Task text and visual tokens are the same for all instructions of a kind.
+    instruction.input_ids[:PROMPT_TOKENS] = instruction.kind == 'word'
+    instruction.input_ids[PROMPT_TOKENS:PROMPT_TOKENS + visual_tokens] = 0
     instruction.input_ids[-1] = vocab_size - 1
     instruction.labels = instruction.input_ids.copy()
     instruction.labels[:-RESPONSE_TOKENS] = -100

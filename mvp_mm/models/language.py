@@ -110,7 +110,8 @@ def append_tokens(batch: InstructionBatch, tokens: list[int]) -> InstructionBatc
         grown[name] = torch.cat([value, value.new_full((rows, n), fill)], 1)
     grown['ids'].scatter_(1, at, torch.tensor(tokens, device=device).expand(rows, -1))
     grown['mask'].scatter_(1, at, True)
-    return replace(batch, **grown, per_position=at[:, -1])
+    layout = batch.layout and batch.layout.extended(n)
+    return replace(batch, **grown, per_position=at[:, -1], layout=layout)
 
 
 def prompt_ids(batch: InstructionBatch) -> list[list[int]]:

@@ -166,7 +166,7 @@ class MVPLM(BaseModel):
             (R, T, D) last-layer states, and what the perception head needs of them.
         """
         prefix, embeds, batch = self._behind_image(state, batch)
-        states = self.llm(embeds, batch.mask, prefix)
+        states = self.llm(embeds, batch.mask, batch.layout, prefix)
         text = self.pool_text(states, batch)
         every_row = torch.arange(len(batch.ids), device=batch.ids.device)
         summary = states[-1][every_row, batch.per_position]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mvp_mm.models.packing import RowLayout
 from mvp_mm.structures import PerceptionDataSample
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ class InstructionBatch:
     use_stuff: Tensor
     needs_decoder: Tensor
     per_position: Tensor
+    layout: RowLayout | None = None
 
     @classmethod
     def collate(cls, samples: list[PerceptionDataSample], device: torch.device,
@@ -190,11 +192,13 @@ class InstructionBatch:
         arrays = dict(ids=ids, mask=mask, phrase_index=phrase_index, labels=labels,
                       phrase_mask=phrase_mask, is_thing=is_thing, **column)
         return cls(**{name: torch.from_numpy(array).to(device, non_blocking=True)
-                      for name, array in arrays.items()})
+                      for name, array in arrays.items()},
+                   layout=RowLayout.find(ids, lengths, column['image_start'],
+                                         column['image_index']))
 
     def select(self, rows: Tensor) -> InstructionBatch:
         """Select rows by index."""
-        return InstructionBatch(**{k: v[rows] for k, v in vars(self).items()})
+        return InstructionBatch(**{k: v[rows] for k, v in vars(self).items() if k != 'layout'})
 
     def behind(self, length: int) -> InstructionBatch:
         """Cut off the first ``length`` positions, which hold the image and no phrase."""
@@ -202,7 +206,7 @@ class InstructionBatch:
             self, ids=self.ids[:, length:], mask=self.mask[:, length:],
             phrase_index=self.phrase_index[:, length:], labels=self.labels[:, length:],
             image_start=torch.full_like(self.image_start, -1),
-            per_position=(self.per_position - length).clamp(min=0))
+            per_position=(self.per_position - length).clamp(min=0), layout=None)
 
 
 def _check_per(samples: list[PerceptionDataSample], lacks: np.ndarray, per_id: int) -> None:

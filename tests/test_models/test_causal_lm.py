@@ -5,8 +5,9 @@ import pytest
 import torch
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopPLogitsWarper
 
-from mvp_mm.models.llms.causal_lm import CausalLM, length_groups
+from mvp_mm.models.llms.causal_lm import CausalLM
 from mvp_mm.models.llms.sampling import Sampling, choose
+from mvp_mm.models.packing import length_groups
 from tests.test_models.llms import LENGTHS, MODELS, SIZES, make_prompts, small_llm
 
 

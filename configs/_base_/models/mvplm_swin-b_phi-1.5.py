@@ -23,6 +23,8 @@ model = dict(
     llm=dict(
         type='CausalLM',
         kept_layers=(-1, ),
+        # Task text and visual tokens run once for all instructions of an image.
+        shared_prefix=True,
         pretrained='checkpoints/phi-1_5',
         # Sizes of random weights, where pretrained=None.
         config=dict(

@@ -148,6 +148,22 @@ def _check_flash_attention(name: str) -> None:
                          'not installed or does not fit this GPU; install it or use sdpa')
 
 
+def check_block_mask(config: PretrainedConfig) -> None:
+    """Refuse models whose attention does not follow a mask of our own.
+
+    Raises:
+        ValueError: If attention is not ``sdpa``, or sees a window of the sequence alone.
+    """
+    if config._attn_implementation != 'sdpa':
+        raise ValueError("llm.shared_prefix needs attn_implementation='sdpa', got "
+                         f'{config._attn_implementation!r}')
+    kinds = set(getattr(config, 'layer_types', None) or ())
+    windowed = (getattr(config, 'sliding_window', None) is not None
+                and getattr(config, 'use_sliding_window', True) and not kinds)
+    if windowed or kinds - {'full_attention'}:
+        raise ValueError(f'llm.shared_prefix: {config.model_type} attends within a window')
+
+
 def _check_finite(lm: PreTrainedModel, source: str) -> None:
     for name, value in lm.state_dict().items():
         if value.is_floating_point() and not value.isfinite().all():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from mvp_mm.models.building import check_choice
-from mvp_mm.models.llms.building import add_lora, build_lm, decoder_layers
+from mvp_mm.models.llms.building import add_lora, build_lm, check_block_mask, decoder_layers
+from mvp_mm.models.llms.cache import spread
 from mvp_mm.models.llms.ending import ForcedEnding
 from mvp_mm.models.llms.sampling import Sampling, choose
+from mvp_mm.models.packing import PackedRows, RowLayout, length_groups, visible
 from mvp_mm.registry import MODELS
 
 
@@ -33,34 +36,6 @@ class Generation:
     prompt_states: list[Tensor]
     summary: Tensor
     forced: Tensor
-
-
-def spread(cache: DynamicCache, rows: int) -> DynamicCache:
-    """Copy the keys and values of one row for several, which make them grow."""
-    return DynamicCache([
-        (layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1))
-        for layer in cache.layers])
-
-
-def length_groups(lengths: list[int], least_saving: float = 0.1) -> list[tuple[list[int], int]]:
-    """Split sequences in two by length where that saves enough padding.
-
-    Args:
-        lengths: Tokens of each of R sequences.
-        least_saving: Share of the padded tokens that a split must save.
-
-    Returns:
-        One or two groups: row indices, and the length of the longest row in it.
-    """
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    ranked = [lengths[r] for r in order]
-    whole = len(ranked) * ranked[-1]
-    costs = [i * ranked[i - 1] + (len(ranked) - i) * ranked[-1] for i in range(1, len(ranked))]
-    best = min(range(len(costs)), key=costs.__getitem__, default=0)
-    if not costs or costs[best] > (1 - least_saving) * whole:
-        return [(order, ranked[-1])]
-    cut = best + 1
-    return [(order[:cut], ranked[cut - 1]), (order[cut:], ranked[-1])]
 
 
 @MODELS.register_module()
@@ -84,6 +59,9 @@ class CausalLM(BaseModule):
         split_by_length: Run short and long sequences apart, since sentences beside word lists
             would be padding for the most part. Off under FSDP: every rank must run it the same
             number of times.
+        shared_prefix: Run what rows about one image have in common (task text and visual tokens)
+            once, behind a block mask, in place of once per row. Needs ``sdpa`` attention over the
+            whole sequence.
         sampling: Settings of :class:`~mvp_mm.models.llms.sampling.Sampling`, or None to write
             the most probable token.
         loss_average: What the language loss is averaged over in the global batch: ``'tokens'``
@@ -95,7 +73,7 @@ class CausalLM(BaseModule):
                  frozen: bool = False, lora: dict | None = None, train_embeddings: bool = False,
                  gradient_checkpointing: bool = False, attn_implementation: str = 'sdpa',
                  kept_layers: tuple[int, ...] = (-1,), split_by_length: bool = True,
-                 sampling: dict | None = None,
+                 shared_prefix: bool = False, sampling: dict | None = None,
                  loss_average: Literal['tokens', 'instructions', 'images'] = 'tokens') -> None:
         super().__init__()
         check_choice('llm.loss_average', loss_average, ('tokens', 'instructions', 'images'))
@@ -107,6 +85,9 @@ class CausalLM(BaseModule):
         self.max_length = self.lm.config.max_position_embeddings
         self.kept_layers = tuple(kept_layers)
         self.split_by_length = split_by_length
+        self.shared_prefix = shared_prefix
+        if shared_prefix:
+            check_block_mask(self.lm.config)
         self.sampling = None if sampling is None else Sampling(**sampling)
         self.frozen = frozen
         self._choose_trained(lora, train_embeddings)
@@ -162,15 +143,18 @@ class CausalLM(BaseModule):
         return self.lm.get_input_embeddings()(ids)
 
     def forward(self, embeds: Tensor, attention_mask: Tensor,
+                layout: RowLayout | None = None,
                 prefix: DynamicCache | None = None) -> list[Tensor]:
         """Compute the hidden states of right-padded sequences.
 
         Behind a causal mask no position sees the padding on its right, so attention needs no
-        padding mask and a flash kernel can run.
+        padding mask and a flash kernel can run; rows behind a shared prefix need a block mask.
 
         Args:
             embeds: (R, T, D) input embeddings.
             attention_mask: (R, T) bool, False at padding.
+            layout: Lengths of the rows and what they share; without it the device is asked for
+                the lengths, and they share nothing.
             prefix: From :meth:`read_prefix`: what precedes each of the sequences.
 
         Returns:
@@ -178,18 +162,33 @@ class CausalLM(BaseModule):
         """
         if prefix is not None:
             return self._keep(self._run(embeds, cache=spread(prefix, len(embeds))))
-        if not self.split_by_length:
-            return self._keep(self._run(embeds))
-        total = attention_mask.shape[1]
-        groups = length_groups(attention_mask.sum(1).tolist())
-        parts = []
-        for group, length in groups:
-            index = torch.tensor(group, device=embeds.device)
-            out = self._run(embeds[index, :length])
-            parts.append([F.pad(s, (0, 0, 0, total - length)) for s in self._keep(out)])
-        order = torch.tensor([r for group, _ in groups for r in group], device=embeds.device)
-        back = order.argsort()
-        return [torch.cat(layer)[back] for layer in zip(*parts, strict=True)]
+        if layout is None:
+            layout = RowLayout.separate(attention_mask.sum(1).tolist())
+        elif not self.shared_prefix:
+            layout = RowLayout.separate(layout.lengths)
+        packed = PackedRows.of(layout, embeds.shape[1])
+        whole = [(list(range(len(packed.lengths))), max(packed.lengths))]
+        groups = length_groups(packed.lengths) if self.split_by_length else whole
+        parts = [self._run_packed(embeds, packed, *group) for group in groups]
+        order = torch.from_numpy(packed.order(groups)).to(embeds.device, non_blocking=True)
+        return [torch.cat(layer).index_select(0, order.flatten()).view(embeds.shape)
+                for layer in zip(*parts, strict=True)]
+
+    def _run_packed(self, embeds: Tensor, packed: PackedRows, sequences: list[int],
+                    length: int) -> list[Tensor]:
+        """Run some sequences, cut to a length; one (S · length, D) tensor for each kept layer."""
+        def on_device(values: np.ndarray) -> Tensor:
+            cut = np.ascontiguousarray(values[sequences, :length])
+            return torch.from_numpy(cut).to(embeds.device, non_blocking=True)
+
+        source = on_device(packed.source)
+        inputs = embeds.flatten(0, 1).index_select(0, source.flatten()).view(*source.shape, -1)
+        if packed.shared(sequences):
+            out = self._run(inputs, visible(on_device(packed.segment)),
+                            positions=on_device(packed.positions))
+        else:
+            out = self._run(inputs)
+        return [states.flatten(0, 1) for states in self._keep(out)]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Compute the vocabulary logits (…, vocabulary) of last-layer states (…, D)."""
@@ -282,8 +281,10 @@ class CausalLM(BaseModule):
 
     def _run(self, embeds: Tensor, mask: Tensor | None = None, cache: DynamicCache | None = None,
              positions: Tensor | None = None):
+        if mask is not None and mask.ndim == 2:
+            mask = mask.long()
         return self.lm.get_decoder()(
-            inputs_embeds=embeds, attention_mask=None if mask is None else mask.long(),
+            inputs_embeds=embeds, attention_mask=mask,
             position_ids=positions, past_key_values=cache, use_cache=cache is not None,
             output_hidden_states=self.kept_layers != (-1,))
 
