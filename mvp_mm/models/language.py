@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -63,14 +64,14 @@ def pool_phrases(states: list[Tensor], phrase_index: Tensor, num_phrases: int) -
         merged = states[0]
     else:
         merged = torch.stack([F.layer_norm(s, s.shape[-1:]) for s in states]).mean(0)
-    column = torch.where(phrase_index < 0, num_phrases, phrase_index)
-    onehot = F.one_hot(column, num_phrases + 1)[..., :num_phrases].to(merged.dtype)
+    onehot = phrase_index[..., None] == torch.arange(num_phrases, device=phrase_index.device)
+    onehot = onehot.to(merged.dtype)
     total = onehot.transpose(1, 2) @ merged
     return total / onehot.sum(1).clamp(min=1)[..., None]
 
 
 def language_loss(llm: CausalLM, hidden: Tensor, labels: Tensor,
-                  shares: ImageShares) -> WeightedSum:
+                  shares: ImageShares, supervised: np.ndarray | None = None) -> WeightedSum:
     """Compute the next-token cross-entropy at response positions (paper section 3.1, L_LLM).
 
     Args:
@@ -79,14 +80,18 @@ def language_loss(llm: CausalLM, hidden: Tensor, labels: Tensor,
         hidden: (R, T, D) last-layer states.
         labels: (R, T) int64, the token *at* each position, -100 where it is not supervised.
         shares: How much each row counts where the average is over images.
+        supervised: (n,) int64 places among (R · T) whose next token is supervised, as the host
+            knows them; without them, the device is waited for.
 
     Returns:
         The sum, and what it is over.
     """
     wanted = F.pad(labels[:, 1:], (0, 1), value=-100)
     keep = wanted != -100
-    # One list of places instead of two masks: the host waits for the device once.
-    at = keep.flatten().nonzero()[:, 0]
+    if supervised is None:
+        at = keep.flatten().nonzero()[:, 0]
+    else:
+        at = torch.from_numpy(supervised).to(hidden.device, non_blocking=True)
     logits = llm.logits(hidden.flatten(0, 1).index_select(0, at)).float()
     loss = F.cross_entropy(logits, wanted.flatten().index_select(0, at), reduction='none')
     if llm.loss_average == 'tokens':
@@ -110,8 +115,8 @@ def append_tokens(batch: InstructionBatch, tokens: list[int]) -> InstructionBatc
         grown[name] = torch.cat([value, value.new_full((rows, n), fill)], 1)
     grown['ids'].scatter_(1, at, torch.tensor(tokens, device=device).expand(rows, -1))
     grown['mask'].scatter_(1, at, True)
-    layout = batch.layout and batch.layout.extended(n)
-    return replace(batch, **grown, per_position=at[:, -1], layout=layout)
+    return replace(batch, **grown, per_position=at[:, -1],
+                   host=batch.host and batch.host.extended(n))
 
 
 def prompt_ids(batch: InstructionBatch) -> list[list[int]]:

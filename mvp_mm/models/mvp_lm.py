@@ -166,7 +166,7 @@ class MVPLM(BaseModel):
             (R, T, D) last-layer states, and what the perception head needs of them.
         """
         prefix, embeds, batch = self._behind_image(state, batch)
-        states = self.llm(embeds, batch.mask, batch.layout, prefix)
+        states = self.llm(embeds, batch.mask, batch.host and batch.host.layout, prefix)
         text = self.pool_text(states, batch)
         every_row = torch.arange(len(batch.ids), device=batch.ids.device)
         summary = states[-1][every_row, batch.per_position]
@@ -208,14 +208,15 @@ class MVPLM(BaseModel):
         state = self.encode(inputs, data_samples, self.perception_trains)
         hidden, language = self.forward_llm(state, batch)
         shares = ImageShares.of(batch.image_index, len(inputs))
-        sums = dict(loss_llm=language_loss(self.llm, hidden, batch.labels, shares))
+        sums = dict(loss_llm=language_loss(
+            self.llm, hidden, batch.labels, shares, batch.host.supervised))
         if not self.perception_trains:
             return reduce_over_ranks(sums)
         perceiving = [r for r, s in enumerate(data_samples) if s.instruction.needs_decoder]
         # A batch of captions alone still runs every module, for ranks that have others.
         kept = perceiving or [0]
         rows = torch.tensor(kept, device=inputs.device)
-        batch = batch.select(rows)
+        batch = batch.select(kept)
         targets = Targets.collate([data_samples[r] for r in kept], batch, inputs.shape[-2:])
         perceived = self.perception.loss(
             state, batch, language.text[rows], language.summary[rows], targets)

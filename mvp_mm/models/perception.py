@@ -129,7 +129,7 @@ class PerceptionHead(BaseModule):
             targets: Targets of the R instructions.
         """
         text = self.embed_text(pooled, batch)
-        per_image = QueriesPerImage(batch.image_index, len(state.memory))
+        per_image = batch.per_image(len(state.memory))
         generated = self.generate_queries(state, batch, text.content, summary, per_image)
         queries = self.add_stuff_queries(generated, batch)
         noised = None
@@ -165,7 +165,7 @@ class PerceptionHead(BaseModule):
                summary: Tensor) -> DecodedQueries:
         """Decode the last layer's queries; arguments as for :meth:`loss`."""
         text = self.embed_text(pooled, batch)
-        per_image = QueriesPerImage(batch.image_index, len(state.memory))
+        per_image = batch.per_image(len(state.memory))
         generated = self.generate_queries(state, batch, text.content, summary, per_image)
         queries = self.add_stuff_queries(generated, batch)
         states, refined = self.decoder(queries.content, queries.boxes, queries.allowed, state,
@@ -208,7 +208,7 @@ class PerceptionHead(BaseModule):
         content, boxes = generated.content, generated.boxes
         rows, dynamic = content.shape[:2]
         valid = batch.needs_decoder[:, None].expand(rows, dynamic)
-        if bool(batch.use_stuff.any()):
+        if batch.any_stuff:
             content = torch.cat([content, self.stuff.content.expand(rows, -1, -1)], 1)
             boxes = torch.cat([boxes, self.stuff.boxes.sigmoid().expand(rows, -1, -1)], 1)
             extra = batch.use_stuff[:, None].expand(-1, len(self.stuff.content))
@@ -229,12 +229,11 @@ class PerceptionHead(BaseModule):
         Denoising rows are decoded behind the R rows, in the same pass; their noised input is not
         supervised.
         """
-        image_index = batch.image_index
+        copies = []
         if noised is not None:
             queries = queries.with_rows(noised)
-            image_index = torch.cat([image_index, image_index[noised.source]])
-            text = text.with_copies(noised.source)
-        per_image = QueriesPerImage(image_index, len(state.memory))
+            text, copies = text.with_copies(noised.source), noised.copied_rows
+        per_image = batch.per_image(len(state.memory), copies)
         states, refined = self.decoder(queries.content, queries.boxes, queries.allowed, state,
                                        per_image, self.box_head)
         # Before the first layer there is no self-attention and no box code: content alone counts.

@@ -2,6 +2,8 @@
 """What flows through the model: state per image, instructions and queries per row."""
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -64,14 +66,17 @@ class QueriesPerImage:
     Args:
         image_index: (R,) int64, the image of each row.
         num_images: B.
+        known: The same indices on the host; without them, the device is waited for.
     """
 
-    def __init__(self, image_index: Tensor, num_images: int) -> None:
+    def __init__(self, image_index: Tensor, num_images: int,
+                 known: Sequence[int] | None = None) -> None:
         self.image_index = image_index
         self.num_images = num_images
-        onehot = torch.nn.functional.one_hot(image_index, num_images)
+        onehot = image_index[:, None] == torch.arange(num_images, device=image_index.device)
         rank = (onehot.cumsum(0) - 1).gather(1, image_index[:, None])[:, 0]
-        self.rows_per_image = int(onehot.sum(0).max()) if len(image_index) else 1
+        rows = image_index.tolist() if known is None else known
+        self.rows_per_image = max(Counter(rows).values(), default=1)
         self.slot = image_index * self.rows_per_image + rank
 
     def pack(self, rows: Tensor) -> Tensor:
@@ -111,6 +116,33 @@ class DecoderQueries:
             torch.cat([self.allowed, more.allowed]), torch.cat([self.valid, more.valid]))
 
 
+@dataclass(frozen=True)
+class HostRows:
+    """What the host knows of R rows: to ask the device would be to wait for it.
+
+    Attributes:
+        layout: Lengths of the rows, and what they share; None after a selection of rows.
+        image_index: The image of each row.
+        use_stuff: Whether a row asks for the stuff queries.
+        supervised: (n,) int64 places among (R · T) whose next token is supervised; None after a
+            selection.
+    """
+
+    layout: RowLayout | None
+    image_index: list[int]
+    use_stuff: list[bool]
+    supervised: np.ndarray | None
+
+    def select(self, rows: list[int]) -> HostRows:
+        """Select rows by index."""
+        return HostRows(None, [self.image_index[r] for r in rows],
+                        [self.use_stuff[r] for r in rows], None)
+
+    def extended(self, count: int) -> HostRows:
+        """Describe the same rows with ``count`` more tokens each, which are not supervised."""
+        return replace(self, layout=self.layout and self.layout.extended(count), supervised=None)
+
+
 @dataclass
 class InstructionBatch:
     """R tokenised instructions, padded on the right.
@@ -143,7 +175,7 @@ class InstructionBatch:
     use_stuff: Tensor
     needs_decoder: Tensor
     per_position: Tensor
-    layout: RowLayout | None = None
+    host: HostRows | None = None
 
     @classmethod
     def collate(cls, samples: list[PerceptionDataSample], device: torch.device,
@@ -193,12 +225,32 @@ class InstructionBatch:
                       phrase_mask=phrase_mask, is_thing=is_thing, **column)
         return cls(**{name: torch.from_numpy(array).to(device, non_blocking=True)
                       for name, array in arrays.items()},
-                   layout=RowLayout.find(ids, lengths, column['image_start'],
-                                         column['image_index']))
+                   host=HostRows(
+                       RowLayout.find(ids, lengths, column['image_start'], column['image_index']),
+                       column['image_index'].tolist(), column['use_stuff'].tolist(),
+                       np.flatnonzero(np.pad(labels[:, 1:], ((0, 0), (0, 1)),
+                                             constant_values=-100) != -100)))
 
-    def select(self, rows: Tensor) -> InstructionBatch:
+    @property
+    def any_stuff(self) -> bool:
+        """Whether any row asks for the stuff queries."""
+        return any(self.host.use_stuff) if self.host else bool(self.use_stuff.any())
+
+    def per_image(self, num_images: int, copies: Sequence[int] = ()) -> QueriesPerImage:
+        """Pack the queries by image, those of ``copies`` of rows behind those of all rows."""
+        known = self.host.image_index if self.host else self.image_index.tolist()
+        image_index = self.image_index
+        if copies:
+            again = torch.tensor(copies, device=image_index.device)
+            image_index = torch.cat([image_index, image_index[again]])
+        return QueriesPerImage(image_index, num_images, [*known, *(known[r] for r in copies)])
+
+    def select(self, rows: list[int]) -> InstructionBatch:
         """Select rows by index."""
-        return InstructionBatch(**{k: v[rows] for k, v in vars(self).items() if k != 'layout'})
+        index = torch.tensor(rows, device=self.ids.device)
+        return InstructionBatch(
+            **{name: value[index] for name, value in vars(self).items() if name != 'host'},
+            host=self.host and self.host.select(rows))
 
     def behind(self, length: int) -> InstructionBatch:
         """Cut off the first ``length`` positions, which hold the image and no phrase."""
@@ -206,7 +258,8 @@ class InstructionBatch:
             self, ids=self.ids[:, length:], mask=self.mask[:, length:],
             phrase_index=self.phrase_index[:, length:], labels=self.labels[:, length:],
             image_start=torch.full_like(self.image_start, -1),
-            per_position=(self.per_position - length).clamp(min=0), layout=None)
+            per_position=(self.per_position - length).clamp(min=0),
+            host=self.host and replace(self.host, layout=None, supervised=None))
 
 
 def _check_per(samples: list[PerceptionDataSample], lacks: np.ndarray, per_id: int) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mvp_mm.models.losses import SampledMasks, criterion, matcher
+from mvp_mm.models.state import InstructionBatch
 from tests.helpers import build_model, make_batch, make_samples
 
 # Three images with seven instructions: word lists of both kinds, sentences, a caption.
@@ -101,7 +102,10 @@ def test_the_llm_reads_every_instruction_once(model, data, calls):
     finally:
         del model.llm._run
     assert [part for part, *_ in calls].count('llm') == 1
-    assert sum(count for count, _ in rows) == len(batch['data_samples']) and len(rows) <= 2
+    layout = InstructionBatch.collate(
+        batch['data_samples'], torch.device('cpu'), model.per_id).host.layout
+    assert len(layout.sharing) < len(batch['data_samples'])
+    assert sum(count for count, _ in rows) == len(layout.sharing) and len(rows) <= 2
 
 
 def test_the_vocabulary_is_asked_at_supervised_tokens_alone(model, data):

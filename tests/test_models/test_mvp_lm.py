@@ -437,7 +437,7 @@ def test_thinking_equals_reading_what_was_written(model, samples):
                                            training=False)])
     thought = model.generate_then_read(state, batch)
     for r in range(len(batch.ids)):
-        row = batch.select(torch.tensor([r]))
+        row = batch.select([r])
         n = int(row.mask.sum())
         row = replace(row, **{k: getattr(row, k)[:, :n]
                               for k in ('ids', 'mask', 'phrase_index', 'labels')})

@@ -43,13 +43,22 @@ def test_gradients_of_deformable_attention_pass_the_island():
 
 @pytest.fixture(scope='module')
 def losses_and_gradients(tokenizer_path):
-    """Losses and gradients of one mixed batch, in float32 and under autocast."""
+    """Losses and gradients of one mixed batch, in float32 and under autocast.
+
+    Both start from the tokens that float32 selects: rounding may swap tokens that are nearly alike.
+    """
     groups = [[s for task in ('PanopticTask', 'ReferringSegmentationTask') for s in make_samples(
         task, tokenizer_path)], make_samples('DetectionTask', tokenizer_path, seed=1)]
-    results = []
+    results, selected = [], []
     for dtype in (None, 'bfloat16'):
         model = build_model(tokenizer_path, encoder=dict(frozen=True), perception=dict(
             denoising=dict(label_noise=0.0, box_noise=0.0))).train()
+        selection = model.perception.query_generator.selection
+        if dtype is None:
+            rank = selection.rank
+            selection.rank = lambda *args, rank=rank: selected.append(rank(*args)) or selected[0]
+        else:
+            selection.rank = lambda *args: selected[0]
         wrapper = wrap([p for p in model.parameters() if p.requires_grad], dtype)
         with wrapper.optim_context(model):
             data = model.data_preprocessor(make_batch(groups), True)
@@ -65,8 +74,7 @@ def test_losses_are_finite_and_near_those_of_float32(losses_and_gradients):
     assert plain.keys() == inside.keys()
     for name, value in plain.items():
         assert inside[name].dtype == torch.float32 and inside[name].isfinite()
-        # Another query may be matched, so the bound is a wide one.
-        assert abs(inside[name] - value) <= 0.2 * abs(value) + 0.02, name
+        assert abs(inside[name] - value) <= 0.05 * abs(value) + 0.01, name
 
 
 def test_weights_stay_float32_and_move_as_in_float32(losses_and_gradients, tokenizer_path):

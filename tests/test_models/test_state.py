@@ -120,8 +120,9 @@ def test_captions_alone_collate_with_one_masked_phrase(samples, per_id):
 
 def test_select_takes_rows_of_every_field(samples, per_id):
     batch = InstructionBatch.collate(samples, torch.device('cpu'), per_id)
-    chosen = batch.select(torch.tensor([2, 0]))
+    chosen = batch.select([2, 0])
     for name, value in vars(batch).items():
-        if name != 'layout':
+        if name != 'host':
             assert torch.equal(getattr(chosen, name), torch.stack([value[2], value[0]]))
-    assert chosen.layout is None
+    assert chosen.host.image_index == [batch.host.image_index[r] for r in (2, 0)]
+    assert chosen.host.use_stuff == [batch.host.use_stuff[r] for r in (2, 0)]

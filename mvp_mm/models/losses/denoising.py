@@ -22,10 +22,12 @@ class DenoisingRows(DecoderQueries):
 
     Attributes:
         source: (W,) int64, the instruction row that each belongs to.
+        copied_rows: The same rows on the host.
         target: (W, Q) int64 index of the target that a query should restore.
     """
 
     source: Tensor
+    copied_rows: list[int]
     target: Tensor
 
     def matches(self, num_sets: int) -> Matches:
@@ -63,7 +65,9 @@ class Denoising(BaseModule):
             num_slots: Queries Q of a decoder row; groups fill it as far as they fit.
         """
         noised = targets.valid & ~targets.is_stuff
-        source = (batch.is_word & noised.any(1)).nonzero()[:, 0]
+        copied = (batch.is_word & noised.any(1)).tolist()
+        copied = [row for row, is_copied in enumerate(copied) if is_copied]
+        source = torch.tensor(copied, dtype=torch.long, device=text.device)
         count = noised[source].sum(1, keepdim=True)
         slot = torch.arange(num_slots, device=text.device)[None]
         budget = min(num_slots, self.num_queries)
@@ -82,7 +86,7 @@ class Denoising(BaseModule):
         content = text[source].gather(1, labels[..., None].expand(-1, -1, text.shape[-1]))
         boxes = targets.boxes[source].gather(1, target[..., None].expand(-1, -1, 4))
         return DenoisingRows(self.content(content), self._noisy_boxes(boxes), allowed, valid,
-                             source, target)
+                             source, copied, target)
 
     def _noisy_labels(self, labels: Tensor, phrase_mask: Tensor) -> Tensor:
         flip = torch.rand_like(labels, dtype=torch.float32) < self.label_noise

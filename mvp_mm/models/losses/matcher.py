@@ -111,7 +111,7 @@ class HungarianMatcher(nn.Module):
             # their losses, or this flag, then name the batch.
             self.saw_bad_costs = True
             table = np.where(finite, table, 0.0)
-        counts = targets.count.tolist()
+        counts = targets.count.tolist() if targets.known_count is None else targets.known_count
         found = []
         for s in range(table.shape[0]):
             for r, n in enumerate(counts):

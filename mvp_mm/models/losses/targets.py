@@ -24,6 +24,8 @@ class Targets:
         is_stuff: (R, G) bool, targets that belong to the stuff queries.
         mask_index: (R, G) int64 into ``masks``, -1 where a target has no mask.
         masks: (n, H, W) bool.
+        known_count: The number of targets of each row on the host; None where the device alone
+            knows it.
     """
 
     labels: Tensor
@@ -32,6 +34,7 @@ class Targets:
     is_stuff: Tensor
     mask_index: Tensor
     masks: Tensor
+    known_count: list[int] | None = None
 
     @property
     def count(self) -> Tensor:
@@ -73,7 +76,7 @@ class Targets:
         is_thing = batch.is_thing.gather(1, labels) | ~batch.use_stuff[:, None]
         stacked = (torch.cat(masks).to(device) if masks else
                    torch.zeros((0, *canvas), dtype=torch.bool, device=device))
-        return cls(labels, boxes, valid, valid & ~is_thing, mask_index, stacked)
+        return cls(labels, boxes, valid, valid & ~is_thing, mask_index, stacked, counts.tolist())
 
 
 @dataclass

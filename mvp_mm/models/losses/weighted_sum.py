@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from mmdet.utils import reduce_mean
 from torch import Tensor
 
@@ -48,7 +47,8 @@ class ImageShares:
             image_index: (R,) int64, the image of each row.
             num_images: B.
         """
-        rows = F.one_hot(image_index, num_images).sum(0)
+        images = torch.arange(num_images, device=image_index.device)
+        rows = (image_index[:, None] == images).sum(0)
         return cls(1.0 / rows[image_index], rows.new_full((), num_images, dtype=torch.float32))
 
     def of_rows(self, source: Tensor) -> ImageShares:

@@ -99,7 +99,7 @@ class ReleasedPerceptionHead(PerceptionHead):
         if noised is not None:
             extra = noised.content.shape[1]
             queries = noised.in_front_of(queries)
-        per_image = QueriesPerImage(batch.image_index, len(state.memory))
+        per_image = batch.per_image(len(state.memory))
         states, refined = self.decoder(queries.content, queries.boxes, queries.allowed, state,
                                        per_image, self.box_head)
         logits = self.similarity_head(states, refined, text)
