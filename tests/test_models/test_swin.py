@@ -1,4 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
+from __future__ import annotations
+
 import pytest
 import torch
 from mmdet.models.backbones.swin import SwinTransformer as Reference
