@@ -32,6 +32,25 @@ def sine_embedding(coordinates: Tensor, width: int, max_cycles: float = 1.0) -> 
     return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(-2)
 
 
+def detr_embedding(boxes: Tensor, width: int) -> Tensor:
+    """Encode boxes as DAB-DETR, DINO and OpenSeeD do: y first, then x, width and height.
+
+    The same numbers as mmdet's ``coordinate_to_encoding``, in a third of its operations.
+
+    Args:
+        boxes: (..., 4) cxcywh in [0, 1].
+        width: Even number of channels per coordinate.
+
+    Returns:
+        (..., 4 * width).
+    """
+    steps = torch.arange(0, width, 2, device=boxes.device, dtype=torch.float32)
+    period = 10000.0 ** (steps / width)
+    x, y, size = boxes.split((1, 1, 2), dim=-1)
+    angle = torch.cat([y, x, size], -1)[..., None] * (2 * math.pi) / period
+    return torch.stack([angle.sin(), angle.cos()], -1).flatten(-3)
+
+
 def grid_points(shapes: list[tuple[int, int]], device: torch.device) -> Tensor:
     """Compute the centres (S, 2), xy in [0, 1] of the canvas, of all positions of all levels."""
     levels = []

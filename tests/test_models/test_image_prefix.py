@@ -113,7 +113,8 @@ def test_a_sliding_window_is_run_whole(image, tokenizer):
     sizes = dict(vocab_size=512, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
                  num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=256,
                  model_type='mistral', sliding_window=8)
-    model = build_model(tokenizer, llm=dict(config=dict(_delete_=True, **sizes))).eval()
+    model = build_model(tokenizer, llm=dict(
+        shared_prefix=False, config=dict(_delete_=True, **sizes))).eval()
     state = encoded(model, image, question('ReferringSegmentationTask', 0, tokenizer))
     found = model.predict(None, question('ReferringSegmentationTask', 0, tokenizer),
                           thinking=False, state=state)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from mmdet.models.layers import coordinate_to_encoding
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mvp_mm.models.building import check_choice
 from mvp_mm.models.heads import mlp
-from mvp_mm.models.position import sine_embedding
+from mvp_mm.models.position import detr_embedding, sine_embedding
 from mvp_mm.models.state import ImageState, QueriesPerImage
 from mvp_mm.registry import MODELS
 
@@ -78,7 +77,7 @@ class MultiGranularityDecoder(BaseModule):
                  position_code: Literal['detr', 'cycles'] = 'detr') -> None:
         super().__init__()
         check_choice('decoder.position_code', position_code, ('detr', 'cycles'))
-        self.encode = sine_embedding if position_code == 'cycles' else coordinate_to_encoding
+        self.encode = sine_embedding if position_code == 'cycles' else detr_embedding
         self.embed_dims = embed_dims
         self.num_heads = num_heads
         attention = dict(type=attention_type, embed_dims=embed_dims, num_heads=num_heads,

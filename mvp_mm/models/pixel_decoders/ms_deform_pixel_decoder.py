@@ -2,6 +2,8 @@
 """The multi-scale deformable pixel decoder."""
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -29,6 +31,24 @@ class DeformableEncoderLayer(nn.Module):
             tokens + position, tokens, reference, shapes, starts, padding_mask)
         tokens = self.norm1(tokens + attended)
         return self.norm2(tokens + self.feedforward(tokens))
+
+
+class LevelLayout(NamedTuple):
+    """Where the tokens of all levels lie.
+
+    Attributes:
+        shapes: (levels, 2) int64, heights and widths.
+        starts: (levels,) int64, the first token of each level.
+        level: (S,) int64, the level of each token.
+        points: (S, 2) their centres, xy in [0, 1] of the canvas.
+        position: (S, C) their position code; None where the code is a module, which may train.
+    """
+
+    shapes: Tensor
+    starts: Tensor
+    level: Tensor
+    points: Tensor
+    position: Tensor | None
 
 
 @MODELS.register_module()
@@ -59,6 +79,7 @@ class MSDeformPixelDecoder(BaseModule):
                  position: dict | None = None) -> None:
         super().__init__()
         self.embed_dims = embed_dims
+        self._kept: tuple[tuple, LevelLayout] | None = None
         self.position = MODELS.build(position or dict(type='DetrPosition'))
         self.inputs = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c, embed_dims, 1), nn.GroupNorm(32, embed_dims))
@@ -93,24 +114,35 @@ class MSDeformPixelDecoder(BaseModule):
         maps = [conv(f) for conv, f in zip(self.inputs, features[1:], strict=True)]
         maps.append(self.extra(features[-1]))
         shapes = [tuple(m.shape[-2:]) for m in maps]
-        device = maps[0].device
-        spatial_shapes = torch.tensor(shapes, device=device)
-        sizes = [h * w for h, w in shapes]
-        starts = torch.tensor([sum(sizes[:i]) for i in range(len(sizes))], device=device)
-        points = grid_points(shapes, device)
-        level = torch.repeat_interleave(
-            torch.arange(len(sizes), device=device), torch.tensor(sizes, device=device))
-        padding_mask = (points[None] > image_extent[:, None]).any(-1)
+        layout = self._layout(tuple(shapes), maps[0].device)
+        padding_mask = (layout.points[None] > image_extent[:, None]).any(-1)
         tokens = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
-        position = self.position(shapes, self.embed_dims, device) + self.level_embed[level]
-        reference = points[None].expand(len(tokens), -1, -1)
+        code = layout.position
+        if code is None:
+            code = self.position(shapes, self.embed_dims, tokens.device)
+        position = code + self.level_embed.index_select(0, layout.level)
+        reference = layout.points[None].expand(len(tokens), -1, -1)
         for layer in self.layers:
-            tokens = layer(tokens, position, reference, spatial_shapes, starts, padding_mask)
-        finest = tokens[:, :sizes[0]].transpose(1, 2).reshape(*maps[0].shape)
+            tokens = layer(tokens, position, reference, layout.shapes, layout.starts, padding_mask)
+        finest = tokens[:, :maps[0][0, 0].numel()].transpose(1, 2).reshape(*maps[0].shape)
         lateral = self.lateral(features[0])
         merged = lateral + F.interpolate(
             finest, size=lateral.shape[-2:], mode='bilinear', align_corners=False)
         # Masks are compared at points: those read whole pixels, whose channels then lie together.
         mask_features = self.output(merged).contiguous(memory_format=torch.channels_last)
         return dict(memory=tokens, mask_features=mask_features, padding_mask=padding_mask,
-                    spatial_shapes=spatial_shapes, level_start_index=starts, shapes=shapes)
+                    spatial_shapes=layout.shapes, level_start_index=layout.starts, shapes=shapes)
+
+    def _layout(self, shapes: tuple[tuple[int, int], ...], device: torch.device) -> LevelLayout:
+        """What depends on the sizes of the maps alone; made once for the sizes last seen."""
+        if self._kept is None or self._kept[0] != (shapes, device):
+            # Ordinary tensors also where the first caller is in inference mode.
+            with torch.inference_mode(False), torch.no_grad():
+                sizes = torch.tensor([h * w for h, w in shapes])
+                self._kept = (shapes, device), LevelLayout(
+                    torch.tensor(shapes, device=device), (sizes.cumsum(0) - sizes).to(device),
+                    torch.arange(len(sizes)).repeat_interleave(sizes).to(device),
+                    grid_points(list(shapes), device),
+                    None if isinstance(self.position, nn.Module) else self.position(
+                        list(shapes), self.embed_dims, device))
+        return self._kept[1]

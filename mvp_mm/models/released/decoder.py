@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from mmdet.models.layers import coordinate_to_encoding
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mvp_mm.models.decoders.multi_granularity_decoder import DecoderLayer
 from mvp_mm.models.heads import mlp
+from mvp_mm.models.position import detr_embedding
 from mvp_mm.models.state import ImageState, QueriesPerImage
 from mvp_mm.registry import MODELS
 
@@ -58,7 +58,7 @@ class DINODecoder(BaseModule):
         states, refined = [self.norm(queries)], [boxes]
         reference = boxes
         for layer in self.layers:
-            code = coordinate_to_encoding(boxes.float(), self.embed_dims // 2)
+            code = detr_embedding(boxes.float(), self.embed_dims // 2)
             queries = layer(
                 queries, self.position(code.to(queries.dtype)), boxes, state, per_image, blocked)
             normed = self.norm(queries)
