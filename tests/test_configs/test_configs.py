@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmdet.models.layers import coordinate_to_encoding
 from mmengine.config import Config
 from torch.overrides import TorchFunctionMode
 
 import mvp_mm.models  # noqa: F401  registers the components
 from mvp_mm.engine import check_config, load_config
-from mvp_mm.models.position import DetrPosition
+from mvp_mm.models.position import DetrPosition, detr_embedding
 from mvp_mm.registry import MODELS
 from mvp_mm.structures import Answering
 from tests.helpers import ROOT, save_tokenizer
@@ -318,7 +317,7 @@ def test_components_without_options_are_the_papers(full_size_model):
     perception = full_size_model.perception
     assert perception.similarity_head.relation is None and perception.relation_mlp is None
     assert not any(layer.position_in_content for layer in perception.decoder.layers)
-    assert perception.decoder.encode is coordinate_to_encoding
+    assert perception.decoder.encode is detr_embedding
     assert isinstance(full_size_model.pixel_decoder.position, DetrPosition)
     assert full_size_model.answering == Answering()
     assert (perception.criterion.sentence_reduction, perception.criterion.normalization) == (

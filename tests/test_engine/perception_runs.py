@@ -57,7 +57,7 @@ class KeepLosses(Hook):
         self.norms: list[float] = []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.losses.append({name: float(value.detach()) for name, value in outputs.items()})
+        self.losses.append({name: float(value) for name, value in outputs.items()})
         norm = runner.message_hub.get_scalar('train/grad_norm') if (
             batch_idx % PASSES) else None
         if norm is not None:

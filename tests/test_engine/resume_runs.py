@@ -96,7 +96,7 @@ class TraceHook(Hook):
         self.rows[runner.iter + 1] = dict(
             rank=get_rank(), asked=asked,
             pixels=[checksum(image) for image in data_batch['inputs']],
-            losses={name: float(value.detach()).hex() for name, value in outputs.items()},
+            losses={name: float(value).hex() for name, value in outputs.items()},
             weights=[checksum(p) for p in local],
             lr=[group['lr'] for group in runner.optim_wrapper.param_groups])
 

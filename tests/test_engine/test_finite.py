@@ -234,7 +234,7 @@ def test_costs_that_are_not_finite_are_noticed():
     matcher = HungarianMatcher()
     matcher.cost = lambda *_: torch.tensor([[[[float('nan')], [2.0], [1.0]]]])
     matcher.eligible = lambda *_: torch.ones(1, 1, 3, 1, dtype=torch.bool)
-    matches = matcher(None, SimpleNamespace(count=torch.tensor([1])), None, None)
+    matches = matcher(None, SimpleNamespace(count=torch.tensor([1]), known_count=None), None, None)
     assert matcher.saw_bad_costs and len(matches.queries) == 1
 
 

@@ -23,7 +23,7 @@ NOT_TYPED = {'tools/slurm_train.sh', 'tools/analysis_tools/gpu_figures.sh'}
 # These measure speed or count operations; they train and answer nothing.
 MEASURING = {f'tools/analysis_tools/{name}.py' for name in (
     'benchmark', 'benchmark_criterion', 'benchmark_data', 'benchmark_deform_attention',
-    'benchmark_inference', 'get_flops')}
+    'benchmark_inference', 'count_operations', 'get_flops')}
 
 
 @pytest.fixture(scope='module')
@@ -70,7 +70,7 @@ def documented():
     for page in PAGES:
         for script, words in commands(page.read_text(encoding='utf-8')):
             if script == 'mvp-mm' and words:
-                script = scripts.get(words[1] if words[0] == 'convert' else words[0], script)
+                script = next((scripts[word] for word in words[:2] if word in scripts), script)
             found |= {(script, word) for word in words
                       if word.startswith(f'{CONFIGS}/') and word.endswith('.py')
                       and '/tiny/' not in word and script not in NOT_TYPED | MEASURING}
