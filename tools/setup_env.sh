@@ -189,8 +189,8 @@ main() {
     install_mmcv
     say "installing the runtime, server, test and documentation packages"
     pip_install -r "$ROOT/requirements/runtime.txt" -r "$ROOT/requirements/tensorboard.txt" \
-        -r "$ROOT/requirements/serve.txt" -r "$ROOT/requirements/tests.txt" \
-        -r "$ROOT/requirements/docs.txt"
+        -r "$ROOT/requirements/serve.txt" -r "$ROOT/requirements/onnx.txt" \
+        -r "$ROOT/requirements/tests.txt" -r "$ROOT/requirements/docs.txt"
     pip_install --no-deps --no-build-isolation -e "$ROOT"
     build_kernel
     rm -f "$MARKER" # everything is installed; what may still fail is the machine

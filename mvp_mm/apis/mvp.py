@@ -21,6 +21,7 @@ from mvp_mm.apis.hub import HubModel
 from mvp_mm.apis.images import Channels
 from mvp_mm.apis.inferencer import PerceptionInferencer
 from mvp_mm.apis.model_index import find_model
+from mvp_mm.apis.onnx import OnnxModel
 from mvp_mm.apis.perceiver import EncodedImages, PreparedImage
 from mvp_mm.apis.questions import Question
 from mvp_mm.apis.sources import ImageSource, is_one_image, list_sources
@@ -31,7 +32,7 @@ from mvp_mm.tasks import PanopticTask
 NMS_IOU = 0.5
 
 
-class MVP(HubModel):
+class MVP(HubModel, OnnxModel):
     """A trained model that answers questions about images.
 
     Threads may share it: a question changes none of its state.

@@ -196,7 +196,7 @@ class PerceptionHead(BaseModule):
             per_image: The image of each row.
         """
         attracts = batch.phrase_mask & (batch.is_thing | ~batch.use_stuff[:, None])
-        attracts = torch.where(attracts.any(1, keepdim=True), attracts, batch.phrase_mask)
+        attracts = attracts | (batch.phrase_mask & ~attracts.any(1, keepdim=True))
         return self.query_generator(
             summary, state, text, attracts, per_image, self.similarity_head, self.box_head)
 

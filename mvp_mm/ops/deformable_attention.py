@@ -9,6 +9,7 @@ neither is built.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -42,10 +43,11 @@ def load_cuda_operator() -> type[torch.autograd.Function] | None:
     return MultiScaleDeformableAttnFunction
 
 
-def sample_with_torch(value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+def sample_with_torch(value: Tensor, shapes: Sequence[Sequence[int]], locations: Tensor,
+                      weights: Tensor) -> Tensor:
     """Sum values sampled at points by weight, with ``grid_sample`` of torch.
 
-    Arguments and result are those of :func:`sample_and_sum`.
+    Arguments and result are those of :func:`sample_and_sum`; the L shapes are known on the host.
     """
     batch, _, heads, channels = value.shape
     queries = locations.shape[1]
@@ -55,7 +57,7 @@ def sample_with_torch(value: Tensor, shapes: Tensor, locations: Tensor, weights:
     weights = weights.transpose(1, 2).flatten(0, 1)
     total = value.new_zeros(batch * heads, channels, queries)
     start = 0
-    for level, (height, width) in enumerate(shapes.tolist()):
+    for level, (height, width) in enumerate(shapes):
         end = start + height * width
         sampled = F.grid_sample(
             maps[..., start:end].unflatten(-1, (height, width)), grid[:, :, level],
@@ -84,7 +86,7 @@ def sample_and_sum(value: Tensor, shapes: Tensor, starts: Tensor, locations: Ten
     on_cpu = value.device.type == 'cpu' and value.dtype == torch.float32
     if on_cpu and load_kernel() is not None:
         return DeformableAttentionCPU.apply(value, shapes, starts, locations, weights).flatten(2)
-    return sample_with_torch(value, shapes, locations, weights)
+    return sample_with_torch(value, shapes.tolist(), locations, weights)
 
 
 @MODELS.register_module()

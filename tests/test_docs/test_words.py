@@ -23,6 +23,7 @@ TERMS = {
     'fine-tun': ('docs/how_to/own_data.md', 'mvp_mm/cli/train.py'),
     'custom dataset': ('docs/how_to/dataset.md', None),
     'open-vocabulary': ('docs/reference/benchmarks.md', 'configs/_base_/datasets/ade20k.py'),
+    'ONNX': ('docs/how_to/onnx.md', 'mvp_mm/export/onnx_export.py'),
     'multi-scale': ('docs/reference/architecture.md', 'mvp_mm/ops/deformable_attention.py'),
     'auxiliary loss': ('docs/reference/architecture.md', 'mvp_mm/models/perception.py'),
 }

@@ -34,7 +34,7 @@ def run_kernel(value, locations, weights):
 
 
 def run_torch(value, locations, weights):
-    return sample_with_torch(value, SHAPES, locations, weights)
+    return sample_with_torch(value, SHAPES.tolist(), locations, weights)
 
 
 @pytest.mark.parametrize('run', [pytest.param(run_kernel, marks=needs_kernel), run_torch])

@@ -20,7 +20,7 @@ LAYERS = (
     ('ops', 'tokenization', 'tasks'),
     ('datasets',),
     ('models', 'evaluation', 'visualization', 'converters'),
-    ('engine',),
+    ('engine', 'export'),
     ('apis', 'analysis', 'captioning', 'own_data', 'rehearsal'),
     ('serving',),
     ('cli',),

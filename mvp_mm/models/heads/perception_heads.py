@@ -83,7 +83,7 @@ class SimilarityHead(BaseModule):
             "no object" in sentence rows, hold the lowest float; in sentence rows the bias is in.
         """
         columns = torch.cat(
-            [text.content, self.no_object.expand(len(text.content), 1, -1)], 1)
+            [text.content, self.no_object.expand(text.content.shape[0], 1, -1)], 1)
         logits = self.scale * cosines(self.embed(queries), columns)
         logits = logits + torch.where(text.is_word, 0.0, self.sentence_bias)[:, None, None]
         if self.relation is not None and text.relation is not None:

@@ -44,7 +44,7 @@ class BaseQueries(nn.Module):
 
     def forward(self, summary: Tensor) -> Tensor:
         """(R, D) → (R, N, C)."""
-        return self.expand(summary).view(len(summary), self.num_queries, -1)
+        return self.expand(summary).view(summary.shape[0], self.num_queries, -1)
 
 
 class TopNSelection(nn.Module):
@@ -170,4 +170,4 @@ class LearnableQueryGenerator(BaseModule):
                 per_image: QueriesPerImage, similarity: nn.Module, box_head: nn.Module) -> QuerySet:
         """See :class:`DynamicQueryGenerator`; the image is not read."""
         content = self.content.weight + self.base(summary)
-        return QuerySet(content, self.boxes.sigmoid().expand(len(summary), -1, -1))
+        return QuerySet(content, self.boxes.sigmoid().expand(summary.shape[0], -1, -1))
