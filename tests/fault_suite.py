@@ -102,17 +102,35 @@ def start(config: Path, folder: Path, ranks: int, port: int) -> list[multiproces
     return processes
 
 
-def wait(processes: list[multiprocessing.Process], seconds: float = 120) -> list[int | None]:
-    """Exit codes; processes that do not end are killed, and have None."""
-    until = time.monotonic() + seconds
-    codes = []
+def wait(processes: list[multiprocessing.Process], folder: Path,
+         seconds: float = 120) -> list[int | None]:
+    """Wait for a run as long as it saves.
+
+    Args:
+        processes: Its ranks.
+        folder: The folder of its checkpoints.
+        seconds: How long it may go without a new checkpoint; then it is killed.
+
+    Returns:
+        Exit codes; None for a process that was killed here.
+    """
+    newest, since = '', time.monotonic()
+    while any(process.is_alive() for process in processes):
+        now = max((path.name for path in folder.glob('iter_*.pth')), key=_iteration, default='')
+        if now != newest:
+            newest, since = now, time.monotonic()
+        if time.monotonic() > since + seconds:
+            break
+        time.sleep(0.05)
+    codes = [process.exitcode for process in processes]
     for process in processes:
-        process.join(max(until - time.monotonic(), 0.1))
-        codes.append(process.exitcode)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
+        process.kill()
+        process.join()
     return codes
+
+
+def _iteration(name: str) -> int:
+    return int(Path(name).stem.removeprefix('iter_'))
 
 
 def being_written(folder: Path) -> bool:
@@ -151,7 +169,7 @@ def run_chain(chain: Chain, config: Path, folder: Path, rng: random.Random,
     for attempt in range(chain.wanted + 1):
         processes = start(config, folder, chain.ranks, port + attempt)
         struck = attempt < chain.wanted and strike(chain, processes, folder, rng)
-        codes = wait(processes)
+        codes = wait(processes, folder)
         if None in codes:
             chain.problems.append(f'attempt {attempt}: a rank did not end')
         if not struck and any(codes):
@@ -166,7 +184,7 @@ def run_chain(chain: Chain, config: Path, folder: Path, rng: random.Random,
 
 def final_state(folder: Path) -> dict[str, torch.Tensor]:
     """Weights and moments of the last checkpoint."""
-    paths = sorted(folder.glob('iter_*.pth'), key=lambda path: int(path.stem[5:]))
+    paths = sorted(folder.glob('iter_*.pth'), key=lambda path: _iteration(path.name))
     if not paths:
         return {}
     checkpoint = torch.load(paths[-1], map_location='cpu', weights_only=False)
@@ -206,7 +224,7 @@ def main(argv: list[str] | None = None) -> None:
             port = args.port + 100 * number
             if chain.ranks not in expected:
                 straight = Path(place) / f'straight_{chain.ranks}'
-                codes = wait(start(config, straight, chain.ranks, port + 99), 600)
+                codes = wait(start(config, straight, chain.ranks, port + 99), straight)
                 if any(codes):
                     sys.exit(f'the undisturbed run failed: {codes}\n'
                              f'{straight.with_suffix(".log").read_text()[-2000:]}')
