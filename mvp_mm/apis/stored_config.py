@@ -6,7 +6,6 @@ that comes with weights is therefore parsed here, and may name registered compon
 """
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from mmengine.registry import Registry
 
 from mvp_mm.registry import MODELS, TASK_UTILS, TASKS, TOKENIZERS, TRANSFORMS
 from mvp_mm.utils.checkpoint_io import CheckpointError
+from mvp_mm.utils.literals import read_literals
 
 # All that is built from a stored config; the rest of it is about training.
 _BUILT = ('model', 'inferencer')
@@ -86,48 +86,11 @@ def _refusal(path: str | Path, where: str, reason: str) -> CheckpointError:
 
 
 def _literals(text: object, path: str | Path) -> dict[str, Any]:
-    """Evaluate assignments of literals, ``dict(key=value)`` among them."""
     try:
-        module = ast.parse(text)
-        return dict(_assignment(node) for node in module.body)
-    except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
-        reason = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise CheckpointError(f'The config in {path} is more than literals ({reason}): name one '
+        return read_literals(text)
+    except ValueError as error:
+        raise CheckpointError(f'The config in {path} is more than literals ({error}): name one '
                               'that you trust (--config)') from error
-
-
-def _assignment(node: ast.stmt) -> tuple[str, Any]:
-    if not isinstance(node, ast.Assign) or len(node.targets) != 1 \
-            or not isinstance(node.targets[0], ast.Name):
-        raise ValueError(f'line {node.lineno} is no assignment')
-    return node.targets[0].id, _value(node.value)
-
-
-def _value(node: ast.expr) -> Any:
-    """The value of a literal, or of a dict or list of such ones."""
-    if isinstance(node, ast.Dict):
-        return {_key(key, node): _value(value)
-                for key, value in zip(node.keys, node.values, strict=True)}
-    if isinstance(node, (ast.List, ast.Tuple)):
-        values = [_value(item) for item in node.elts]
-        return values if isinstance(node, ast.List) else tuple(values)
-    if not isinstance(node, ast.Call):
-        return ast.literal_eval(node)
-    named = isinstance(node.func, ast.Name) and node.func.id == 'dict'
-    if not named or len(node.args) > 1 or not all(isinstance(arg, ast.Dict) for arg in node.args):
-        raise ValueError(f'line {node.lineno} calls something')
-    result = _value(node.args[0]) if node.args else {}
-    for keyword in node.keywords:
-        if keyword.arg is None:
-            raise ValueError(f'line {node.lineno} unpacks something')
-        result[keyword.arg] = _value(keyword.value)
-    return result
-
-
-def _key(key: ast.expr | None, node: ast.expr) -> Any:
-    if key is None:
-        raise ValueError(f'line {node.lineno} unpacks something')
-    return ast.literal_eval(key)
 
 
 def _checked(value: Any, where: str, folder: Path, path: str | Path, sizes: bool = False) -> Any:

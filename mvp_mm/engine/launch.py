@@ -25,7 +25,7 @@ from mvp_mm.utils.checkpoint_io import CheckpointError
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of both commands."""
     parser.add_argument('--work-dir', help='folder of logs and results; '
-                        'default ./work_dirs/<config name>')
+                        'default ./work_dirs/<place below configs/mvplm>')
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
         help='override settings of the config, such as optim_wrapper.optimizer.lr=1e-4; '
@@ -50,9 +50,35 @@ def config_from_args(args: argparse.Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = load_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
-        Path('work_dirs') / Path(args.config).stem)
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(default_work_dir(args.config))
     return cfg
+
+
+def default_work_dir(config: str | Path) -> Path:
+    """Name the folder of a config's runs, one per config.
+
+    Args:
+        config: A config file.
+
+    Returns:
+        Below ``work_dirs``, the config's place below its ``configs`` folder: ``plus/stage2`` for
+        ``configs/mvplm/plus/stage2.py``. A config that a run has written belongs to the folder
+        of that run; any other has its own name, or, merely called ``config.py``, its folder's.
+    """
+    path = Path(config).resolve().with_suffix('')
+    folders = path.parent.parts
+    if 'configs' in folders:
+        inner = path.parts[_last(folders, 'configs') + 1:]
+        place = Path(*inner[inner[0] == 'mvplm':])
+    elif 'work_dirs' in folders[:-1]:
+        place = Path(*folders[_last(folders, 'work_dirs') + 1:])
+    else:
+        place = Path(path.parent.name if path.name == 'config' else path.name)
+    return Path('work_dirs') / place
+
+
+def _last(names: tuple[str, ...], name: str) -> int:
+    return len(names) - 1 - names[::-1].index(name)
 
 
 @contextmanager

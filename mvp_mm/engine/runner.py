@@ -10,6 +10,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from mvp_mm.engine.same_run import check_same_run
 from mvp_mm.registry import RUNNERS
 from mvp_mm.utils.noise import is_no_noise
 
@@ -58,7 +59,12 @@ class PerceptionRunner(Runner):
         super().resume(filename, resume_optimizer, resume_param_scheduler, where)
 
     def dump_config(self) -> None:
-        """Write the config into the run's folder."""
+        """Write the config into the run's folder.
+
+        Raises:
+            CheckpointError: If the run that is resumed there is another one.
+        """
+        check_same_run(self.cfg, self.work_dir, self.logger.warning)
         super().dump_config()
         name = Path(self.cfg.filename).name if self.cfg.filename else f'{self.timestamp}.py'
         self.logger.info(f'Config: {Path(self.work_dir, name)}')

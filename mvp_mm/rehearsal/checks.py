@@ -10,22 +10,23 @@ from pathlib import Path
 
 from mvp_mm.engine import load_config
 from mvp_mm.engine.batching import spread_batch
+from mvp_mm.engine.launch import default_work_dir
 
 RECIPE_GPUS = 8
 Check = Callable[[Path, str], None]
 
 
-def last_checkpoint(place: Path, work_dir: str) -> Path:
+def last_checkpoint(place: Path, config: str) -> Path:
     """Find the newest checkpoint of a run.
 
     Args:
         place: Folder of the rehearsal.
-        work_dir: Name of the run's folder below ``work_dirs``.
+        config: The run's config.
 
     Raises:
         RuntimeError: If there is none.
     """
-    folder = place / 'work_dirs' / work_dir
+    folder = place / default_work_dir(config)
     record = folder / 'last_checkpoint'
     path = folder / Path(record.read_text().strip()).name if record.is_file() else record
     if not path.is_file():
@@ -33,10 +34,10 @@ def last_checkpoint(place: Path, work_dir: str) -> Path:
     return path
 
 
-def keep(work_dir: str, name: str) -> Check:
+def keep(config: str, name: str) -> Check:
     """Copy the newest checkpoint of a run to a name that later commands use."""
     def check(place: Path, output: str) -> None:
-        shutil.copy(last_checkpoint(place, work_dir), place / name)
+        shutil.copy(last_checkpoint(place, config), place / name)
 
     return check
 
@@ -57,10 +58,10 @@ def named_as_in_recipe(stage1: str, stage2: str) -> Check:
     name, asked = final_name(stage1), load_config(stage2).load_from
 
     def check(place: Path, output: str) -> None:
-        if Path(asked) != Path('work_dirs', Path(stage1).stem, name):
+        if Path(asked) != default_work_dir(stage1) / name:
             raise RuntimeError(f'{stage1} on {RECIPE_GPUS} GPUs ends with {name}, {stage2} starts '
                                f'from {asked}')
-        last = last_checkpoint(place, Path(stage1).stem)
+        last = last_checkpoint(place, stage1)
         shutil.move(last, last.with_name(name))
 
     return check
@@ -99,12 +100,12 @@ def starts_from(*files: str, random: Collection[str] = ()) -> Check:
     return check
 
 
-def scores_all(config: str, work_dir: str) -> Check:
+def scores_all(config: str) -> Check:
     """Look for figures of every dataset that a config tests."""
     tested = set(load_config(config).test_dataloader)
 
     def check(place: Path, output: str) -> None:
-        figures = json.loads((place / 'work_dirs' / work_dir / 'metrics.json').read_text())
+        figures = json.loads((place / default_work_dir(config) / 'metrics.json').read_text())
         scored = {key.split('/')[0] for key in figures}
         missing = sorted(tested - scored)
         if missing:

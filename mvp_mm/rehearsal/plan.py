@@ -94,7 +94,7 @@ def chain_steps() -> Iterator[Step]:
                after=starts_from(_STAGE1_CHECKPOINT, PHI, random=_RANDOM))
     yield Step(f'bash tools/dist_train.sh {STAGE2} 2 --resume', separate=True,
                sizes={**_FOUR, 'train_cfg.max_iters': 2 * sizes.STEPS},
-               needs=('work_dirs/stage2/last_checkpoint', ), after=keep('stage2', CHECKPOINT))
+               needs=('work_dirs/stage2/last_checkpoint', ), after=keep(STAGE2, CHECKPOINT))
     yield Step(f'python tools/test.py {STAGE2} {CHECKPOINT} --show-dir pictures '
                '--out predictions', separate=True, needs=(CHECKPOINT, ))
 
@@ -102,7 +102,7 @@ def chain_steps() -> Iterator[Step]:
 def process_steps() -> Iterator[Step]:
     """Train with FSDP, and test its checkpoint as any other on two processes."""
     yield Step(f'bash tools/dist_train.sh {SHARDED} 2', separate=True, sizes=_FOUR,
-               needs=(_STAGE1_CHECKPOINT, ), after=keep('stage2_sharded', 'sharded.pth'))
+               needs=(_STAGE1_CHECKPOINT, ), after=keep(SHARDED, 'sharded.pth'))
     yield Step(f'bash tools/dist_test.sh {STAGE2} sharded.pth 2 '
                '--work-dir work_dirs/stage2_sharded_test', separate=True,
                needs=('sharded.pth', ))
@@ -129,14 +129,14 @@ def leaf_steps(leaf: str) -> Iterator[Step]:
     elif leaf == RELEASED_LEAF:
         settings.update(sizes.RELEASED_OPTIONS)
         start, needs, random = f' --load-from {_RELEASED}', (_RELEASED, ), ()
-    yield Step(f'python tools/train.py {leaf} --work-dir work_dirs/{name}{start}', sizes=settings,
+    yield Step(f'python tools/train.py {leaf}{start}', sizes=settings,
                keeps_sizes=small, environment=environment, needs=needs,
-               after=together(starts_from(*needs, random=random), keep(name, kept)))
+               after=together(starts_from(*needs, random=random), keep(leaf, kept)))
     if 'stage1' in name:
         return
     tested = {key: value for key, value in settings.items() if key.startswith('model.')}
-    yield Step(f'python tools/test.py {leaf} {kept} --work-dir work_dirs/{name}_test',
-               sizes=tested, keeps_sizes=small, environment=environment, needs=(kept, ))
+    yield Step(f'python tools/test.py {leaf} {kept}', sizes=tested, keeps_sizes=small,
+               environment=environment, needs=(kept, ))
 
 
 def evaluation_steps(leaves: list[str]) -> Iterator[Step]:
@@ -146,11 +146,10 @@ def evaluation_steps(leaves: list[str]) -> Iterator[Step]:
             continue
         folder = Path(leaf).parent.name
         checkpoint = CHECKPOINT if folder == 'eval' else f'{folder}_stage2.pth'
-        work_dir = Path(leaf).stem if folder == 'eval' else f'{folder}_eval'
         whole = Path(leaf).stem in ('all', 'eval')
-        yield Step(f'python tools/test.py {leaf} {checkpoint} --work-dir work_dirs/{work_dir}',
-                   needs=(checkpoint, ), after=scores_all(leaf, work_dir) if whole else None)
-    yield Step('python tools/paper_tables.py work_dirs/all', needs=('work_dirs/all', ),
+        yield Step(f'python tools/test.py {leaf} {checkpoint}', needs=(checkpoint, ),
+                   after=scores_all(leaf) if whole else None)
+    yield Step('python tools/paper_tables.py work_dirs/eval/all', needs=('work_dirs/eval/all', ),
                after=full_rows)
 
 
@@ -158,11 +157,10 @@ def use_steps() -> Iterator[Step]:
     """Fine-tune on labels of one's own, score saved predictions, ask about an image."""
     yield Step('python tools/data/prepare_own_data.py data/own/train.json --images '
                f'data/own/images --out data/mine --base {CONFIGS}/finetune/lora.py')
-    yield Step(f'python tools/train.py data/mine/config.py --load-from {CHECKPOINT} '
-               '--work-dir work_dirs/mine', sizes=_TWO, needs=('data/mine/config.py', CHECKPOINT),
-               after=keep('mine', 'mine.pth'))
-    yield Step('python tools/test.py data/mine/config.py mine.pth --work-dir work_dirs/mine_test',
-               needs=('mine.pth', ))
+    yield Step(f'python tools/train.py data/mine/config.py --load-from {CHECKPOINT}', sizes=_TWO,
+               needs=('data/mine/config.py', CHECKPOINT),
+               after=keep('data/mine/config.py', 'mine.pth'))
+    yield Step('python tools/test.py data/mine/config.py mine.pth', needs=('mine.pth', ))
     yield Step(f'python tools/analysis_tools/eval_metric.py {STAGE2} predictions',
                needs=('predictions', ))
     asked = ('python demo/image_demo.py data/coco/val2017/000000000139.jpg '

@@ -119,7 +119,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def scored(root):
-    return json.loads((root / 'work_dirs/all/metrics.json').read_text())
+    return json.loads((root / 'work_dirs/eval/all/metrics.json').read_text())
 
 
 @pytest.mark.parametrize('name', ANSWERED)
@@ -129,7 +129,7 @@ def test_the_truth_as_answer_is_perfect(root, name):
 
 
 def test_metrics_name_their_model(root):
-    assert json.loads((root / 'work_dirs/all/metrics.source.json').read_text()) == dict(
+    assert json.loads((root / 'work_dirs/eval/all/metrics.source.json').read_text()) == dict(
         config=str(EVAL / 'all.py'), checkpoint='model.pth')
 
 
