@@ -76,16 +76,16 @@ def _write_datasets(folder: Path, own: list[str]) -> None:
 def _write_captions(data: Path, own: list[str]) -> None:
     """Write captions of fabricated training images, where the configs look for them."""
     numbers = (*TRAIN, HELD_OUT)
-    stores = {'coco/captions/coco_train2017.json': [f'{n:012d}.jpg' for n in numbers],
-              'refer/captions/coco_train2014.json': [
+    stores = {'coco/captions/coco_train2017.jsonl': [f'{n:012d}.jpg' for n in numbers],
+              'refer/captions/coco_train2014.jsonl': [
                   f'COCO_train2014_{n:012d}.jpg' for n in numbers]}
-    for store, images in (('objects365/captions/objects365_train.json', 'train'),
-                          ('ADEChallengeData2016/captions/ade20k_train.json', 'images/training'),
-                          ('cityscapes/captions/cityscapes_train.json', 'leftImg8bit/train')):
+    for store, images in (('objects365/captions/objects365_train.jsonl', 'train'),
+                          ('ADEChallengeData2016/captions/ade20k_train.jsonl', 'images/training'),
+                          ('cityscapes/captions/cityscapes_train.jsonl', 'leftImg8bit/train')):
         root = data / Path(store).parts[0] / images
         stores[store] = [str(path.relative_to(root)) for path in sorted(root.rglob('*.*'))]
     # Cityscapes' panoptic file calls its images by a name of cityscapesScripts.
-    city = stores['cityscapes/captions/cityscapes_train.json']
+    city = stores['cityscapes/captions/cityscapes_train.jsonl']
     city += [Path(name).name.replace('_leftImg8bit', '_gtFine_leftImg8bit') for name in city]
     for store, names in stores.items():
         if Path(store).parts[0] not in own:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mvp_mm.datasets.captions.sources import manifest_path
 from mvp_mm.engine import load_datasets
 from tests.helpers import ROOT
 from tests.test_datasets.small_data import BOXES, HEIGHT, WIDTH, rectangle, write_json
@@ -96,7 +97,7 @@ def write_coco(root: Path) -> None:
                 dict(id=10 * n + k, image_id=n, caption=f'A person walks {k} dogs in a park .')
                 for n in numbers for k in range(5)]))
         write_lvis(root, split, images)
-    write_captions(root / 'captions/coco_train2017.json', ['000000000001.jpg', '000000000002.jpg'])
+    write_captions(root / 'captions/coco_train2017.jsonl', ['000000000001.jpg', '000000000002.jpg'])
 
 
 def write_lvis(root: Path, split: str, images: list[dict]) -> None:
@@ -116,8 +117,10 @@ def write_lvis(root: Path, split: str, images: list[dict]) -> None:
 
 
 def write_captions(path: Path, names: list[str]) -> None:
-    write_json(path, dict(captioners=['human'], captions={
-        name: ['A person walks two dogs in a green park.'] for name in names}))
+    caption = dict(captioner='human', caption='A person walks two dogs in a green park.')
+    write_json(manifest_path(path), dict(captioners=['human']))
+    path.write_text(''.join(
+        json.dumps(dict(image=name, captions=[caption])) + '\n' for name in names))
 
 
 def reference(number: int, image_id: int, split: str, ann_id: Any, sentences: list[str],
@@ -153,7 +156,7 @@ def write_refer(root: Path) -> None:
             [(1, 'train', [10, 11], 'both people'), (1, 'train', [-1], 'a green horse')]
             + [(2, split, ann, text) for split in ('val', 'testA', 'testB')
                for ann, text in (([20, 21, 22], 'everybody'), ([-1], 'the cow'))])])
-    write_captions(root / 'captions/coco_train2014.json', [i['file_name'] for i in images])
+    write_captions(root / 'captions/coco_train2014.jsonl', [i['file_name'] for i in images])
 
 
 def write_objects365(root: Path) -> None:
@@ -172,7 +175,7 @@ def write_objects365(root: Path) -> None:
         write_json(root / f'annotations/zhiyuan_objv2_{split}.json', dict(
             images=[image_record(name, n + 5, license=5, url='') for n, name in enumerate(files)],
             categories=categories, annotations=annotations, licenses=[]))
-    write_captions(root / 'captions/objects365_train.json', ['objects365_v1_00420917.jpg'])
+    write_captions(root / 'captions/objects365_train.jsonl', ['objects365_v1_00420917.jpg'])
     write_json(root / 'annotations/o365v2_label_map.json', {'0': 'person', '1': 'monitor/tv'})
     write_lines(root / 'annotations/o365v2_train_odvg.jsonl', [dict(
         filename='patch8/objects365_v1_00420917.jpg', height=HEIGHT, width=WIDTH,

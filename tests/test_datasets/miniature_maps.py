@@ -33,7 +33,7 @@ def write_ade20k(root: Path) -> None:
         write_json(root / f'ade20k_instance_{split}.json', dict(
             images=[image_record(f'{name}.jpg', 1)], annotations=objects([1, 3, 1]),
             categories=[dict(id=3, name='person'), dict(id=1, name='window ')]))
-    write_captions(root / 'captions/ade20k_train.json', ['ADE_train_00000001.jpg'])
+    write_captions(root / 'captions/ade20k_train.jsonl', ['ADE_train_00000001.jpg'])
 
 
 def write_cityscapes(root: Path) -> None:
@@ -55,7 +55,7 @@ def write_cityscapes(root: Path) -> None:
         write_json(root / f'annotations/instancesonly_filtered_gtFine_{split}.json', dict(
             images=[image_record(f'{city}/{name}_leftImg8bit.png', 0, segm_file='')],
             annotations=objects([24, 24, 26], 0), categories=categories[1:]))
-    write_captions(root / 'captions/cityscapes_train.json',
+    write_captions(root / 'captions/cityscapes_train.jsonl',
                    ['aachen_000000_000294_leftImg8bit.png',
                     'aachen_000000_000294_gtFine_leftImg8bit.png'])
 

@@ -22,7 +22,7 @@ def test_datasets_that_the_user_has_are_linked_and_the_others_fabricated(tmp_pat
     data = tmp_path / 'place/data'
     assert (data / 'coco').resolve() == tmp_path / 'mine/coco'
     assert not list((tmp_path / 'mine/coco').iterdir())
-    assert (data / 'refer/captions/coco_train2014.json').is_file()
+    assert (data / 'refer/captions/coco_train2014.jsonl').is_file()
     assert (tmp_path / 'place' / PHI / 'config.json').is_file()
 
 

@@ -7,7 +7,7 @@ COCO captions in JSON, or LLaVA chats. Beside the result it writes what was remo
 Example::
 
     python tools/data/refine_captions.py data/objects365/captions/raw \
-        --out data/objects365/captions/train.jsonl
+        --out data/objects365/captions/objects365_train.jsonl
 """
 from __future__ import annotations
 

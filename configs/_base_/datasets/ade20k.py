@@ -17,7 +17,7 @@ _ade20k = dict(
         data_prefix=dict(img='images/training', seg='ade20k_panoptic_train'),
         strip=(),
         name_style='first_synonym',
-        caption_store='captions/ade20k_train.json',
+        caption_store='captions/ade20k_train.jsonl',
         tasks=[dict(type='PanopticTask')]),
     ade20k_instance_val=dict(
         type='CocoInstanceDataset',

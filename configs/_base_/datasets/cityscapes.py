@@ -28,7 +28,7 @@ _cityscapes = dict(
         data_root='data/cityscapes',
         ann_file='gtFine/cityscapes_panoptic_train.json',
         data_prefix=dict(img='leftImg8bit/train', seg='gtFine/cityscapes_panoptic_train'),
-        caption_store='captions/cityscapes_train.json',
+        caption_store='captions/cityscapes_train.jsonl',
         tasks=[dict(type='PanopticTask')]),
     # COCO-style JSON that mmdet's converter writes.
     cityscapes_instance_val=dict(

@@ -5,7 +5,7 @@ _coco_instance = dict(
         data_root='data/coco',
         ann_file='annotations/instances_train2017.json',
         data_prefix=dict(img='train2017'),
-        caption_store='captions/coco_train2017.json',
+        caption_store='captions/coco_train2017.jsonl',
         exclude_refs=[
             '../refer/refcoco/refs(unc).p', '../refer/refcoco+/refs(unc).p',
             '../refer/refcocog/refs(umd).p'

@@ -9,7 +9,7 @@ _grefcoco = dict(
     grefcoco_train=dict(
         _grefcoco_files,
         split='train',
-        caption_store='captions/coco_train2014.json',
+        caption_store='captions/coco_train2014.jsonl',
         tasks=[dict(type='GeneralizedReferringTask', max_per_image=4)]),
     **{
         f'grefcoco_{_split}': dict(

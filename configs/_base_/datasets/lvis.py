@@ -16,7 +16,7 @@ _lvis = dict(
         ann_file='annotations/lvis_v1_train.json',
         data_prefix=dict(img=''),
         listed='verified',
-        caption_store='captions/coco_train2017.json',
+        caption_store='captions/coco_train2017.jsonl',
         exclude_refs=[
             '../refer/refcoco/refs(unc).p', '../refer/refcoco+/refs(unc).p',
             '../refer/refcocog/refs(umd).p'

@@ -5,7 +5,7 @@ _objects365 = dict(
         data_root='data/objects365',
         ann_file='annotations/zhiyuan_objv2_train.json',
         data_prefix=dict(img='train'),
-        caption_store='captions/objects365_train.json',
+        caption_store='captions/objects365_train.jsonl',
         tasks=[dict(type='DetectionTask', num_negatives=(60, 120))]),
     # The validation archives keep the folders of the published file names.
     objects365_val=dict(

@@ -8,7 +8,7 @@ _odvg = dict(
         label_map_file='annotations/o365v2_label_map.json',
         name_style='objects365',
         data_prefix=dict(img='train'),
-        caption_store='captions/objects365_train.json',
+        caption_store='captions/objects365_train.jsonl',
         tasks=[dict(type='DetectionTask', num_negatives=(60, 120))]),
     odvg_grounding=dict(
         type='OdvgDataset',

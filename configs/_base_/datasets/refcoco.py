@@ -13,7 +13,7 @@ _refcoco_train = {
         instances_file=f'{_folder}/instances.json',
         split='train',
         data_prefix=dict(img='train2014'),
-        caption_store='captions/coco_train2014.json',
+        caption_store='captions/coco_train2014.jsonl',
         # A sample is one question about an image (paper section 3.2).
         tasks=[dict(type='ReferringSegmentationTask', max_per_image=1)])
     for _name, (_folder, _by, _) in _refcoco_files.items()

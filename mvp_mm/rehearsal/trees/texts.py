@@ -9,11 +9,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from mvp_mm.datasets.captions.sources import manifest_path
 from mvp_mm.rehearsal.scenes import (
     box_records,
     draw_scene,
     image_record,
     write_json,
+    write_lines,
     write_picture,
 )
 
@@ -55,9 +57,10 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 def write_store(path: Path, names: list[str]) -> None:
     """Write captions of four VLMs by image."""
     captioners = ['vila-3b', 'vila-13b', 'internvl2-8b', 'internvl2-26b']
-    write_json(path, dict(captioners=captioners, captions={
-        name: [f'A person walks with {k + 2} dogs through a green park.'
-               for k in range(len(captioners))] for name in names}))
+    captions = [dict(captioner=captioner, caption=f'A person walks with {k + 2} dogs through a '
+                     'green park.') for k, captioner in enumerate(captioners)]
+    write_json(manifest_path(path), dict(captioners=captioners))
+    write_lines(path, (dict(image=name, captions=captions) for name in names))
 
 
 def write_own_labels(root: Path) -> None:
