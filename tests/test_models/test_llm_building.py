@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from transformers.activations import NewGELUActivation
 
 from mvp_mm.models.llms import CausalLM, building
-from mvp_mm.models.llms.building import decoder_layers
+from mvp_mm.models.llms.building import decoder_layers, without_weights
 from tests.test_models.llms import MODELS, SIZES, make_prompts, small_llm
 
 
@@ -39,6 +39,18 @@ def test_other_decoder_only_families_are_taken(family, prompts):
 def test_a_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match='llm.pretrained: .*gone'):
         CausalLM(pretrained=str(tmp_path / 'gone'))
+
+
+def test_the_layout_of_a_folder_follows_the_folder(tmp_path):
+    small_llm().lm.save_pretrained(tmp_path)
+    llm = dict(pretrained=str(tmp_path), lora=None,
+               config=dict(model_type='llama', hidden_size=64, num_attention_heads=2))
+    layout = without_weights(llm)
+    assert layout['pretrained'] is None and llm['pretrained'] == str(tmp_path)
+    built, read = CausalLM(**layout).lm, CausalLM(**llm).lm
+    assert read.config.model_type == 'phi'
+    assert {name: value.shape for name, value in built.state_dict().items()} == {
+        name: value.shape for name, value in read.state_dict().items()}
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path):

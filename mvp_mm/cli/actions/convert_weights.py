@@ -17,7 +17,7 @@ from mvp_mm.converters import Conversion, Layout, convert_layout, read_weights
 from mvp_mm.engine.checkpoint import compare_with_model
 from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.config_loading import load_config
-from mvp_mm.models.llms.building import sizes_of
+from mvp_mm.models.llms.building import without_weights
 from mvp_mm.models.position import DetrPosition
 from mvp_mm.models.released import DINODecoder
 from mvp_mm.registry import MODELS
@@ -33,12 +33,8 @@ def build_parts(cfg: Config) -> nn.Module:
     channels = parts.encoder.out_channels
     parts.pixel_decoder = MODELS.build(dict(
         in_channels=channels, embed_dims=cfg.model.embed_dims, **cfg.model.pixel_decoder))
-    llm = dict(cfg.model.llm)
-    if llm.get('pretrained'):
-        sizes = llm.get('config') or sizes_of(llm['pretrained'])
-        llm.update(config=sizes, pretrained=None)
     with torch.device('meta'):
-        parts.llm = MODELS.build(llm)
+        parts.llm = MODELS.build(without_weights(cfg.model.llm))
         parts.connector = MODELS.build(dict(
             in_channels=channels[-1], out_channels=parts.llm.hidden_size, **cfg.model.connector))
         parts.perception = MODELS.build(dict(

@@ -104,13 +104,22 @@ def _fuse_gelu(lm: PreTrainedModel) -> None:
                 setattr(module, name, nn.GELU(approximate='tanh'))
 
 
-def sizes_of(pretrained: str) -> dict:
-    """Read the ``config`` that gives a model the layout of a local folder of weights.
+def without_weights(llm: dict) -> dict:
+    """Give the settings that build the same LLM at random values, without reading its weights.
+
+    Args:
+        llm: ``model.llm`` of a config.
+
+    Returns:
+        A copy. Where ``pretrained`` names a folder, its sizes stand in ``config``, which
+        :func:`build_lm` would not have read either.
 
     Raises:
         FileNotFoundError: If the folder is none of a model.
     """
-    return _config_of(pretrained).to_dict()
+    if llm.get('pretrained') is None:
+        return dict(llm)
+    return dict(llm, config=_config_of(llm['pretrained']).to_dict(), pretrained=None)
 
 
 def _config_of(pretrained: str) -> PretrainedConfig:
