@@ -98,7 +98,7 @@ def _channels_last(image: np.ndarray | torch.Tensor, name: str, came: str) -> np
         _refuse(name, came, 'ask about several images with a list' if image.ndim == 4 else
                 '' if not other else 'channels come first in a tensor: image.permute(2, 0, 1)'
                 if is_tensor else 'channels come last: image.transpose(1, 2, 0)')
-    if not is_tensor:
+    if not isinstance(image, torch.Tensor):
         return image
     image = image.detach().cpu()
     # numpy has no bfloat16.

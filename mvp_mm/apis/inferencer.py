@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -74,15 +74,14 @@ class PerceptionInferencer:
             config = stored
         elif not isinstance(config, Config) and not Path(config).is_file():
             raise FileNotFoundError(f'No such config file: {config}')
-        config = load_config(config)
-        if not config.get('inferencer'):
+        self.config: Config = load_config(config)
+        if not self.config.get('inferencer'):
             raise ValueError('The config has no inferencer')
-        init_default_scope(config.get('default_scope', 'mvp_mm'))
-        self.config = config
+        init_default_scope(self.config.get('default_scope', 'mvp_mm'))
         self.device = _device(device)
-        self.model = load_whole(MODELS.build(config.model), state, weights)
+        self.model = load_whole(MODELS.build(self.config.model), state, weights)
         self.model.to(self.device).eval()
-        self.perceiver = Perceiver(self.model, config.inferencer.pipeline, as_dtype(dtype))
+        self.perceiver = Perceiver(self.model, self.config.inferencer.pipeline, as_dtype(dtype))
         self.trained_classes = classes
         self.visualizer = PerceptionVisualizer(name='perception_inferencer')
 
@@ -204,7 +203,7 @@ def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
 def _listed(images: Picture | Iterable[Picture]) -> Iterator[tuple[str, Path | np.ndarray]]:
     """Names and images, checked as far as that takes no reading; a list before the first one."""
     if not isinstance(images, (list, tuple, Iterator)):
-        images = [images]
+        images = [cast(Picture, images)]
     pairs = (_checked(image, index) for index, image in enumerate(images))
     return pairs if isinstance(images, Iterator) else iter(list(pairs))
 

@@ -181,9 +181,9 @@ class MVP(HubModel, OnnxModel):
         for source in sources:
             picture = Picture(self, source)
             for _, alike in groupby(questions, lambda q: (q.thinking, q.answering)):
-                alike = list(alike)
-                for start in range(0, len(alike), batch_size):
-                    yield from picture._ask(alike[start:start + batch_size])
+                together = list(alike)
+                for start in range(0, len(together), batch_size):
+                    yield from picture._ask(together[start:start + batch_size])
 
     def _encode(self, images: Sequence[PreparedImage]) -> EncodedImages:
         encoded = self._perceiver.encode(images)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from mmengine.config import Config
@@ -126,7 +127,7 @@ def make_request(asker: BaseTask, words: Sequence[str] | None, text: str | None,
     Raises:
         ValueError: If the task cannot be asked so.
     """
-    extra = {}
+    extra: dict[str, Any] = {}
     if isinstance(asker, WordTask):
         extra = dict(stuff=stuff, known=known)
     elif stuff is not None:
@@ -164,7 +165,9 @@ def check_question(config: Config, answering: Answering, trained: Mapping[str, b
     thinking = _check_thinking(thinking, asker)
     given = threshold is not None
     threshold = _check_threshold(threshold, asker)
-    changes = dict(least_score=threshold, **({} if nms_iou is None else dict(nms_iou=nms_iou)))
+    changes: dict[str, Any] = dict(least_score=threshold)
+    if nms_iou is not None:
+        changes['nms_iou'] = nms_iou
     return Question(task, asker, words, text, stuff, thinking, threshold,
                     replace(answering, **changes), known, given)
 

@@ -6,6 +6,7 @@ import glob
 import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -90,7 +91,7 @@ def _sources(image: Any, number: int, channels: Channels | None,
             raise FileNotFoundError(f'No file matches {image}')
     else:
         found = [check_path(image)]
-    return [ImageSource(str(path), lambda path=path: read_image(path)) for path in found]
+    return [ImageSource(str(path), partial(read_image, path)) for path in found]
 
 
 def _is_url(image: str | Path) -> bool:

@@ -75,6 +75,7 @@ def choose_task(offered: Container[str], words: Sequence[str] | None = None,
         words = _list_in(text)
     if words is not None:
         return _choose_for_words(offered, list(words), stuff, known or {}, text is not None)
+    assert text is not None  # neither a list nor nothing
     if _MANY.match(text):
         return _offered(offered, ['generalized_referring'], None, text,
                         'the sentence speaks of any number of objects')

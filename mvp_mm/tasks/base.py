@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -51,7 +52,7 @@ class BaseTask(ABC):
         """
 
     @abstractmethod
-    def ask(self, words: list[str] | None = None, text: str | None = None) -> Request:
+    def ask(self, words: Sequence[str] | None = None, text: str | None = None) -> Request:
         """Make a request from a user's words, for inference without annotations.
 
         Raises:

@@ -2,6 +2,7 @@
 """Image captioning: the LLM alone answers (stage 1 of the paper's training)."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -46,7 +47,7 @@ class CaptionTask(BaseTask):
             Instruction(
                 task=self.name, kind=self.kind, prompt=caption_prompt(), response=response))
 
-    def ask(self, words: list[str] | None = None, text: str | None = None) -> Request:
+    def ask(self, words: Sequence[str] | None = None, text: str | None = None) -> Request:
         """See :meth:`BaseTask.ask`; takes neither words nor a sentence."""
         if words is not None or text is not None:
             raise ValueError(f'Task {self.name} takes neither words nor a sentence, got '

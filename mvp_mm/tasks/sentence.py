@@ -2,6 +2,7 @@
 """Base of the tasks that are asked by a referring expression (paper sections 3.1 and 3.2)."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -109,7 +110,7 @@ class SentenceTask(BaseTask):
                 expression=referral.sentence,
                 expression_kind=referral.kind))
 
-    def ask(self, words: list[str] | None = None, text: str | None = None) -> Request:
+    def ask(self, words: Sequence[str] | None = None, text: str | None = None) -> Request:
         """See :meth:`BaseTask.ask`."""
         text = check_sentence(self.name, words, text)
         return self._request(Referral(text, []), [])

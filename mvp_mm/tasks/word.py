@@ -172,7 +172,7 @@ class WordTask(BaseTask):
             return [[several[rng.integers(len(several))]] for several in names]
         return names
 
-    def ask(self, words: list[str] | None = None, text: str | None = None,
+    def ask(self, words: Sequence[str] | None = None, text: str | None = None,
             stuff: Sequence[str] | None = None,
             known: Mapping[str, bool] | None = None) -> Request:
         """See :meth:`BaseTask.ask`.
