@@ -192,7 +192,7 @@ class PerceptionDataset(TolerantDataset):
         items = self.load_items()
         if not self.checks_items_itself:
             owner = f'{type(self).__name__} {self.ann_file}'
-            check_items(items, owner, len(self._vocabulary))
+            items = check_items(items, owner, len(self._vocabulary), self.faults_of(self.ann_file))
             check_boxes(items, owner, self.allowed_bad)
         own = {item['file_name'] for item in items if item.get('captions')}
         rows = self._select(

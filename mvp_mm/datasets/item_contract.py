@@ -14,6 +14,7 @@ import numpy as np
 
 from mvp_mm.datasets.indexing.box_faults import BOX_FAULTS, corner_faults
 from mvp_mm.structures import Referral
+from mvp_mm.utils.faults import Faults
 from mvp_mm.utils.texts import is_text, shown
 
 _REQUIRED = {
@@ -29,7 +30,8 @@ _TARGETS = "a list of positions in the item's boxes"
 _EXAMPLES = 3
 
 
-def check_items(items: Any, owner: str, num_classes: int) -> None:
+def check_items(items: Any, owner: str, num_classes: int,
+                faults: Faults | None = None) -> list[dict[str, Any]]:
     """Refuse items that readers, transforms or tasks could not use.
 
     What takes files to find out is left to reading: images, masks, and boxes' values
@@ -39,15 +41,28 @@ def check_items(items: Any, owner: str, num_classes: int) -> None:
         items: What ``load_items`` returned.
         owner: Class and annotation file, for messages.
         num_classes: Number of class names that were set.
+        faults: Where these collect, one fault is recorded per item that cannot be used.
+
+    Returns:
+        The items that can be used.
 
     Raises:
-        ValueError: Naming class, item and key.
+        ValueError: Naming class, item and key, at the first fault if they are not collected.
     """
     if not isinstance(items, list):
         raise ValueError(f'{owner}: load_items must return a list of dicts, one per image, got '
                          f'{_type(items)}')
+    sound = []
     for number, item in enumerate(items):
-        _Item(item, number, owner).check(num_classes)
+        try:
+            _Item(item, number, owner).check(num_classes)
+        except ValueError as error:
+            if faults is None or not faults.collects:
+                raise
+            faults('item of load_items', f'item {number}', str(error).removeprefix(f'{owner}: '))
+        else:
+            sound.append(item)
+    return sound
 
 
 def check_boxes(items: Sequence[dict[str, Any]], owner: str,

@@ -179,12 +179,17 @@ def test_one_bad_box_is_an_error_in_evaluation_and_bearable_in_training(custom, 
         custom(item, training=False)
 
 
-def test_a_check_reports_a_broken_item(custom, tmp_path):
+def test_a_check_reports_every_broken_item_in_the_words_of_training(custom, tmp_path):
     custom(good(labels=None))
-    ItemsOfATest.items = [good(boxes=1)]
+    ItemsOfATest.items = [good(boxes=1), good(labels=None), good(labels=None, captions=[''])]
     report = check_dataset(dict(type='ItemsOfATest', data_root=str(tmp_path), ann_file='ann.json',
                                 data_prefix=dict(img='img')))
-    assert "'boxes' must be a float32 array" in report.faults[0].message
+    first, second = report.by_kind['item of load_items']
+    assert "'boxes' must be a float32 array" in first.message and first.where == 'item 0'
+    assert "'captions' entry 0 must be a text" in second.message and second.where == 'item 2'
+    with pytest.raises(ValueError) as told:
+        custom(*ItemsOfATest.items)
+    assert first.message in str(told.value)
 
 
 def test_a_check_looks_at_masks_without_annotation_ids(custom, tmp_path):
