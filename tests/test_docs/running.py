@@ -157,7 +157,7 @@ class Follower:
             config, _, *rest = arguments
             script, arguments = 'tools/train.py', [config, '--launcher', 'pytorch', *rest]
             environment = dict(RANK='0', WORLD_SIZE='1', LOCAL_RANK='0',
-                               MASTER_ADDR='127.0.0.1', MASTER_PORT='29517')
+                               MASTER_ADDR='127.0.0.1', MASTER_PORT='0')  # any free port
         if script == 'tools/train.py':
             _shorten(arguments)
         forget_runs()
