@@ -6,6 +6,7 @@ import pytest
 
 from mvp_mm.registry import DATASETS
 from tests.test_datasets.custom_items import ItemsOfATest
+from tests.test_datasets.miniature import write_coco, write_refer
 from tests.test_datasets.small_data import pipeline, write_images, write_json
 
 
@@ -22,3 +23,11 @@ def custom(tmp_path, monkeypatch):
             data_prefix=dict(img='img'), test_mode=not training,
             **dict(dict(pipeline=pipeline(tmp_path, training)), **changes)))
     return build
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """A folder with COCO and the RefCOCO family in miniature."""
+    write_coco(tmp_path / 'coco')
+    write_refer(tmp_path / 'refer')
+    return tmp_path

@@ -1,8 +1,6 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 from __future__ import annotations
 
-import copy
-import itertools
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,192 +12,18 @@ from mvp_mm.models.language import append_tokens
 from mvp_mm.models.state import InstructionBatch
 from mvp_mm.registry import TASKS
 from mvp_mm.structures import PerceptionDataSample
-from tests.helpers import CANVAS, build_model, make_batch, make_samples
-
-WORDS = ('PanopticTask', 'SemanticTask', 'InstanceTask', 'DetectionTask', 'PhraseGroundingTask')
-SENTENCES = ('ReferringSegmentationTask', 'ReferringComprehensionTask', 'GeneralizedReferringTask')
-TASK_NAMES = (*WORDS, *SENTENCES, 'CaptionTask')
-MAIN = ('loss_word', 'loss_sent', 'loss_rank', 'loss_box_l1', 'loss_box_giou', 'loss_mask_bce',
-        'loss_mask_dice')
-QUERIES, STUFF = 8, 3
-
-
-class Recorder:
-    """Stands in for a task and keeps the raw prediction."""
-
-    def decode(self, raw, sample):
-        sample.set_field(raw, 'raw')
-
-
-def perturb(model):
-    """Move every weight, so that nothing hides behind an initial zero."""
-    generator = torch.Generator().manual_seed(1)
-    for parameter in model.parameters():
-        parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
-    return model
-
-
-@pytest.fixture(scope='module')
-def shared(tokenizer_path):
-    """Models that no test changes: without denoising and with it."""
-    return dict(plain=perturb(build_model(tokenizer_path, perception=dict(denoising=None))),
-                full=perturb(build_model(tokenizer_path)))
-
-
-@pytest.fixture
-def model(shared):
-    shared['plain'].zero_grad(set_to_none=True)
-    return shared['plain'].eval()
-
-
-@pytest.fixture
-def training_model(shared):
-    shared['full'].zero_grad(set_to_none=True)
-    return shared['full'].train()
-
-
-@pytest.fixture
-def samples(tokenizer_path):
-    """``samples(*tasks, **arguments of make_samples)``: the tasks' samples of one image."""
-    def make(*tasks, **args):
-        return [s for task in tasks for s in make_samples(task, tokenizer_path, **args)]
-    return make
-
-
-def prepare(model, groups, training=False, images=None):
-    batch = make_batch(copy.deepcopy(groups))
-    if images is not None:
-        batch['inputs'] = [batch['inputs'][i] for i in images]
-    return model.data_preprocessor(batch, training)
-
-
-def total(losses):
-    return sum(value for name, value in losses.items() if 'loss' in name)
-
-
-def raw_predictions(model, groups, images=None):
-    """Raw prediction of every sample, in order."""
-    data = prepare(model, groups, images=images)
-    for sample in data['data_samples']:
-        sample.task_object = Recorder()
-    return [s.raw for s in model(**data, mode='predict')]
-
-
-def assert_same(found, expected):
-    for name in ('logits', 'boxes', 'mask_logits'):
-        torch.testing.assert_close(
-            getattr(found, name), getattr(expected, name), atol=1e-4, rtol=1e-4)
-    assert (found.num_dynamic, found.caption) == (expected.num_dynamic, expected.caption)
-
-
-def supervised_names(selection=True, denoising=True):
-    prefixes = [*['enc.'] * selection, 'd0.', 'd1.', '']
-    names = {f'{p}{n}' for p, n in itertools.product(prefixes, MAIN)}
-    if denoising:
-        restored = [n for n in MAIN if n not in ('loss_sent', 'loss_rank')]
-        names |= {f'denoise.d{i}.{n}' for i, n in itertools.product(range(2), restored)}
-    return names | {'loss_llm'}
-
-
-# Losses
-
-
-@pytest.mark.parametrize('task', TASK_NAMES)
-@pytest.mark.parametrize('empty', [False, True])
-def test_losses_of_every_task(training_model, samples, task, empty):
-    found = samples(task)
-    if empty:
-        for sample in found:
-            sample.gt_instances = sample.gt_instances[:0]
-    losses = training_model(**prepare(training_model, [found], True), mode='loss')
-    assert {n for n in losses if 'loss' in n} == supervised_names()
-    assert all(value.isfinite() for value in losses.values())
-    assert losses['loss_llm'] > 0
-    assert (losses['loss_word'] > 0) == (task in WORDS)
-    assert (losses['loss_sent'] > 0) == (task in SENTENCES)
-    has_targets = task != 'CaptionTask' and not empty
-    for name in ('loss_box_l1', 'loss_box_giou', 'loss_mask_bce', 'loss_mask_dice'):
-        assert (losses[name] > 0) == has_targets, name
-        assert (losses[f'denoise.d0.{name}'] > 0) == (has_targets and task in WORDS), name
-
-
-def test_an_image_without_objects(training_model, samples):
-    found = samples('PanopticTask', 'DetectionTask', num_objects=0)
-    losses = training_model(**prepare(training_model, [found], True), mode='loss')
-    assert all(value.isfinite() for value in losses.values())
-    assert losses['loss_box_l1'] == 0 and losses['loss_word'] > 0
-
-
-@pytest.mark.parametrize('task', ['DetectionTask', 'ReferringComprehensionTask'])
-def test_box_only_targets_have_no_mask_losses(training_model, samples, task):
-    data = prepare(training_model, [samples(task, with_masks=False)], True)
-    losses = training_model(**data, mode='loss')
-    assert all(value == 0 for name, value in losses.items() if 'loss_mask' in name)
-    assert losses['loss_box_l1'] > 0 and losses['loss_box_giou'] > 0
-
-
-def test_losses_have_no_selection_set_where_nothing_is_selected(tokenizer_path, samples):
-    model = build_model(tokenizer_path, perception=dict(
-        denoising=None, query_generator=dict(type='LearnableQueryGenerator')))
-    losses = model(**prepare(model, [samples('PanopticTask')], True), mode='loss')
-    assert {n for n in losses if 'loss' in n} == supervised_names(False, False)
-
-
-def test_denoising_does_not_change_the_other_losses(training_model, tokenizer_path, samples):
-    groups = [samples('PanopticTask', 'ReferringSegmentationTask'), samples('DetectionTask')]
-    model = build_model(tokenizer_path, perception=dict(denoising=None))
-    model.load_state_dict(training_model.state_dict(), strict=False)
-    with torch.no_grad():
-        plain = model(**prepare(model, groups, True), mode='loss')
-        noised = training_model(**prepare(training_model, groups, True), mode='loss')
-    for name, value in plain.items():
-        torch.testing.assert_close(noised[name], value, atol=1e-5, rtol=1e-4)
-
-
-def test_stuff_targets_do_not_change_the_denoising_losses(tokenizer_path, samples):
-    model = perturb(build_model(
-        tokenizer_path, perception=dict(denoising=dict(label_noise=0.0, box_noise=0.0))))
-    found = samples('PanopticTask', num_objects=6, seed=3)
-    is_stuff = ~torch.from_numpy(found[0].instruction.is_thing)[found[0].gt_instances.labels]
-    assert is_stuff.any() and not is_stuff.all()
-    bare = copy.deepcopy(found)
-    bare[0].gt_instances = bare[0].gt_instances[~is_stuff]
-    with torch.no_grad():
-        losses, expected = (model(**prepare(model, [g], True), mode='loss')
-                            for g in (found, bare))
-    names = [n for n in losses if n.startswith('denoise.')]
-    assert len(names) == 10
-    for name in names:
-        torch.testing.assert_close(losses[name], expected[name], atol=1e-5, rtol=1e-4)
-
-
-def test_a_batch_s_losses_can_be_averages_over_tokens_and_targets(model, samples, monkeypatch):
-    monkeypatch.setattr(model.perception.criterion, 'normalization', 'targets')
-    groups = [samples('PanopticTask', num_objects=4), samples('PanopticTask', num_objects=2,
-                                                             seed=1)]
-    with torch.no_grad():
-        together = model(**prepare(model, groups, True), mode='loss')
-        singles = [model(**prepare(model, [group], True, images=[0]), mode='loss')
-                   for group in groups[:1]]
-        singles.append(model(**prepare(model, [[], groups[1]], True), mode='loss'))
-    tokens = [sum(int((s.instruction.labels[1:] != -100).sum()) for s in g) for g in groups]
-    targets = [len(s.gt_instances) for s, in groups]
-    assert targets == [4, 2]
-    for name, counts in (('loss_llm', tokens), ('loss_box_l1', targets),
-                         ('d0.loss_mask_bce', targets)):
-        expected = sum(c * s[name] for c, s in zip(counts, singles, strict=True)) / sum(counts)
-        torch.testing.assert_close(together[name], expected, atol=1e-4, rtol=1e-4)
-
-
-def test_captions_beside_other_tasks_change_only_the_language_loss(model, samples):
-    with torch.no_grad():
-        alone = model(**prepare(model, [samples('PanopticTask')], True), mode='loss')
-        mixed = model(**prepare(model, [samples('CaptionTask', 'PanopticTask')], True),
-                      mode='loss')
-    for name, value in alone.items():
-        if name != 'loss_llm':
-            torch.testing.assert_close(mixed[name], value, atol=1e-4, rtol=1e-4)
-    assert abs(mixed['loss_llm'] - alone['loss_llm']) > 1e-5
+from tests.helpers import CANVAS, build_model
+from tests.test_models.mvp_lm_runs import (
+    QUERIES,
+    SENTENCES,
+    STUFF,
+    TASK_NAMES,
+    assert_same,
+    perturb,
+    prepare,
+    raw_predictions,
+    total,
+)
 
 
 def test_instructions_about_one_image_equal_those_about_copies(model, samples, monkeypatch):
@@ -235,69 +59,6 @@ def test_the_encoder_runs_once_an_image(model, samples):
     assert sizes == [2] * 4
 
 
-# Gradients
-
-GRADIENT_MIXES = {
-    'panoptic': (dict(tasks=['PanopticTask']), ),
-    'sentences': (dict(tasks=['ReferringSegmentationTask']), ),
-    'boxes': (dict(tasks=['DetectionTask'], with_masks=False), ),
-    'sentences with boxes': (dict(tasks=['ReferringComprehensionTask'], with_masks=False), ),
-    'captions': (dict(tasks=['CaptionTask']), ),
-    'nothing to find': (dict(tasks=['PanopticTask'], num_objects=0), ),
-    'everything': (dict(tasks=['PanopticTask', 'GeneralizedReferringTask', 'CaptionTask']),
-                   dict(tasks=['PhraseGroundingTask'], with_masks=False)),
-}
-
-
-def backward(model, samples, mix):
-    groups = [samples(*args['tasks'], **{k: v for k, v in args.items() if k != 'tasks'})
-              for args in mix]
-    total(model(**prepare(model, groups, True), mode='loss')).backward()
-
-
-@pytest.mark.parametrize('mix', list(GRADIENT_MIXES))
-def test_gradients_reach_every_parameter_in_each_mix(training_model, samples, mix):
-    backward(training_model, samples, GRADIENT_MIXES[mix])
-    missing = [n for n, p in training_model.named_parameters() if p.grad is None]
-    assert not missing
-    assert all(p.grad.isfinite().all() for p in training_model.parameters())
-
-
-def test_everything_together_moves_every_parameter(training_model, samples):
-    backward(training_model, samples, GRADIENT_MIXES['everything'])
-    still = [n for n, p in training_model.named_parameters() if p.grad.abs().sum() == 0]
-    assert not still
-
-
-def test_a_frozen_encoder_gets_no_gradient(tokenizer_path, samples):
-    model = build_model(tokenizer_path, encoder=dict(frozen=True)).train()
-    backward(model, samples, GRADIENT_MIXES['everything'])
-    for name, parameter in model.named_parameters():
-        assert (parameter.grad is None) == name.startswith('encoder.'), name
-    assert not model.encoder.training and model.perception.training
-
-
-def test_the_connector_alone_trains_on_language(tokenizer_path, samples):
-    model = build_model(tokenizer_path, trainable=['connector']).train()
-    model.perception.loss = model.pixel_decoder.forward = None
-    losses = model(**prepare(model, [samples('CaptionTask', 'PanopticTask')], True), mode='loss')
-    assert list(losses) == ['loss_llm']
-    total(losses).backward()
-    for name, parameter in model.named_parameters():
-        assert (parameter.grad is not None) == name.startswith('connector.'), name
-
-
-def test_an_encoder_that_trains_on_language_has_all_its_gradients(tokenizer_path, samples):
-    model = build_model(tokenizer_path, trainable=['connector', 'encoder']).train()
-    backward(model, samples, GRADIENT_MIXES['captions'])
-    assert all(p.grad is not None for p in model.encoder.parameters())
-
-
-def test_an_unknown_trainable_part_raises(tokenizer_path):
-    with pytest.raises(ValueError, match=r"Cannot train \['adapter'\]: the model has .*connector"):
-        build_model(tokenizer_path, trainable=['connector', 'adapter'])
-
-
 @pytest.mark.parametrize('llm, tokenizer, message', [
     (dict(vocab_size=300), {}, r'has 372 tokens, the LLM embeds 300'),
     (dict(vocab_size=800), {}, r'has 372 tokens, the LLM embeds 800: .* another LLM'),
@@ -314,8 +75,6 @@ def test_another_number_of_visual_tokens_raises(tokenizer_path, samples):
     with pytest.raises(ValueError, match=r'\(128, 128\) give 4 visual tokens, .* is 5'):
         model(**prepare(model, [samples('CaptionTask')], True), mode='loss')
 
-
-# Predictions
 
 FIELDS = {
     'PanopticTask': {'pred_panoptic_seg', 'pred_instances', 'pred_sem_seg'},
