@@ -41,12 +41,13 @@ def require(sample: Mapping[str, Any], *path: str) -> Any:
     """The value under nested keys.
 
     Raises:
-        KeyError: Naming the sample and the missing key.
+        KeyError: Naming the sample, the missing key, and the keys beside which it was looked for.
     """
     value: Any = sample
     for depth, key in enumerate(path):
         if not isinstance(value, Mapping) or key not in value:
-            raise KeyError(f'{sample_name(sample)} has no {".".join(path[:depth + 1])}')
+            beside = f' beside {", ".join(map(str, value))}' if depth and value else ''
+            raise KeyError(f'{sample_name(sample)} has no {".".join(path[:depth + 1])}{beside}')
         value = value[key]
     return value
 
