@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Labels of your own, in the formats of labelling tools, to files and a config that train."""
+"""Turns labels of your own, in labelling tools' formats, into files and a fine-tuning config."""
 from __future__ import annotations
 
 from mvp_mm.own_data.formats import read_labels

@@ -1,5 +1,5 @@
-# Fine-tune with LoRA: low-rank adapters in the LLM's attention and the perception parts train, for
-# one GPU of 24 GB. See full.py for the rest.
+# Fine-tuning with LoRA: low-rank adapters in the LLM's attention and the perception parts train,
+# for one GPU of 24 GB. See full.py for the rest.
 _base_ = 'full.py'
 model = dict(llm=dict(
     train_embeddings=True,
