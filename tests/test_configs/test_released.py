@@ -8,7 +8,7 @@ import torch
 from mvp_mm.engine import load_config
 from mvp_mm.registry import MODELS
 from tests.helpers import ROOT
-from tests.test_configs.test_configs import LinspaceOnCpu
+from tests.test_configs.test_paper_settings import LinspaceOnCpu
 
 
 @pytest.fixture(scope='module')
