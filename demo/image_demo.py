@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Ask a trained model about one image.
+"""Ask a trained model about one image; the same as ``MVP`` in Python, with every flag in sight.
 
 Examples::
 
@@ -17,10 +17,11 @@ from typing import Any, NoReturn
 
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
-from pycocotools import mask as coco_mask
 
+from mvp_mm.apis import MVP, Answer
 from mvp_mm.apis.images import read_image
-from mvp_mm.apis.inferencer import PerceptionInferencer
+from mvp_mm.apis.model_index import find_model
+from mvp_mm.apis.mvp import NMS_IOU
 from mvp_mm.apis.questions import build_task
 from mvp_mm.apis.stored_config import config_of
 from mvp_mm.engine import load_config
@@ -47,14 +48,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--stuff', metavar='WORDS',
                         help='those of --words that are stuff (grass, sky), separated by commas; '
                         'without it known class lists say, and other words are tried both ways')
-    parser.add_argument('--weights', type=Path, required=True, help='checkpoint file')
+    parser.add_argument('--weights', required=True,
+                        help='checkpoint, published folder or name of the model zoo')
     parser.add_argument('--config', type=Path, help='default: the one stored in the weights')
     parser.add_argument('--out-dir', type=Path, default=Path('outputs'))
     parser.add_argument('--thinking', action=argparse.BooleanOptionalAction, default=None,
                         help="let the LLM write a caption first; default: the config's")
     parser.add_argument('--score-thr', type=float, help='least score of an instance')
-    parser.add_argument('--nms-iou', type=float,
-                        help='box IoU above which repeated answers are removed')
+    parser.add_argument('--nms-iou', type=float, default=NMS_IOU,
+                        help='box IoU above which repeated answers are removed; 1 keeps all '
+                        '(default: %(default)s)')
     parser.add_argument('--device', help='default: cuda where there is one, else cpu')
     return parser.parse_args(argv)
 
@@ -76,62 +79,77 @@ def split_words(words: str | None, flag: str) -> list[str] | None:
     return phrases
 
 
-def read_config(args: argparse.Namespace) -> Config:
-    """The config, read before the model is built.
+def read_config(args: argparse.Namespace) -> Config | None:
+    """The config, read before the model is built; None for a published folder, which has its own.
 
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If the checkpoint stores no config.
     """
-    if args.config is None:
-        return config_of(read_checkpoint(args.weights), args.weights)
-    for kind, path in (('config', args.config), ('weights', args.weights)):
-        if not path.is_file():
-            raise FileNotFoundError(f'No such {kind} file: {path}')
-    return load_config(args.config)
+    weights = find_model(args.weights)
+    if args.config is not None:
+        if not args.config.is_file():
+            raise FileNotFoundError(f'No such config file: {args.config}')
+        return load_config(args.config)
+    return None if weights.is_dir() else config_of(read_checkpoint(weights), weights)
 
 
-def answer(args: argparse.Namespace) -> dict[str, Any]:
+def check_question(config: Config, task: str, question: dict[str, Any]) -> None:
+    """Refuse a question that the task cannot be asked.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    asker = build_task(config, task)
+    asked = dict(question)
+    if asked.pop('stuff') is not None and not isinstance(asker, WordTask):
+        raise ValueError(f'Task {task} takes no --stuff')
+    if isinstance(asker, WordTask):
+        asked = question
+    asker.ask(**asked)
+
+
+def answer(args: argparse.Namespace) -> tuple[Answer, list[Path]]:
     """Ask the question; mistakes that can be found before the model is built come first.
+
+    Returns:
+        The answer, and the files written.
 
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If an image, checkpoint, task or question is wrong.
     """
-    question: dict[str, Any] = dict(words=split_words(args.words, '--words'), text=args.text)
-    stuff = split_words(args.stuff, '--stuff')
+    question: dict[str, Any] = dict(words=split_words(args.words, '--words'), text=args.text,
+                                    stuff=split_words(args.stuff, '--stuff'))
     if args.text is not None and not args.text.strip():
         raise ValueError('--text is empty')
     read_image(args.image)
     config = read_config(args)
-    task = build_task(config, args.task)
-    if stuff is not None:
-        if not isinstance(task, WordTask):
-            raise ValueError(f'Task {args.task} takes no --stuff')
-        question['stuff'] = stuff
-    task.ask(**question)
-    inferencer = PerceptionInferencer(config, args.weights, args.device)
-    result, = inferencer(args.image, args.task, **question, thinking=args.thinking,
-                         score_thr=args.score_thr, nms_iou=args.nms_iou, out_dir=args.out_dir)
-    return result
+    if config is not None:
+        check_question(config, args.task, question)
+    model = MVP(args.weights, args.device, config)
+    found = model.open(args.image).ask(
+        **question, task=args.task, thinking=args.thinking, threshold=args.score_thr,
+        nms_iou=args.nms_iou)
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    return found, found.save(args.out_dir)
 
 
-def report(result: dict[str, Any]) -> None:
+def report(found: Answer, files: list[Path]) -> None:
     """Print the answer and where it was written."""
-    if result['caption']:
-        print(f"caption: {result['caption']}")
-    for item in result['instances']:
-        box = ', '.join(f'{side:.0f}' for side in item['bbox'])
-        print(f"{item['label']}  {item['score']:.2f}  [{box}]")
-    height, width = result['size']
-    for segment in result.get('panoptic', result.get('semantic', ())):
-        share = 100 * coco_mask.area(segment['segmentation']) / (height * width)
-        score = f"  {segment['score']:.2f}" if 'score' in segment else ''
-        print(f"{segment['label']}{score}  {share:.1f} % of the image")
-    if not (result['instances'] or result.get('panoptic') or result.get('semantic')
-            or result['caption']):
+    if found.caption:
+        print(f'caption: {found.caption}')
+    for index, item in enumerate(found.to_dict()['objects']):
+        score = '' if item['score'] is None else f'  {item["score"]:.2f}'
+        if found.segments is None:
+            place = f'[{", ".join(f"{side:.0f}" for side in item["bbox"])}]'
+        else:
+            share = float((found.segment_map == found.segment_info[index]['id']).mean())
+            place = f'{100 * share:.1f} % of the image'
+        print(f'{item["label"]}{score}  {place}')
+    if not (len(found) or found.caption):
         print('nothing found')
-    print(f"written: {result['files']['png']}, {result['files']['json']}")
+    print(f'written: {", ".join(map(str, files))}')
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -140,12 +158,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            result = answer(args)
+            found, files = answer(args)
     except (OSError, ValueError, SyntaxError, ConfigParsingError) as error:
         message = ' '.join(str(error).split()) or type(error).__name__
         print(f'image_demo: {message}', file=sys.stderr)
         return 2
-    report(result)
+    report(found, files)
     return 0
 
 

@@ -33,9 +33,12 @@ Picture = str | Path | np.ndarray | Image.Image
 
 
 class PerceptionInferencer:
-    """Asks a trained model about images.
+    """Holds a model with its pipeline and its tasks; what :class:`~mvp_mm.apis.MVP` stands on.
 
-    One inferencer may be shared by threads: a call changes none of its state.
+    Ask through ``MVP``. A call of this class answers one named task about images in turn and gives
+    plain dicts, without the conveniences of ``MVP``: no batches, no reuse of an encoded image, no
+    removal of repeated answers unless asked for. Threads may share an inferencer: a call changes
+    none of its state.
 
     Args:
         config: Config, or path of one; None for the one stored in the weights. Its

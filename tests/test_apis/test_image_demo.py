@@ -48,7 +48,7 @@ def test_it_answers_and_says_where(run, tmp_path):
     written = tmp_path / 'out' / 'room_panoptic'
     assert lines[-1] == f'written: {written}.png, {written}.json'
     answer = json.loads((tmp_path / 'out' / 'room_panoptic.json').read_text())
-    assert {item['label'] for item in answer['instances']} <= {'circle', 'gizmo'}
+    assert {item['label'] for item in answer['objects']} <= {'circle', 'grass', 'gizmo'}
     assert run('--task', 'panoptic', '--words', 'circle', '--no-thinking')[1][-1] == (
         f'written: {written}_2.png, {written}_2.json')
 

@@ -64,7 +64,7 @@ def files(tmp_path):
     ('missing.png', '--task find --words cat --weights weights.pth', 'No such image file'),
     ('broken.png', '--task find --words cat --weights weights.pth', 'is not a readable image'),
     ('empty.png', '--task find --words cat --weights weights.pth', 'empty.png is empty'),
-    ('image.png', '--task find --words cat --weights missing.pth', 'No such weights file'),
+    ('image.png', '--task find --words cat --weights missing.pth', 'no such file or folder'),
     ('image.png', '--task find --words cat --weights broken.pth', 'is a text file'),
     ('image.png', '--task find --words cat --weights bare.pth', 'stores no config'),
     ('image.png', '--task find --words cat --weights weights.pth --config none.py',

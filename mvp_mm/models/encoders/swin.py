@@ -113,7 +113,8 @@ class ShiftedWindowAttention(nn.Module):
     def _position_bias(self, dtype: torch.dtype) -> Tensor:
         """(heads, N, N) of relative positions; kept where it is frozen."""
         table = self.w_msa.relative_position_bias_table
-        if torch.is_grad_enabled() and table.requires_grad:
+        # A traced graph (torch.export) has no addresses to tell weights apart by.
+        if torch.compiler.is_compiling() or torch.is_grad_enabled() and table.requires_grad:
             return self._make_bias(table).to(dtype)
         key = (table.data_ptr(), table._version, table.device, dtype)
         if self._bias is None or self._bias[0] != key:
