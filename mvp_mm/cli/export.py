@@ -21,7 +21,7 @@ def export(checkpoint: str, out: Path, config: str | None) -> None:
 
     \b
     Examples:
-      mvp-mm export work_dirs/config/best.pth --config data/mine/config.py --out my_model
+      mvp-mm export work_dirs/mine/best.pth --config data/mine/config.py --out my_model
       mvp-mm ask photo.jpg --words dog --weights my_model
     """
     with reported(OSError, ValueError):

@@ -26,7 +26,7 @@ cfg_options = click.option(
 
 _RUN = (
     click.option('--work-dir', metavar='DIR', help='Folder of logs and results.  '
-                 '[default: ./work_dirs/<config name>]'),
+                 '[default: its place below configs/mvplm, in work_dirs]'),
     cfg_options,
     click.option('--launcher', type=click.Choice(['none', 'pytorch', 'slurm', 'mpi']),
                  default='none', show_default=True, help='What starts the processes.'),

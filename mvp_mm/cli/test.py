@@ -31,7 +31,7 @@ def test(config: str, checkpoint: str, out: str | None, show_dir: str | None,
 
     \b
     Examples:
-      mvp-mm test data/mine/config.py work_dirs/config/best.pth
+      mvp-mm test data/mine/config.py work_dirs/mine/best.pth
       mvp-mm test CONFIG CHECKPOINT --show-dir pictures --out predictions
     """
     from mvp_mm.cli.actions.test import evaluate

@@ -126,7 +126,7 @@ def test_a_model_learns_masks_boxes_and_expressions(kind, prepare, labels, tmp_p
         'default_hooks.checkpoint.save_last=False', 'default_hooks.logger.interval=1000',
         'train_dataloader.batch_size=2', 'param_scheduler.0.end=2',
         'param_scheduler.1.begin=2', 'param_scheduler.1.end=30']) == 0
-    work = tmp_path / 'work_dirs/config'
+    work = tmp_path / 'work_dirs' / config.parent.name
     file, = work.glob('*/vis_data/scalars.json')
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     steps = {row['step']: row['loss'] for row in rows if 'loss' in row}
