@@ -125,13 +125,16 @@ class TolerantDataset(BaseDataset):
 
         Raises:
             TooManyBadSamples: In training, if more than ``max_bad_share`` of the samples are bad.
-            ValueError: If no task asks anything about the item, in evaluation, or about any of
-                ``max_refetch`` items, in training.
+            ValueError: If no task asks anything about the item, or OpenCV cannot transform it,
+                in evaluation; if no task asks about any of ``max_refetch`` items, in training.
         """
         if not self._fully_initialized:
             self.full_init()
         if self.test_mode:
-            data = self.prepare_data(idx)
+            try:
+                data = self.prepare_data(idx)
+            except cv2.error as error:
+                raise ValueError(f'{self.describe(idx)}: {error}') from error
             if data is None:
                 raise ValueError(f'{self.describe(idx)}: the pipeline returned nothing')
             return data

@@ -30,6 +30,7 @@ from mvp_mm.engine.config_error import (
 )
 from mvp_mm.engine.config_files import missing_files
 from mvp_mm.engine.config_guards import hook_problems
+from mvp_mm.engine.config_sections import section_problems
 from mvp_mm.engine.config_values import loader_type_problems, type_problems, value_problems
 from mvp_mm.engine.size_check import size_problems
 
@@ -67,7 +68,7 @@ def check_config(cfg: Config, modes: Sequence[str] = ('train',)) -> None:
         ConfigError: If a key or type is unknown, a value is of another type or out of its range,
             an input file is missing, or settings contradict each other.
     """
-    problems = [*_unknown_top_keys(cfg), *_unknown_runner(cfg)]
+    problems = [*_unknown_top_keys(cfg), *_unknown_runner(cfg), *section_problems(cfg, modes)]
     _resolve.cache_clear()  # components may have been registered since
     for key, value in cfg.items():
         if key.startswith('_') or key == 'custom_imports':

@@ -65,6 +65,8 @@ def _expand_mix(cfg: Config, loader: dict, path: str) -> None:
     """Turn shares by name into a concatenation and the sampler of these shares."""
     if loader.get('dataset') is not None:
         raise ConfigError(f'{path}: has both mix and dataset; set the one you do not mean to None')
+    if not isinstance(loader['mix'], dict):
+        raise ConfigError(f'{path}.mix: must be a dict of shares by name, got {loader["mix"]!r}')
     shares = dict(loader['mix'])
     for name, share in shares.items():
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not share >= 0:
@@ -99,10 +101,16 @@ def _dataset(cfg: Config, entry: Any, path: str, pipeline: str | None,
         known = cfg.get('datasets') or {}
         if entry not in known:
             raise ConfigError(f"{path}: no dataset '{entry}' in datasets{hint(entry, known)}")
+        if not isinstance(known[entry], dict):
+            raise ConfigError(f'datasets.{entry}: must be a dict with a type, got '
+                              f'{known[entry]!r}')
         entry = copy.deepcopy(known[entry])
     if not isinstance(entry, dict):
         return entry
     found = entry.pop('metrics', None)
+    if found is not None and not (isinstance(found, (list, tuple)) and all(
+            isinstance(one, dict) and isinstance(one.get('type'), str) for one in found)):
+        raise ConfigError(f'{path}.metrics: must be a list of dicts with a type, got {found!r}')
     if found and not metrics:
         metrics.extend(found)
     wraps = entry.get('type') in _WRAPPERS
@@ -128,12 +136,17 @@ def _pipeline(cfg: Config, name: str, path: str, outer: tuple[str, ...] = ()) ->
     if name not in known or name in outer:
         reason = 'holds itself' if name in outer else f'is not in pipelines{hint(name, known)}'
         raise ConfigError(f"{path}: pipeline '{name}' {reason}")
+    if not isinstance(known[name], (list, tuple)):
+        raise ConfigError(f'pipelines.{name}: must be a list of steps, got {known[name]!r}')
     steps: list[dict] = []
-    for step in known[name]:
+    for position, step in enumerate(known[name]):
         if isinstance(step, str):
             steps += _pipeline(cfg, step, f'pipelines.{name}', (*outer, name))
-        else:
+        elif isinstance(step, dict):
             steps.append(copy.deepcopy(step))
+        else:
+            raise ConfigError(f'pipelines.{name}[{position}]: must be a dict with a type or the '
+                              f'name of a pipeline, got {step!r}')
     return steps
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 
-# Hooks that None switches off.
+# Hooks that None switches off, and whose types mmengine knows.
 _MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler',
                    'checkpoint')
 # Hooks that stop a run before harm is done, with what happens without them.
@@ -35,10 +35,11 @@ def missing_guards(cfg: Config) -> list[str]:
 
 
 def hook_problems(cfg: Config) -> Iterator[str]:
-    """Find hooks that are None and that mmengine cannot switch off."""
+    """Find hooks that are no hooks, or None where mmengine cannot switch them off."""
     hooks = cfg.get('default_hooks') or {}
     for name, hook in hooks.items() if isinstance(hooks, dict) else ():
-        if hook is not None and not isinstance(hook, dict):
+        typed = isinstance(hook, dict) and ('type' in hook or name in _MMENGINE_HOOKS)
+        if hook is not None and not typed:
             yield f'default_hooks.{name}: must be a dict with a type, got {hook!r}'
         elif hook is None and name not in _MMENGINE_HOOKS:
             yield (f"default_hooks.{name}: None switches off mmengine's own hooks alone "

@@ -16,10 +16,13 @@ from mvp_mm.engine.config_error import join_path, named_loaders, walk_dicts
 _POSITIVE, _FROM_ZERO, _ABOVE_ZERO = '1 or more', '0 or more', 'above 0'
 _PACE = '1 or more, or -1 for never'
 _SHARE, _BELOW_ONE = 'from 0 to 1', 'from 0 to below 1'
+_SECONDS = 'from 0 to 10 000 000 seconds'
 _TESTS: dict[str, Callable[[float], bool]] = {
     _POSITIVE: lambda x: x >= 1, _FROM_ZERO: lambda x: x >= 0, _ABOVE_ZERO: lambda x: x > 0,
     _PACE: lambda x: x >= 1 or x == -1, _SHARE: lambda x: 0 <= x <= 1,
-    _BELOW_ONE: lambda x: 0 <= x < 1}
+    _BELOW_ONE: lambda x: 0 <= x < 1, _SECONDS: lambda x: 0 <= x <= 10**7}
+# What counts something.
+_WHOLE = (_POSITIVE, _PACE)
 # Ranges by the last key of a path; lists are checked number by number.
 RANGES: dict[str, str] = {
     **dict.fromkeys((
@@ -38,6 +41,7 @@ RANGES: dict[str, str] = {
     **dict.fromkeys((
         'label_noise', 'drop_path_rate', 'dropout', 'score_thr', 'mask_thr', 'overlap_thr',
         'instance_thr', 'flip_prob', 'start_factor'), _SHARE),
+    **dict.fromkeys(('timeout', 'stall_timeout', 'worker_timeout', 'grace'), _SECONDS),
     'betas': _BELOW_ONE,
     'interval': _PACE,
 }
@@ -77,8 +81,10 @@ def _range_problems(key: str, value: Any, path: str) -> Iterator[str]:
             value > 0 and key in _MAY_BE_INFINITE):
         yield f'{path}: {value} is not finite'
     elif key in RANGES and value is not None:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            yield f'{path}: must be a number, {RANGES[key]}, got {value!r}'
+        whole = RANGES[key] in _WHOLE
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            kind = 'a whole number' if whole else 'a number'
+            yield f'{path}: must be {kind}, {RANGES[key]}, got {value!r}'
         elif not _TESTS[RANGES[key]](value):
             yield f'{path}: must be {RANGES[key]}, got {value!r}'
 
@@ -127,8 +133,8 @@ def type_problems(value: Mapping[str, Any], component: Callable, path: str) -> I
         wanted = hints.get(key, _like(defaults.get(key)))
         if wanted is None or child is None and defaults.get(key, 0) is None:
             continue
-        if not _fits(child, wanted):
-            yield f'{path}.{key}: must be {_name(wanted)}, got {child!r}'
+        if not fits(child, wanted):
+            yield f'{path}.{key}: must be {type_name(wanted)}, got {child!r}'
         elif (wanted is dict and defaults[key] is inspect.Parameter.empty and 'type' not in child
               and component.__module__.startswith('mvp_mm.')):
             yield f'{path}.{key}: must be a dict with a type, got {child!r}'
@@ -156,16 +162,22 @@ def _annotations(component: Callable) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _like(default: Any) -> Any:
-    """What an argument without annotation must be where its default is a number."""
-    number = isinstance(default, (int, float)) and not isinstance(default, bool)
-    return float | list | tuple if number else None
+    """What an argument without annotation must be where its default is plain."""
+    if isinstance(default, bool):
+        return bool | int | None
+    return float | list | tuple if isinstance(default, (int, float, list, tuple)) else None
 
 
-def _fits(value: Any, wanted: Any) -> bool:
-    """Whether a value may be meant by an annotation; in doubt it is."""
+def fits(value: Any, wanted: Any) -> bool:
+    """Tell whether a value may be meant by an annotation; in doubt it is.
+
+    Args:
+        value: A value of the config.
+        wanted: A type, a union, a literal or a generic.
+    """
     origin, args = typing.get_origin(wanted), typing.get_args(wanted)
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, arg) for arg in args)
+        return any(fits(value, arg) for arg in args)
     if origin is typing.Literal:
         return value in args
     if wanted is bool:
@@ -182,15 +194,19 @@ def _fits(value: Any, wanted: Any) -> bool:
         if not isinstance(value, (list, tuple)):
             return False
         if kind is tuple and items and Ellipsis not in args:
-            return len(value) == len(items) and all(map(_fits, value, items))
-        return not items or all(_fits(child, items[0]) for child in value)
+            return len(value) == len(items) and all(map(fits, value, items))
+        return not items or all(fits(child, items[0]) for child in value)
     if kind in (dict, Mapping):
         return isinstance(value, dict)
     return True
 
 
-def _name(wanted: Any) -> str:
-    """An annotation as a reader of the config would say it."""
+def type_name(wanted: Any) -> str:
+    """Write an annotation as a reader of the config would say it.
+
+    Args:
+        wanted: See :func:`fits`.
+    """
     if isinstance(wanted, type):
         return {'int': 'a whole number', 'float': 'a number', 'bool': 'True or False',
                 'str': 'a text'}.get(wanted.__name__, f'a {wanted.__name__}')

@@ -18,6 +18,7 @@ from mvp_mm.engine.hooks import unwrap
 from mvp_mm.engine.optim_wrappers import DTYPES
 from mvp_mm.evaluation.scoring import TolerantEvaluator, evaluate_metrics, meta_of
 from mvp_mm.registry import LOOPS
+from mvp_mm.utils.atomic import write_text
 
 
 class NamedLoaders:
@@ -168,7 +169,7 @@ class _MultiLoop(BaseLoop):
         own = {key: value for key, value in scalars.items() if key.startswith(f'{name}/')}
         self.runner.logger.info(f'{self.stage} of {name}: ' + '  '.join(
             f'{key}: {value:.4f}' for key, value in own.items()))
-        self._file().write_text(json.dumps(scalars, indent=2, sort_keys=True), encoding='utf-8')
+        write_text(self._file(), json.dumps(scalars, indent=2, sort_keys=True))
 
     @torch.no_grad()
     def run_iter(self, step: int, data_batch: dict, evaluator: Evaluator) -> int:

@@ -11,6 +11,7 @@ import torch
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 
+from mvp_mm.datasets.tolerant import TolerantDataset
 from mvp_mm.datasets.transforms import (
     ApplyView,
     PadToCanvas,
@@ -112,3 +113,19 @@ def test_a_strip_goes_through_the_whole_pipeline(tmp_path, shape, training):
     sample, = packed['data_samples']
     assert packed['inputs'].shape == (3, 64, 64)
     assert min(sample.img_shape) == 1 and len(sample.gt_instances) == 1
+
+
+class UnfitDataset(TolerantDataset):
+    """Its only image is one that OpenCV cannot resize."""
+
+    def load_data_list(self):
+        return [dict()]
+
+    def prepare_data(self, idx):
+        return cv2.resize(np.zeros((1000, 3, 3), np.uint8), (0, 128))
+
+
+def test_an_image_that_opencv_cannot_transform_is_named_in_testing():
+    dataset = UnfitDataset(ann_file='a.json', test_mode=True, pipeline=[])
+    with pytest.raises(ValueError, match='UnfitDataset a.json, item 0: .*resize'):
+        dataset[0]

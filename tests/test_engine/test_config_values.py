@@ -39,6 +39,22 @@ def tiny(tmp_path_factory):
     ('default_hooks.logger.interval', 0, '1 or more, or -1 for never, got 0'),
     ('default_hooks.checkpoint', 3.7, 'a dict with a type, got 3.7'),
     ('default_hooks.visualization', None, "None switches off mmengine's own hooks alone"),
+    ('default_hooks.exact_resume', {}, 'a dict with a type, got {}'),
+    ('default_hooks.watchdog.worker_timeout', 1e30, 'from 0 to 10 000 000 seconds'),
+    ('env_cfg.mp_cfg.opencv_num_threads', [], 'a whole number, got []'),
+    ('env_cfg.mp_cfg.mp_start_method', 'thread', "got 'thread'"),
+    ('env_cfg.cudnn_benchmark', (1, 2), 'True or False, got (1, 2)'),
+    ('env_cfg.dist_cfg.timeout', -5, 'from 0 to 10 000 000 seconds'),
+    ('randomness.seed', 3.7, 'got 3.7'),
+    ('log_level', 1e30, 'got 1e+30'),
+    ('log_level', 'LOUD', "'LOUD' is no level"),
+    ('model_wrapper_cfg.broadcast_buffers', {}, 'got {}'),
+    ('optim_wrapper.constructor', 10**9, '1000000000 is no constructor'),
+    ('inferencer.tasks.detection', 'x', "a dict with a type, got 'x'"),
+    ('model.encoder.backbone.embed_dims', 1e30, 'a whole number, 1 or more, got 1e+30'),
+    ('model.encoder.backbone.depths', None, 'got None'),
+    ('train_dataloader', {}, 'a dict with a dataset or a mix, got {}'),
+    ('train_dataloader.dataset.datasets.1.tasks', [], 'at least one task'),
 ])
 def test_a_value_that_cannot_be_is_named_with_its_key(tiny, key, value, message):
     cfg = load_config(TINY, tiny)
@@ -66,6 +82,35 @@ def test_values_that_mean_something_pass(tiny, key, value):
 def test_a_section_is_a_dict(key):
     with pytest.raises(ConfigError, match=f'{key} is a dict, got 3'):
         load_config(TINY, {key: 3})
+
+
+@pytest.mark.parametrize('value, message', [
+    (True, 'pipelines.test: must be a list of steps, got True'),
+    ([3], r'pipelines.test\[0\]: must be a dict with a type or the name of a pipeline, got 3')])
+def test_a_named_pipeline_is_a_list_of_steps(value, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(TINY, {'pipelines.test': value})
+
+
+@pytest.mark.parametrize('key, value, message', [
+    ('train_dataloader.mix', 0, 'train_dataloader.mix: must be a dict of shares by name, got 0'),
+    ('datasets.syn_refcoco_val.metrics', float('nan'), 'metrics: must be a list of dicts'),
+    ('datasets.syn_refcoco_val.metrics', [dict(type={})], 'metrics: must be a list of dicts')])
+def test_what_names_stand_for_has_the_right_form(key, value, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(TINY, {key: value})
+
+
+def test_training_needs_data(tiny):
+    cfg = load_config(TINY, tiny)
+    cfg.train_dataloader = None
+    with pytest.raises(ConfigError, match='train_dataloader: must be a dict with a dataset'):
+        check_config(cfg, modes=('train', ))
+
+
+def test_a_named_dataset_is_a_dict():
+    with pytest.raises(ConfigError, match='datasets.syn_refcoco_val: must be a dict with a type'):
+        load_config(TINY, {'datasets.syn_refcoco_val': 3})
 
 
 def test_guards_that_a_config_leaves_out_are_named():

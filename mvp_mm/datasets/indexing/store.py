@@ -20,6 +20,8 @@ import numpy as np
 from filelock import FileLock
 from mmengine.logging import print_log
 
+from mvp_mm.utils.atomic import WriteError
+
 FORMAT = 1
 INDEX_DIR_VARIABLE = 'MVP_MM_INDEX_DIR'
 _META = 'meta.json'
@@ -165,6 +167,12 @@ def _make(folder: Path, source: str | Path, signature: Callable[[], dict[str, An
             # Processes that have the old files open go on reading them.
             shutil.rmtree(folder)
         temporary.rename(folder)
+    except OSError as error:
+        if error.filename is not None and Path(error.filename) == Path(source):
+            raise
+        # numpy tells neither the cause nor its number.
+        reason = error.strerror or f'{error}; is the disk full?'
+        raise WriteError(f'cannot write {folder}: {reason}') from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return json.loads(json.dumps(meta))
