@@ -51,6 +51,11 @@ class FakeModel:
     def save_pretrained(self, folder):
         Path(folder).mkdir()
 
+    def export_onnx(self, folder):
+        assert Path(folder).parent.is_dir()    # the published folder comes first
+        self.calls.append(folder)
+        return dict(boxes=2e-7)
+
 
 @pytest.fixture
 def ask(tmp_path, monkeypatch, capsys):
@@ -124,3 +129,9 @@ def test_a_checkpoint_is_exported(ask, capsys):
     assert Path('folder').is_dir() and FakeModel.calls == [('a.pth', 'cpu', 'c.py')]
     assert run(cli, 'mvp-mm', ['export', 'none', '--out', 'other']) == 2
     assert capsys.readouterr().err == 'mvp-mm export: error: No such file: none\n'
+
+
+def test_graphs_are_exported_into_the_published_folder(ask, capsys):
+    assert run(cli, 'mvp-mm', ['export', 'a.pth', '--out', 'folder', '--onnx']) == 0
+    assert FakeModel.calls[-1] == Path('folder/onnx')
+    assert capsys.readouterr().out.startswith('boxes: differs from the model by at most 2.0e-07\n')
