@@ -26,7 +26,8 @@ def options_of(script: str) -> frozenset[str]:
     text = path.read_text(encoding='utf-8')
     if path.suffix == '.sh':
         wrapped = re.findall(r'\$TOOLS/(\w+\.py)', text)
-        return frozenset({'--help'}.union(*(options_of(f'tools/{name}') for name in wrapped)))
+        own = re.findall(r'^ +(--[\w-]+)\)', text, re.MULTILINE)    # branches of a `case`
+        return frozenset({'--help', *own}.union(*(options_of(f'tools/{name}') for name in wrapped)))
     thin = re.search(r'^from mvp_mm\.cli\.(?!command)(\w+) import (\w+)$', text, re.MULTILINE)
     if thin:    # runs a command of mvp-mm
         return _options(getattr(importlib.import_module(f'mvp_mm.cli.{thin[1]}'), thin[2]))
