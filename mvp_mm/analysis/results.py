@@ -52,8 +52,9 @@ def write_result(path: str | Path, figures: Mapping[str, Any], *, config: Config
 
 
 def command_line() -> str:
-    """Write the command of this process, its script relative to the repository."""
-    return shlex.join(['python', _relative(sys.argv[0]) or '', *sys.argv[1:]])
+    """Write the command of this process, its files relative to the repository or by their names."""
+    words = [_relative(word) or '' if os.path.isabs(word) else word for word in sys.argv[1:]]
+    return shlex.join(['python', _relative(sys.argv[0]) or '', *words])
 
 
 def commit() -> dict[str, Any]:
