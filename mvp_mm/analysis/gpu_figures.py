@@ -9,7 +9,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,10 +118,24 @@ def profile_of(run: Callable[[], Any], device: torch.device, most: int = 20) -> 
     with profile(activities=kinds) as found:
         run()
         wait(device)
-    rows = [row for row in found.key_averages() if row.self_device_time_total > 0
-            and row.device_type.name == 'CUDA']
-    rows.sort(key=lambda row: -row.self_device_time_total)
-    return dict(device_ms=round(sum(row.self_device_time_total for row in rows) / 1000, 2),
-                kernels=sum(row.count for row in rows), longest={
-                    row.key[:90]: [round(row.self_device_time_total / 1000, 2), row.count]
-                    for row in rows[:most]})
+    return summary_of(found.key_averages(), most)
+
+
+def summary_of(events: Iterable[Any], most: int) -> dict[str, Any]:
+    """Summarize a profile's events: ranges that hold other kernels do not count.
+
+    Args:
+        events: What ``key_averages`` of a profile gives.
+        most: Kernels that are listed. Those whose names begin alike are added up.
+    """
+    rows = [row for row in events if row.self_device_time_total > 0
+            and row.device_type.name == 'CUDA' and not row.is_user_annotation]
+    kernels: dict[str, list[float]] = {}
+    for row in rows:
+        kernel = kernels.setdefault(row.key[:90], [0.0, 0])
+        kernel[0] += row.self_device_time_total / 1000
+        kernel[1] += row.count
+    longest = sorted(kernels.items(), key=lambda item: -item[1][0])[:most]
+    return dict(device_ms=round(sum(ms for ms, _ in kernels.values()), 2),
+                kernels=sum(row.count for row in rows),
+                longest={name: [round(ms, 2), count] for name, (ms, count) in longest})

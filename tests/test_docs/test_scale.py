@@ -21,6 +21,13 @@ def test_the_page_holds_the_tables_that_the_script_prints(tool):
     assert tool.report(MEASURED, [1, 8, 64]) in PAGE
 
 
+def test_the_step_is_the_one_of_the_result_file():
+    found, whole = json.loads((ROOT / 'results/gpu.json').read_text()), MEASURED['stage2_pass']
+    step = found['figures']['training']['step plain']
+    assert (whole['seconds'], whole['memory_gib']) == (step['ms'] / 1000, step['gib'])
+    assert found['runs']['training']['commit'].startswith(whole['commit'])
+
+
 def test_measured_sizes_come_out_as_they_were_measured(tool):
     _, second = tool.stages(MEASURED)
     whole = MEASURED['stage2_pass']

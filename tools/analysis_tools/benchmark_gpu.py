@@ -22,6 +22,7 @@ import torch
 
 from mvp_mm.analysis.answer_figures import AnswerFigures
 from mvp_mm.analysis.gpu_figures import Figures
+from mvp_mm.analysis.results import command_line
 from mvp_mm.analysis.synthetic_batch import canvas_side, make_samples
 from mvp_mm.analysis.training_figures import TrainingFigures
 from mvp_mm.analysis.training_step import MadeUpStep
@@ -66,7 +67,7 @@ def surroundings(args: argparse.Namespace) -> dict[str, str]:
     commit = git.stdout.strip() or (stored.read_text().strip() if stored.is_file() else 'unknown')
     device = 'CPU' if args.tiny else torch.cuda.get_device_name(0)
     return dict(device=device, torch=torch.__version__, python=platform.python_version(),
-                commit=commit, config=args.config, images=str(args.images))
+                commit=commit, config=args.config, images=str(args.images), command=command_line())
 
 
 def take_fast_answers(figures: Figures, fast: AnswerFigures, counts: tuple[int, ...]) -> None:
