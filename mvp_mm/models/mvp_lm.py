@@ -215,7 +215,7 @@ class MVPLM(BaseModel):
         perceiving = [r for r, s in enumerate(data_samples) if s.instruction.needs_decoder]
         # A batch of captions alone still runs every module, for ranks that have others.
         kept = perceiving or [0]
-        rows = torch.tensor(kept, device=inputs.device)
+        rows = torch.tensor(kept).to(inputs.device, non_blocking=True)
         batch = batch.select(kept)
         targets = Targets.collate([data_samples[r] for r in kept], batch, inputs.shape[-2:])
         perceived = self.perception.loss(

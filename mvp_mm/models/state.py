@@ -54,7 +54,7 @@ def image_extent(images: Tensor, samples: list[PerceptionDataSample]) -> Tensor:
     extent = np.tile(canvas, (len(images), 1))
     for sample in samples:
         extent[sample.image_index] = sample.img_shape[1::-1]
-    return torch.from_numpy(extent / canvas).to(images.device)
+    return torch.from_numpy(extent / canvas).to(images.device, non_blocking=True)
 
 
 class QueriesPerImage:
@@ -241,13 +241,13 @@ class InstructionBatch:
         known = self.host.image_index if self.host else self.image_index.tolist()
         image_index = self.image_index
         if copies:
-            again = torch.tensor(copies, device=image_index.device)
+            again = torch.tensor(copies).to(image_index.device, non_blocking=True)
             image_index = torch.cat([image_index, image_index[again]])
         return QueriesPerImage(image_index, num_images, [*known, *(known[r] for r in copies)])
 
     def select(self, rows: list[int]) -> InstructionBatch:
         """Select rows by index."""
-        index = torch.tensor(rows, device=self.ids.device)
+        index = torch.tensor(rows).to(self.ids.device, non_blocking=True)
         return InstructionBatch(
             **{name: value[index] for name, value in vars(self).items() if name != 'host'},
             host=self.host and self.host.select(rows))

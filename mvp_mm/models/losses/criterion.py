@@ -205,7 +205,7 @@ class PerceptionCriterion(nn.Module):
         classes = torch.full(logits.shape[:3], none, device=logits.device)
         classes[at] = targets.labels[matches.rows, matches.targets]
         positive = torch.zeros(logits.shape[:3], dtype=torch.bool, device=logits.device)
-        positive[at] = True
+        positive[at] = torch.ones((), dtype=torch.bool, device=positive.device)
         taking_part = predictions.valid.float()
         weight = torch.where(positive, 1.0, self.no_object_weight) * taking_part
         weight = weight * is_word[:, None]

@@ -61,17 +61,19 @@ class Targets:
         slot = torch.arange(len(row)) - (counts.cumsum(0) - counts)[row]
         index = torch.full((len(row), ), -1)
         index[masked[row]] = torch.arange(int(masked[row].sum()))
-        at = (row.to(device), slot.to(device))
+        at = (row.to(device, non_blocking=True), slot.to(device, non_blocking=True))
         labels = torch.zeros(shape, dtype=torch.long, device=device)
         labels[at] = torch.cat([truth.labels for truth in truths]).to(device)
-        scale = torch.tensor([canvas[1], canvas[0]] * 2, dtype=torch.float32, device=device)
+        scale = torch.tensor([canvas[1], canvas[0]] * 2, dtype=torch.float32).to(
+            device, non_blocking=True)
         boxes = torch.full((*shape, 4), 0.5, device=device)
         boxes[at] = box_convert(
             torch.cat([truth.bboxes for truth in truths]).to(device) / scale, 'xyxy', 'cxcywh')
         valid = torch.zeros(shape, dtype=torch.bool, device=device)
-        valid[at] = True
+        # A Python scalar would be copied from the host, and waited for.
+        valid[at] = torch.ones((), dtype=torch.bool, device=device)
         mask_index = torch.full(shape, -1, device=device)
-        mask_index[at] = index.to(device)
+        mask_index[at] = index.to(device, non_blocking=True)
         masks = [truth.masks for truth in truths if len(truth) and 'masks' in truth]
         is_thing = batch.is_thing.gather(1, labels) | ~batch.use_stuff[:, None]
         stacked = (torch.cat(masks).to(device) if masks else
