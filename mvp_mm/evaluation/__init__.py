@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from mvp_mm.evaluation.base import PerceptionMetric
+from mvp_mm.evaluation.caption_truth import CaptionTruthMetric
 from mvp_mm.evaluation.coco_ap import CocoAPMetric
 from mvp_mm.evaluation.generalized_referring import GeneralizedReferringMetric
 from mvp_mm.evaluation.grounding_recall import GroundingRecallMetric
@@ -14,7 +15,7 @@ from mvp_mm.evaluation.response import ResponseMetric
 from mvp_mm.evaluation.semantic_iou import SemanticIoUMetric
 
 __all__ = [
-    'CocoAPMetric', 'GeneralizedReferringMetric', 'GroundingRecallMetric', 'LvisAPMetric',
-    'PanopticQualityMetric', 'PerceptionMetric', 'PredictionReader', 'PredictionWriter',
-    'ReferringMetric', 'ResponseMetric', 'SemanticIoUMetric'
+    'CaptionTruthMetric', 'CocoAPMetric', 'GeneralizedReferringMetric', 'GroundingRecallMetric',
+    'LvisAPMetric', 'PanopticQualityMetric', 'PerceptionMetric', 'PredictionReader',
+    'PredictionWriter', 'ReferringMetric', 'ResponseMetric', 'SemanticIoUMetric'
 ]

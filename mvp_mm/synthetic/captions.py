@@ -26,6 +26,10 @@ HEDGED_SENTENCES = (
 )
 # The part of the frame, from its left or upper edge, within which a place word is safe to use.
 OUTER, INNER = 0.36, (0.43, 0.57)
+# All that :func:`place_of` says; longer ones first, for who looks for them in a text.
+PLACES = ('at the top left', 'at the top right', 'at the bottom left', 'at the bottom right',
+          'at the top', 'at the bottom', 'on the left', 'on the right', 'in the middle')
+MOSTLY, MORE = 'mostly', 'more'
 
 
 def number_phrase(noun: Noun, count: int) -> tuple[str, int]:
@@ -80,7 +84,7 @@ def list_caption(scene: Scene) -> str:
     phrases = [number_phrase(noun, len(members))[0]
                for noun, members in _grouped(scene, 'colour', 'shape')]
     if len(phrases) > MAX_GROUPS:
-        phrases = [*phrases[:MAX_GROUPS - 1], 'more things']
+        phrases = [*phrases[:MAX_GROUPS - 1], f'{MORE} things']
     return f'{join_words(phrases)} on {ground_phrase(scene)}'
 
 
@@ -112,7 +116,7 @@ def summary_caption(scene: Scene) -> str:
     total = len(scene.things)
     if most == total:
         return f'{NUMBER_WORDS[total]} {Noun(shape=shape).text(True)} on {ground_phrase(scene)}'
-    aside = f', mostly {Noun(shape=shape).text(True)},' if most * 2 > total else ''
+    aside = f', {MOSTLY} {Noun(shape=shape).text(True)},' if most * 2 > total else ''
     return f'{NUMBER_WORDS[total]} things{aside} on {ground_phrase(scene)}'
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from mvp_mm.synthetic.layouts import Record, annotate, file_name, write_annotations, write_image
 from mvp_mm.synthetic.render import render_scene
-from mvp_mm.synthetic.scene import sample_scene
+from mvp_mm.synthetic.scene import Scene, sample_scene
 from mvp_mm.synthetic.vocabulary import HARD_KINDS, KINDS, MAX_IMAGES, SPLITS
 
 JPEG_OPTIONS = (cv2.IMWRITE_JPEG_QUALITY, 95)
@@ -51,11 +51,20 @@ class WorldParameters:
             raise ValueError(f'seed={self.seed} is negative')
 
 
+def scene_of_image(seed: int, split: str, index: int) -> tuple[Scene, Random]:
+    """Draw the scene of an image.
+
+    Returns:
+        The scene, and the random numbers that its annotations draw from next.
+    """
+    rng = Random(f'{seed}/{split}/{index}')
+    return sample_scene(rng), rng
+
+
 def _make_image(job: tuple[str, int, str, int]) -> Record:
     """Make one image with its PNG; returns the rest of its annotations."""
     out, seed, split, index = job
-    rng = Random(f'{seed}/{split}/{index}')
-    scene = sample_scene(rng)
+    scene, rng = scene_of_image(seed, split, index)
     pixels = render_scene(scene, np.random.default_rng((seed, SPLITS.index(split), index)))
     record, png = annotate(scene, split, index, rng)
     name = file_name(record['image']['id'])

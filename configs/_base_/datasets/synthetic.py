@@ -49,7 +49,8 @@ _synthetic = dict(
         data_prefix=dict(img='images/val', seg='annotations/panoptic_val'),
         metrics=[
             dict(type='PanopticQualityMetric'), dict(type='SemanticIoUMetric'),
-            dict(type='CocoAPMetric')
+            dict(type='CocoAPMetric'),
+            dict(type='CaptionTruthMetric', data_root='data/synthetic')
         ]),
     # All queries are kept, to see what an oracle could choose from.
     syn_refcoco_val=dict(
