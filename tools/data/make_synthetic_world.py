@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 from mvp_mm.synthetic import WorldParameters, make_world
 
@@ -24,7 +26,27 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--workers', type=int, default=1, help='processes; no effect on the result')
     parser.add_argument('--overwrite', action='store_true',
                         help='replace a world that was made with other parameters')
+    parser.add_argument('--at-least', action='store_true',
+                        help='keep a finished world of this seed that has as many images or more; '
+                        'make a smaller one larger, which keeps its images')
     return parser.parse_args()
+
+
+def at_least(out: Path, wanted: WorldParameters) -> tuple[WorldParameters, bool]:
+    """Give the parameters that hold both a finished world and a wanted one.
+
+    Returns:
+        The parameters, and whether the world that is there is to be replaced by a larger one.
+    """
+    note = out / 'world.json'
+    found = json.loads(note.read_text()) if note.is_file() else {}
+    if not found.get('complete'):
+        return wanted, False
+    there = WorldParameters(**found['parameters'])
+    if (there.seed, there.version) != (wanted.seed, wanted.version):
+        return wanted, False
+    both = replace(wanted, train=max(there.train, wanted.train), val=max(there.val, wanted.val))
+    return both, both != there
 
 
 def main() -> None:
@@ -32,7 +54,11 @@ def main() -> None:
     args = parse_args()
     try:
         parameters = WorldParameters(seed=args.seed, train=args.train, val=args.val)
-        world = make_world(args.out, parameters, workers=args.workers, overwrite=args.overwrite)
+        overwrite = args.overwrite
+        if args.at_least:
+            parameters, larger = at_least(Path(args.out), parameters)
+            overwrite = overwrite or larger
+        world = make_world(args.out, parameters, workers=args.workers, overwrite=overwrite)
     except (FileExistsError, ValueError) as error:
         sys.exit(f'error: {error}')
     print(json.dumps(world, indent=1))
