@@ -37,7 +37,7 @@ def _any(words: Iterable[str]) -> str:
     return '|'.join(sorted(map(re.escape, words), key=len, reverse=True))
 
 
-_MENTION = re.compile(
+MENTION = re.compile(
     rf'\b(?:(?P<determiner>{_any((*_COUNTS, MOSTLY, MORE))}) )?'
     rf'(?P<attributes>(?:(?:{_any(_ATTRIBUTES)}) )*)(?P<head>{_any(_HEADS)})\b'
     rf'(?: (?P<place>{_any(PLACES)})\b)?')
@@ -95,14 +95,14 @@ def read_caption(text: str) -> CaptionReading:
     """Read a caption, a true one or what a model wrote."""
     text = text.lower()
     reading = CaptionReading(words=len(re.findall(r'\w+', text)))
-    for found in _MENTION.finditer(text):
+    for found in MENTION.finditer(text):
         words = {_ATTRIBUTES[word]: word for word in found['attributes'].split()}
         head = _HEADS[found['head']]
         noun = Noun(shape=None if head == 'thing' else head, **words)
         reading.mentions.append(
             Mention(noun, _COUNTS.get(found['determiner'] or ''), found['place']))
         reading.partial |= found['determiner'] == MORE
-    rest = _MENTION.sub(' ', text)
+    rest = MENTION.sub(' ', text)
     reading.stuff = set(_STUFF.findall(rest))
     rest = _JOINTS.sub(' ', _STUFF.sub(' ', rest))
     reading.unread = len(re.findall(r'\w+', rest))
