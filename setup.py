@@ -10,7 +10,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 SHIPPED = ('configs', 'tools', 'demo')
-CHECKOUT_ONLY = {'setup_env.sh', 'run_tests.sh', 'quickstart.sh'}    # scripts about .venv
+CHECKOUT_ONLY = {'setup_env.sh', 'run_tests.sh', 'quickstart.sh', 'publish_tiny.sh'}
 
 
 class BuildWithShipped(build_py):
