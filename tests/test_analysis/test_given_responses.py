@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Answers with responses that the model did not write."""
+from __future__ import annotations
+
 import pytest
 import torch
 

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Figures go from commands to files and from files to pages."""
+from __future__ import annotations
+
 import json
 
 import numpy as np

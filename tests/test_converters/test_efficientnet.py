@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """ImageNet weights of EfficientNet-Lite0 under timm's names."""
+from __future__ import annotations
+
 import re
 
 import pytest

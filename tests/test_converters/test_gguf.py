@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """A GGUF file as a folder of transformers."""
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

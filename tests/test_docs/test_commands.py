@@ -23,7 +23,8 @@ def options_of(script: str) -> frozenset[str]:
     text = path.read_text(encoding='utf-8')
     if path.suffix == '.sh':
         wrapped = re.findall(r'\$TOOLS/(\w+\.py)', text)
-        return frozenset({'--help'}.union(*(options_of(f'tools/{name}') for name in wrapped)))
+        own = re.findall(r'^ +(--[\w-]+)\)', text, re.MULTILINE)    # branches of a `case`
+        return frozenset({'--help', *own}.union(*(options_of(f'tools/{name}') for name in wrapped)))
     tree = ast.parse(text)
     found = {'--help'} | _added_options(tree)
     for node in ast.walk(tree):

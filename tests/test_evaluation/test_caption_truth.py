@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """The metric of captions that can be checked."""
+from __future__ import annotations
+
 import pytest
 
 from mvp_mm.evaluation import CaptionTruthMetric

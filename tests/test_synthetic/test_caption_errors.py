@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Captions that are wrong by a known share."""
+from __future__ import annotations
+
 from random import Random
 
 import pytest

@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """What captions of the synthetic world mention, and whether it is true."""
+from __future__ import annotations
+
 import json
 from random import Random
 

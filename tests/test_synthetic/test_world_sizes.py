@@ -1,5 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """A world grows without losing its images."""
+from __future__ import annotations
+
 import json
 
 import pytest
