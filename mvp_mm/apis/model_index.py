@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from mvp_mm.utils.shipped import shipped_root
+from mvp_mm.utils.shipped import PACKAGE, shipped_root
 
 _INDEX = Path('configs', 'mvplm', 'metafile.yml')
 
@@ -61,8 +61,8 @@ def find_model(source: str | Path, index: str | Path | None = None) -> Path:
         raise FileNotFoundError(
             f'No weights of {source} are published yet: train them with {model.get("Config")}, '
             'then give the checkpoint or a published folder')
-    path = Path(weights)
-    path = path if index is None or path.is_absolute() else Path(index).parent / path
+    # The weights of the shipped index are package data; those of another lie beside it.
+    path = (PACKAGE if index is None else Path(index).parent) / weights
     if not path.exists():
         raise FileNotFoundError(f'{source}: its weights {weights} are not here')
     return path

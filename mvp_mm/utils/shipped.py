@@ -1,11 +1,11 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Finds the configs, tools and demos that come with the package."""
+"""Finds the configs, tools, demos and weights that come with the package."""
 from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def shipped_root() -> Path:
@@ -13,8 +13,8 @@ def shipped_root() -> Path:
 
     That is ``mvp_mm/.mim`` in an installed package, the repository root in a checkout.
     """
-    installed = _PACKAGE / '.mim'
-    return installed if installed.is_dir() else _PACKAGE.parent
+    installed = PACKAGE / '.mim'
+    return installed if installed.is_dir() else PACKAGE.parent
 
 
 def find_shipped(name: str | PathLike[str]) -> Path:

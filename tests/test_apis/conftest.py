@@ -31,7 +31,7 @@ def inferencer_config(tokenizer_path, **model):
             pipeline=[
                 dict(type='TokenizeRequests', tokenizer=tokenizer, response_room=ROOM),
                 dict(type='ResizeToCanvas', scale=(128, 128)),
-                dict(type='PadToCanvas', size=(128, 128)),
+                dict(type='PadToCanvas', size=(128, 128), pad_val=dict(img=(104, 116, 124))),
                 dict(type='PackPerceptionInputs')],
             tasks={name: dict(type=kind) for name, kind in TASKS.items()})))
 

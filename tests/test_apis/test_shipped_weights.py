@@ -10,6 +10,7 @@ import pytest
 
 from mvp_mm.analysis.results import file_hash
 from mvp_mm.apis import PerceptionInferencer
+from mvp_mm.apis.model_index import find_model
 from mvp_mm.synthetic import THING_CLASSES, render_scene, sample_scene
 from tests.helpers import ROOT
 
@@ -26,6 +27,11 @@ def test_the_folder_is_small_and_says_what_made_it():
     assert size < 12e6
     assert origin()['command'] and origin()['commit'] and origin()['seed'] is not None
     assert origin()['sha256'] == file_hash(FOLDER / 'model.safetensors')
+
+
+def test_they_have_a_name_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_model('tiny').samefile(FOLDER)
 
 
 def test_the_results_are_those_of_these_weights():

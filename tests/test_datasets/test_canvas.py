@@ -67,6 +67,12 @@ def test_portrait_and_landscape_images_fill_and_never_leave_a_canvas_that_is_not
     assert padded['gt_masks'].to_ndarray().shape == (2, canvas[1], canvas[0])
 
 
+def test_padding_may_be_a_list_as_in_json():
+    padded = PadToCanvas(size=(64, 64), pad_val=dict(img=[1, 2, 3], masks=0)).transform(
+        results(20, 64))
+    assert padded['img'][-1, -1].tolist() == [1, 2, 3]
+
+
 @pytest.mark.parametrize('map_masks', [False, True])
 @pytest.mark.parametrize('shape', STRIPS)
 def test_strips_keep_a_pixel_on_each_side(shape, map_masks):

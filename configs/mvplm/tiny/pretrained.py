@@ -12,6 +12,5 @@ model = dict(
             model_name='tf_efficientnet_lite0',
             pretrained_path='checkpoints/efficientnet_lite0.safetensors')),
     # Counting and ordinals need more than two layers.
-    llm=dict(config=dict(num_hidden_layers=4)),
-    perception=dict(criterion=dict(ranking_weight=1.0, positive_iou=1.0)))
+    llm=dict(config=dict(num_hidden_layers=4)))
 default_hooks = dict(handover=dict(pretrained_parts=['encoder']))

@@ -58,8 +58,14 @@ class ResizeToCanvas(_mmdet.Resize):
 class PadToCanvas(_mmdet.Pad):
     """mmdet's ``Pad``, with ``img_shape`` left as the shape of the image inside the canvas.
 
-    Masks are padded all at once. Arguments: see :class:`mmdet.datasets.transforms.Pad`.
+    Masks are padded all at once. Arguments: see :class:`mmdet.datasets.transforms.Pad`; values per
+    channel may be lists, as in the JSON config of a published model.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.pad_val = {key: tuple(value) if isinstance(value, list) else value
+                        for key, value in self.pad_val.items()}
 
     def _pad_masks(self, results: dict[str, Any]) -> None:
         masks = results.get('gt_masks')
