@@ -17,6 +17,11 @@ from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from mvp_mm.ops.cpu_kernel import DeformableAttentionCPU, load_kernel
+from mvp_mm.ops.traceable_sampling import (
+    IMAGES_PER_LAUNCH,
+    can_trace,
+    traceable_sample_and_sum,
+)
 from mvp_mm.registry import MODELS
 from mvp_mm.utils.mmcv_operators import has_operators
 
@@ -79,8 +84,11 @@ def sample_and_sum(value: Tensor, shapes: Tensor, starts: Tensor, locations: Ten
     Returns:
         (B, Q, H · D).
     """
+    if torch.compiler.is_compiling() and can_trace(value):
+        return traceable_sample_and_sum(value, shapes, starts, locations, weights)
     if value.is_cuda and load_cuda_operator() is not None:
-        return load_cuda_operator().apply(value, shapes, starts, locations, weights, 64)
+        return load_cuda_operator().apply(
+            value, shapes, starts, locations, weights, IMAGES_PER_LAUNCH)
     on_cpu = value.device.type == 'cpu' and value.dtype == torch.float32
     if on_cpu and load_kernel() is not None:
         return DeformableAttentionCPU.apply(value, shapes, starts, locations, weights).flatten(2)

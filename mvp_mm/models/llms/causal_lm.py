@@ -7,15 +7,15 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from mvp_mm.models.building import check_choice
 from mvp_mm.models.llms.building import add_lora, build_lm, check_block_mask, decoder_layers
-from mvp_mm.models.llms.cache import spread
 from mvp_mm.models.llms.ending import ForcedEnding
+from mvp_mm.models.llms.running import EagerRunner
 from mvp_mm.models.llms.sampling import Sampling, choose
 from mvp_mm.models.packing import PackedRows, RowLayout, length_groups, visible
 from mvp_mm.registry import MODELS
@@ -88,6 +88,8 @@ class CausalLM(BaseModule):
         self.shared_prefix = shared_prefix
         if shared_prefix:
             check_block_mask(self.lm.config)
+        # Another one may take its place: captured graphs, a cache of fixed size.
+        self.runner = EagerRunner(self)
         self.sampling = None if sampling is None else Sampling(**sampling)
         self.frozen = frozen
         self._choose_trained(lora, train_embeddings)
@@ -161,7 +163,7 @@ class CausalLM(BaseModule):
             One (R, T, D) tensor for each of ``kept_layers``; without meaning at padding.
         """
         if prefix is not None:
-            return self._keep(self._run(embeds, cache=spread(prefix, len(embeds))))
+            return self.runner.read_behind(embeds, prefix)
         if layout is None:
             layout = RowLayout.separate(attention_mask.sum(1).tolist())
         elif not self.shared_prefix:
@@ -184,11 +186,11 @@ class CausalLM(BaseModule):
         source = on_device(packed.source)
         inputs = embeds.flatten(0, 1).index_select(0, source.flatten()).view(*source.shape, -1)
         if packed.shared(sequences):
-            out = self._run(inputs, visible(on_device(packed.segment)),
-                            positions=on_device(packed.positions))
+            kept = self.keep(self.run(inputs, visible(on_device(packed.segment)),
+                                      positions=on_device(packed.positions)))
         else:
-            out = self._run(inputs)
-        return [states.flatten(0, 1) for states in self._keep(out)]
+            kept = self.runner.read(inputs)
+        return [states.flatten(0, 1) for states in kept]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Compute the vocabulary logits (…, vocabulary) of last-layer states (…, D)."""
@@ -197,7 +199,7 @@ class CausalLM(BaseModule):
     def read_prefix(self, embeds: Tensor) -> DynamicCache:
         """Compute the keys and values of one sequence (1, T, D), to be continued many times."""
         cache = DynamicCache(config=self.lm.config)
-        self._run(embeds, cache=cache)
+        self.run(embeds, cache=cache)
         return cache
 
     @torch.no_grad()
@@ -228,20 +230,16 @@ class CausalLM(BaseModule):
             ValueError: If there is no room for an ending.
         """
         past = 0 if prefix is None else prefix.get_seq_length()
-        mask = F.pad(attention_mask, (past, 0), value=True)
-        length = mask.sum(1)
+        length = past + attention_mask.sum(1)
         limit = self._limit(int(length.max()), length, max_new_tokens, max(map(len, endings)))
         ending = ForcedEnding(endings, limit, eos_id)
         noise = self._noise(prompts, max_new_tokens, embeds.device)
-        cache = DynamicCache(config=self.lm.config) if prefix is None else spread(
-            prefix, len(embeds))
-        positions = past + (attention_mask.cumsum(1) - 1).clamp(min=0)
-        out = self._run(embeds, mask, cache, positions)
+        text = self.runner.start(embeds, attention_mask, prefix, max_new_tokens)
         # Zero at padding: on the left, where a position sees nothing, states are no numbers.
-        states = [s.masked_fill(~attention_mask[..., None], 0.0) for s in self._keep(out)]
+        states = [s.masked_fill(~attention_mask[..., None], 0.0) for s in text.states]
         rows = torch.arange(embeds.shape[0], device=embeds.device)
         final = (attention_mask * torch.arange(embeds.shape[1], device=embeds.device)).argmax(1)
-        last = out.last_hidden_state[rows, final]
+        last = text.last_hidden[rows, final]
         summary = torch.zeros_like(last)
         done = torch.zeros_like(length, dtype=torch.bool)
         tokens = []
@@ -250,9 +248,7 @@ class CausalLM(BaseModule):
                            None if noise is None else noise[:, step])
             token = torch.where(done, ending.last, ending.next_token(step, token, done))
             tokens.append(token.masked_fill(done, -1))
-            mask = torch.cat([mask, ~done[:, None]], dim=1)
-            out = self._run(self.embed(token[:, None]), mask, cache, (length + step)[:, None])
-            last = out.last_hidden_state[:, 0]
+            last = text.append(token, length + step, ~done)
             ends = (token == ending.last) & ~done
             summary = torch.where(ends[:, None], last, summary)
             done = done | ends
@@ -279,8 +275,9 @@ class CausalLM(BaseModule):
             raise ValueError('Sampling needs the token ids of the prompts')
         return self.sampling.noise(prompts, count).to(device)
 
-    def _run(self, embeds: Tensor, mask: Tensor | None = None, cache: DynamicCache | None = None,
-             positions: Tensor | None = None):
+    def run(self, embeds: Tensor, mask: Tensor | None = None, cache: Cache | None = None,
+            positions: Tensor | None = None) -> BaseModelOutputWithPast:
+        """Run the layers once over embeddings (R, T, D); arguments are those of transformers."""
         if mask is not None and mask.ndim == 2:
             mask = mask.long()
         return self.lm.get_decoder()(
@@ -288,7 +285,8 @@ class CausalLM(BaseModule):
             position_ids=positions, past_key_values=cache, use_cache=cache is not None,
             output_hidden_states=self.kept_layers != (-1,))
 
-    def _keep(self, out) -> list[Tensor]:
+    def keep(self, out: BaseModelOutputWithPast) -> list[Tensor]:
+        """Select the states of ``kept_layers`` from what :meth:`run` gives."""
         if self.kept_layers == (-1,):
             return [out.last_hidden_state]
         # The final norm's output is taken by name: architectures differ in what they list last.
