@@ -103,7 +103,7 @@ class CapturedRunner:
     def read(self, embeds: Tensor) -> list[Tensor]:
         """Compute the kept states of sequences (R, T, D) under a causal mask."""
         if torch.is_grad_enabled():
-            return self._states(embeds)
+            return self.llm.keep(self.llm.run(embeds))
         length = embeds.shape[1]
         return [s[:, :length] for s in self._read(self._padded(embeds, PROMPT_STEP))]
 
@@ -143,7 +143,9 @@ class CapturedRunner:
         return F.pad(embeds, (0, 0, 0, min(-embeds.shape[1] % step, room)))
 
     def _states(self, embeds: Tensor) -> list[Tensor]:
-        return self.llm.keep(self.llm.run(embeds))
+        # With a cache transformers does not look for packed sequences, which waits for the device.
+        cache = DynamicCache(config=self.llm.lm.config)
+        return self.llm.keep(self.llm.run(embeds, cache=cache))
 
     def _states_behind(self, embeds: Tensor, *pairs: Tensor) -> list[Tensor]:
         return self.llm.keep(self._run_behind(embeds, _cache_of(pairs, len(embeds))))

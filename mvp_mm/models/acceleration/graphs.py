@@ -129,7 +129,7 @@ class CapturedFunction:
 def _signature(leaves: Sequence[Any], spec: TreeSpec, device: torch.device) -> tuple:
     kinds = tuple((x.shape, x.dtype, x.device, x.stride()) if isinstance(x, Tensor) else x
                   for x in leaves)
-    return (kinds, str(spec), torch.is_autocast_enabled(device.type),
+    return (kinds, spec, torch.is_autocast_enabled(device.type),
             torch.get_autocast_dtype(device.type))
 
 
