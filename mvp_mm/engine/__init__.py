@@ -1,6 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 from __future__ import annotations
 
+from mvp_mm.engine.acceleration import AccelerationHook
 from mvp_mm.engine.checkpoint import load_stage_checkpoint
 from mvp_mm.engine.config_check import check_config
 from mvp_mm.engine.config_error import ConfigError
@@ -23,8 +24,9 @@ from mvp_mm.engine.watchdog import WatchdogHook
 from mvp_mm.engine.wrappers import MVPDistributedDataParallel
 
 __all__ = [
-    'AutocastOptimWrapper', 'ConfigError', 'ExactResumeHook', 'FiniteOptimWrapper',
-    'FiniteStepHook', 'MVPDistributedDataParallel', 'MultiTestLoop', 'MultiValLoop',
+    'AccelerationHook', 'AutocastOptimWrapper', 'ConfigError', 'ExactResumeHook',
+    'FiniteOptimWrapper', 'FiniteStepHook', 'MVPDistributedDataParallel', 'MultiTestLoop',
+    'MultiValLoop',
     'NoNormBiasDecayConstructor', 'PerceptionLogProcessor', 'PerceptionRunner', 'PreemptionHook',
     'ResponseLimitHook', 'ShardedRunner', 'StageCheckpointHook', 'StartCheckHook',
     'StepLoggerHook', 'TrainableReportHook', 'VerifiedCheckpointHook', 'WatchdogHook',

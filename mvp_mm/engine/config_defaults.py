@@ -57,7 +57,9 @@ def add_validation(cfg: Config) -> None:
     if cfg.get('val_evaluator') is None:
         cfg['val_evaluator'] = copy.deepcopy(cfg.get('test_evaluator'))
     if cfg.get('val_cfg') is None:
-        cfg['val_cfg'] = ConfigDict(dict(loop, type='MultiValLoop'))
+        # An accelerated model answers alone; validation comes between training steps.
+        shared = {key: value for key, value in loop.items() if key != 'acceleration'}
+        cfg['val_cfg'] = ConfigDict(dict(shared, type='MultiValLoop'))
 
 
 def give_missing_caption(cfg: Config) -> None:

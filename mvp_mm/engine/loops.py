@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from mvp_mm.engine.hooks import unwrap
 from mvp_mm.engine.optim_wrappers import DTYPES
 from mvp_mm.evaluation.scoring import TolerantEvaluator, evaluate_metrics, meta_of
+from mvp_mm.models.acceleration import accelerate_answers
 from mvp_mm.registry import LOOPS
 
 
@@ -204,10 +205,39 @@ class MultiValLoop(_MultiLoop):
 class MultiTestLoop(_MultiLoop):
     """Tests on several named datasets.
 
+    Args:
+        runner: The runner.
+        dataloader: A dataloader config by the name of the dataset.
+        evaluator: A metric config, or a list of them, by the same names.
+        dtype: ``'bfloat16'`` or ``'float16'`` to run the model under autocast, None for float32.
+        acceleration: Arguments of :func:`~mvp_mm.models.acceleration.accelerate_answers`, of
+            which ``weights`` is named as ``dtype`` is; None runs the model as it is. The model
+            cannot train afterwards.
+
     Example:
-        >>> test_cfg = dict(type='MultiTestLoop')
+        >>> test_cfg = dict(type='MultiTestLoop', dtype='bfloat16',
+        ...                 acceleration=dict(weights='bfloat16'))
         >>> test_dataloader = dict(panoptic=dict(...), refcoco=dict(...))
         >>> test_evaluator = dict(panoptic=[dict(...)], refcoco=[dict(...)])
     """
 
     stage = 'test'
+
+    def __init__(self, runner: Runner, dataloader: dict[str, dict],
+                 evaluator: dict[str, dict | list], dtype: str | None = None,
+                 acceleration: dict | None = None) -> None:
+        super().__init__(runner, dataloader, evaluator, dtype)
+        self.acceleration = acceleration
+
+    def run(self) -> dict[str, float]:
+        """Accelerate the model where asked for, then run all datasets in turn."""
+        if self.acceleration is not None:
+            settings = dict(self.acceleration)
+            weights = settings.pop('weights', None)
+            if weights not in DTYPES or (weights and DTYPES[weights] != self.dtype):
+                raise ValueError('test_cfg.acceleration.weights must be None or the same as '
+                                 f'test_cfg.dtype, got {weights!r}')
+            self.runner.model.eval()
+            accelerate_answers(unwrap(self.runner.model), DTYPES[weights], **settings)
+            self.acceleration = None
+        return super().run()

@@ -7,10 +7,18 @@ import copy
 import pytest
 import torch
 
-from mvp_mm.models.acceleration import CapturedFunction, CapturedRunner, accelerate_answers
+from mvp_mm.analysis.synthetic_batch import make_samples as make_random_samples
+from mvp_mm.analysis.training_step import NARROW, MadeUpStep
+from mvp_mm.engine.config_loading import load_config
+from mvp_mm.models.acceleration import (
+    CapturedFunction,
+    CapturedRunner,
+    accelerate_answers,
+    accelerate_training,
+)
 from mvp_mm.models.image_prefix import ImagePrefixes
 from mvp_mm.models.llms import CausalLM
-from tests.helpers import CANVAS, build_model, make_samples
+from tests.helpers import CANVAS, ROOT, build_model, make_samples
 from tests.test_models.llms import MODELS, SIZES, make_prompts, small_llm
 
 TASKS = ['PanopticTask', 'ReferringSegmentationTask', 'DetectionTask']
@@ -148,3 +156,40 @@ def test_a_gradient_is_computed_by_the_plain_function():
 def test_a_model_in_training_is_refused(tokenizer_path):
     with pytest.raises(ValueError, match='eval'):
         accelerate_answers(build_model(tokenizer_path).train())
+
+
+@pytest.fixture(scope='module')
+def step():
+    """A stage-2 step of two layers each, narrow."""
+    cfg = load_config(ROOT / 'configs/mvplm/stage2.py')
+    cfg.merge_from_dict({
+        **NARROW, 'model.llm.config.num_hidden_layers': 2, 'model.pixel_decoder.num_layers': 2,
+        'model.perception.decoder.num_layers': 2, 'model.encoder.backbone.depths': (1, 1, 1, 1)})
+    return MadeUpStep.build(cfg, images=2, sentences=2, words=20, dtype=None)
+
+
+def test_compiled_regions_give_the_same_gradients_for_all_lengths(step):
+    def gradients():
+        torch.manual_seed(0)
+        step.model.zero_grad()
+        step.loss().backward()
+        return {n: p.grad.clone() for n, p in step.model.named_parameters() if p.grad is not None}
+
+    before = gradients()
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    accelerate_training(step.model, ('llm', 'pixel_decoder'), tf32=False, backend='eager')
+    after = gradients()
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=1e-5, atol=1e-6)
+    found = torch._dynamo.utils.counters
+    graphs = found['stats']['unique_graphs']
+    step.samples = make_random_samples(2, 3, 256, 16, 2000, 40)
+    step.loss().backward()
+    assert not found['graph_break'] and found['stats']['unique_graphs'] == graphs
+
+
+def test_an_unknown_region_is_refused(step):
+    with pytest.raises(ValueError, match="compile must be one of 'llm'"):
+        accelerate_training(step.model, ('lllm',))

@@ -20,8 +20,10 @@ from pathlib import Path
 
 import torch
 
-from mvp_mm.analysis.gpu_figures import AnswerFigures, Figures, TrainingFigures
+from mvp_mm.analysis.answer_figures import AnswerFigures
+from mvp_mm.analysis.gpu_figures import Figures
 from mvp_mm.analysis.synthetic_batch import canvas_side, make_samples
+from mvp_mm.analysis.training_figures import TrainingFigures
 from mvp_mm.analysis.training_step import MadeUpStep
 from mvp_mm.engine.config_loading import load_config
 from mvp_mm.engine.launch import config_errors_in_one_line
@@ -125,10 +127,10 @@ def take_training(figures: Figures, training: TrainingFigures, args: argparse.Na
             sample.gt_instances = sample.gt_instances.to(training.device)
         figures.section(f'step accelerated, {name}',
                         lambda samples=samples: training.with_samples(samples), 12)
-    figures.section('step + compiled decoder, heads', lambda: training.accelerated(
-        ('llm', 'pixel_decoder', 'decoder', 'heads'), backend), 45)
     training.plain()
     figures.section('same bits twice', training.repeats, 12)
+    figures.section('step + compiled decoder', lambda: training.accelerated(
+        ('llm', 'pixel_decoder', 'decoder'), backend), 90)
 
 
 def main() -> None:

@@ -27,8 +27,8 @@ def accelerate_answers(model: MVPLM, weights: torch.dtype | None = None,
 
     Args:
         model: On its device, in eval mode.
-        weights: Hold and run encoder and LLM in this precision, such as ``torch.bfloat16``; None
-            leaves them as they are. The rest follows autocast.
+        weights: Hold and run encoder and LLM in this precision, such as ``torch.bfloat16``, which
+            must be autocast's around the calls; None leaves them as they are.
         graphs: Replay encoder, connector, pixel decoder, LLM and perception decoder as CUDA
             graphs, one per size of their inputs. On the CPU the same calls are made without
             graphs, which is for tests.

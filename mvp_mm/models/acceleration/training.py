@@ -40,6 +40,7 @@ def accelerate_training(model: MVPLM, compile: Collection[str] = ('llm', 'pixel_
         model: The model, before it is wrapped for several processes.
         compile: Regions whose layers ``torch.compile`` makes one piece of code of, for all
             lengths: ``'llm'``, ``'pixel_decoder'``, ``'decoder'`` (of the queries), ``'heads'``.
+            Kept layers of the LLM before the last (``llm.kept_layers``) break its code in pieces.
         capture_encoder: Replay a frozen encoder without neck as a CUDA graph, where there is CUDA.
         tf32: Let matrix products that stay in float32 run on tensor cores, with ten bits of
             mantissa.
