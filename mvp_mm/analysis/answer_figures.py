@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mvp_mm.analysis.gpu_figures import median_ms, relative
+from mvp_mm.analysis.gpu_figures import median_ms, profile_of, relative
 from mvp_mm.analysis.synthetic_batch import make_samples
 from mvp_mm.models.acceleration import accelerate_answers
 from mvp_mm.models.image_prefix import ImagePrefixes
@@ -88,7 +88,8 @@ class AnswerFigures:
         if self.device.type == 'cuda':
             torch.cuda.reset_peak_memory_stats(self.device)
         times = max(2, self.times // 4) if thinking else self.times
-        ms = median_ms(lambda: self.answer(images, samples, thinking), self.device, times)
+        ms = median_ms(lambda: self.answer(images, samples, thinking), self.device, times,
+                       warm=1 if thinking else 2)
         found = dict(ms=ms, images_per_second=round(1000 * count / ms, 2))
         if thinking:
             found['tokens'] = self.tokens
@@ -134,6 +135,11 @@ class AnswerFigures:
                 'perception': lambda: model.perception.predict(
                     state, batch, language.text, language.summary)}
             return {name: median_ms(run, self.device, self.times) for name, run in parts.items()}
+
+    def profile(self, count: int) -> dict[str, Any]:
+        """Tell what takes an answer's time on the device."""
+        images, samples = self.images(count), self.samples(count)
+        return profile_of(lambda: self.answer(images, samples), self.device)
 
     def parity(self, other: AnswerFigures, count: int = 1) -> dict[str, float]:
         """Relative difference of another model's answers from those of this one."""

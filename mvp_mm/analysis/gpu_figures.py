@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 
 @dataclass
@@ -103,3 +104,24 @@ def counted_waits() -> Iterator[Counter]:
     for item in caught:
         if 'synchroniz' in str(item.message).lower():
             found[f'{Path(item.filename).name}:{item.lineno}'] += 1
+
+
+def profile_of(run: Callable[[], Any], device: torch.device, most: int = 20) -> dict[str, Any]:
+    """Profile one call: the device's time, launches, and what takes most of it.
+
+    Args:
+        run: The call, which has been made before.
+        device: Its device.
+        most: Kernels that are listed.
+    """
+    kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == 'cuda')
+    with profile(activities=kinds) as found:
+        run()
+        wait(device)
+    rows = [row for row in found.key_averages() if row.self_device_time_total > 0
+            and row.device_type.name == 'CUDA']
+    rows.sort(key=lambda row: -row.self_device_time_total)
+    return dict(device_ms=round(sum(row.self_device_time_total for row in rows) / 1000, 2),
+                kernels=sum(row.count for row in rows), longest={
+                    row.key[:90]: [round(row.self_device_time_total / 1000, 2), row.count]
+                    for row in rows[:most]})

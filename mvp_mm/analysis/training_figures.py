@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mvp_mm.analysis.gpu_figures import counted_waits, median_ms, relative, wait
+from mvp_mm.analysis.gpu_figures import counted_waits, median_ms, profile_of, relative, wait
 from mvp_mm.analysis.training_step import MadeUpStep
 from mvp_mm.models.acceleration import accelerate_training
 from mvp_mm.models.acceleration.training import REGIONS, compiled_regions
@@ -65,6 +65,10 @@ class TrainingFigures:
         with counted_waits() as found:
             self.step.run()
         return dict(waits=found.total(), where=dict(found.most_common(12)))
+
+    def profile(self) -> dict[str, Any]:
+        """Tell what takes a step's time on the device."""
+        return profile_of(self.step.run, self.device)
 
     def without_checkpointing(self) -> dict[str, Any]:
         """Time steps that keep the LLM's activations."""

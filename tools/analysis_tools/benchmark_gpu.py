@@ -76,6 +76,7 @@ def take_fast_answers(figures: Figures, fast: AnswerFigures, counts: tuple[int, 
         figures.section(f'token fast, batch {count}', lambda n=count: fast.time_tokens(n))
     for count in counts:
         figures.section(f'parts fast, batch {count}', lambda n=count: fast.time_parts(n))
+    figures.section('profile of answers fast, batch 1', lambda: fast.profile(1))
 
 
 def take_answers(figures: Figures, plain: AnswerFigures, counts: tuple[int, ...]) -> None:
@@ -96,8 +97,6 @@ def take_answers(figures: Figures, plain: AnswerFigures, counts: tuple[int, ...]
     if kept:
         figures.section('answers graphs alone, batch 1', lambda: kept.pop().time(1))
     figures.section('further question, plain', plain.time_further_question)
-    for count in counts:
-        figures.section(f'thinking plain, batch {count}', lambda n=count: plain.time(n, True), 15)
 
 
 def take_training(figures: Figures, training: TrainingFigures, args: argparse.Namespace,
@@ -112,6 +111,7 @@ def take_training(figures: Figures, training: TrainingFigures, args: argparse.Na
     figures.section('step + compiled LLM', lambda: training.accelerated(('llm',), backend), 30)
     figures.section('step + compiled pixel decoder',
                     lambda: training.accelerated(('llm', 'pixel_decoder'), backend), 25)
+    figures.section('profile of the accelerated step', training.profile, 15)
     figures.section('step accelerated, without checkpointing', training.without_checkpointing, 20)
     figures.section('step accelerated: waits', training.waits)
     visual, vocabulary = model.tokenizer.num_visual_tokens, model.llm.vocab_size
@@ -127,10 +127,10 @@ def take_training(figures: Figures, training: TrainingFigures, args: argparse.Na
             sample.gt_instances = sample.gt_instances.to(training.device)
         figures.section(f'step accelerated, {name}',
                         lambda samples=samples: training.with_samples(samples), 12)
+    figures.section('step + compiled decoder', lambda: training.accelerated(
+        ('llm', 'pixel_decoder', 'decoder'), backend), 60)
     training.plain()
     figures.section('same bits twice', training.repeats, 12)
-    figures.section('step + compiled decoder', lambda: training.accelerated(
-        ('llm', 'pixel_decoder', 'decoder'), backend), 90)
 
 
 def main() -> None:
@@ -157,6 +157,9 @@ def main() -> None:
         torch.cuda.empty_cache()
     step.model.train()
     take_training(figures, TrainingFigures(step, args.peak_tflops * 1e12, times), args, side)
+    step.model.eval()
+    for count in (1, images):
+        figures.section(f'thinking plain, batch {count}', lambda n=count: plain.time(n, True), 10)
     print(f'written to {args.out}')
 
 
