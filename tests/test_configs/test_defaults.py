@@ -26,6 +26,11 @@ def test_stage_two_is_validated_on_a_part_of_its_test_data():
     assert 'validation_images' not in cfg
 
 
+def test_an_accelerated_test_leaves_validation_as_it_is():
+    cfg = load_config(CONFIGS / 'stage2.py', {'test_cfg.acceleration': dict(weights='bfloat16')})
+    assert cfg.val_cfg == dict(type='MultiValLoop', dtype='bfloat16')
+
+
 @pytest.mark.parametrize('name', ['tiny/stage2', 'eval/all', 'mini_coco'])
 def test_validation_is_off_where_a_config_says_so(name):
     cfg = load_config(CONFIGS / f'{name}.py')

@@ -146,3 +146,21 @@ def test_an_unknown_type_is_refused(toy_config, make_runner):
     toy_config.test_cfg.dtype = 'half'
     with pytest.raises(ValueError, match="test_cfg.dtype must be 'bfloat16', .* got 'half'"):
         make_runner(toy_config).test()
+
+
+def test_the_model_is_accelerated_once_before_it_is_tested(toy_config, make_runner, monkeypatch):
+    asked = []
+    monkeypatch.setattr(loops, 'accelerate_answers', lambda model, weights, **settings:
+                        asked.append((model.training, weights, settings)))
+    toy_config.test_cfg.update(
+        dtype='bfloat16', acceleration=dict(weights='bfloat16', graphs=False))
+    runner = make_runner(toy_config)
+    for _ in range(2):
+        runner.test()
+    assert asked == [(False, torch.bfloat16, dict(graphs=False))]
+
+
+def test_weights_in_another_precision_than_the_test_are_refused(toy_config, make_runner):
+    toy_config.test_cfg.update(acceleration=dict(weights='bfloat16'))
+    with pytest.raises(ValueError, match='same as test_cfg.dtype'):
+        make_runner(toy_config).test()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from mvp_mm.analysis.synthetic_batch import make_samples as make_random_samples
 from mvp_mm.analysis.training_step import NARROW, MadeUpStep
+from mvp_mm.engine import AccelerationHook, acceleration
 from mvp_mm.engine.config_loading import load_config
 from mvp_mm.models.acceleration import (
     CapturedFunction,
@@ -193,3 +195,10 @@ def test_compiled_regions_give_the_same_gradients_for_all_lengths(step):
 def test_an_unknown_region_is_refused(step):
     with pytest.raises(ValueError, match="compile must be one of 'llm'"):
         accelerate_training(step.model, ('lllm',))
+
+
+def test_the_hook_accelerates_the_model_within_its_wrapper(step, monkeypatch):
+    asked = []
+    monkeypatch.setattr(acceleration, 'accelerate_training', lambda *args: asked.append(args))
+    AccelerationHook(compile=['llm'], tf32=False).before_train(SimpleNamespace(model=step.model))
+    assert asked == [(step.model, ('llm',), True, False)]

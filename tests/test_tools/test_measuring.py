@@ -1,6 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -61,6 +62,16 @@ def test_inference_is_timed_with_and_without_thinking():
                '--dtype', 'bfloat16')
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('nothing written') == done.stdout.count('tokens written') == 2
+
+
+def test_figures_of_a_gpu_are_written_section_by_section_until_the_time_is_over(tmp_path):
+    done = run('benchmark_gpu', '--tiny', '--seconds', '12', '--out', str(tmp_path / 'out.json'))
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / 'out.json').read_text())
+    assert not [name for name, section in found.items() if 'error' in section]
+    assert found['surroundings']['config'] == 'configs/mvplm/tiny/stage2.py'
+    assert found['answers plain, batch 1']['ms'] > 0
+    assert 'skipped' in found['step + compiled decoder']
 
 
 @pytest.mark.skipif(load_kernel() is None, reason='the CPU kernel is not built')
