@@ -72,7 +72,8 @@ class CapturedFunction:
     The signature is everything but the numbers in the tensors: shapes, dtypes, the other
     arguments, autocast. The function must not read tensors on the host, and compute the same
     operations whatever the numbers. Nothing is recorded where a gradient is asked for, and beyond
-    the most signatures calls run as they are. Parameters may change in place, not move.
+    the most signatures calls run as they are. Parameters must neither move nor change: what the
+    function keeps of them is recorded too, and must be kept as long.
 
     Args:
         function: Takes and returns nested lists, tuples and dicts of tensors and constants.

@@ -2,7 +2,7 @@
 """mmdet's Swin Transformer with fused window attention."""
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mvp_mm.registry import MODELS
 
 
-@lru_cache(maxsize=32)
+@cache
 def shift_mask(height: int, width: int, window: int, shift: int,
                device: torch.device) -> Tensor:
     """Mask attention between regions that only the cyclic shift brings into one window.
@@ -68,7 +68,7 @@ class ShiftedWindowAttention(nn.Module):
         self.drop = attention.drop
         self.window = attention.window_size
         self.shift = attention.shift_size
-        self._bias: tuple[tuple, Tensor] | None = None
+        self._bias: dict[torch.dtype, tuple[tuple, Tensor]] = {}
 
     def forward(self, tokens: Tensor, shape: tuple[int, int]) -> Tensor:
         """Let tokens (B, H · W, C) of maps of ``shape`` (H, W) attend within their windows."""
@@ -115,11 +115,11 @@ class ShiftedWindowAttention(nn.Module):
         table = self.w_msa.relative_position_bias_table
         if torch.is_grad_enabled() and table.requires_grad:
             return self._make_bias(table).to(dtype)
-        key = (table.data_ptr(), table._version, table.device, dtype)
-        if self._bias is None or self._bias[0] != key:
+        key = (table.data_ptr(), table._version, table.device)
+        if dtype not in self._bias or self._bias[dtype][0] != key:
             with torch.inference_mode(False), torch.no_grad():
-                self._bias = key, self._make_bias(table).to(dtype)
-        return self._bias[1]
+                self._bias[dtype] = key, self._make_bias(table).to(dtype)
+        return self._bias[dtype][1]
 
     def _make_bias(self, table: Tensor) -> Tensor:
         index = self.w_msa.relative_position_index

@@ -79,7 +79,7 @@ class MSDeformPixelDecoder(BaseModule):
                  position: dict | None = None) -> None:
         super().__init__()
         self.embed_dims = embed_dims
-        self._kept: tuple[tuple, LevelLayout] | None = None
+        self._kept: dict[tuple, LevelLayout] = {}
         self.position = MODELS.build(position or dict(type='DetrPosition'))
         self.inputs = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c, embed_dims, 1), nn.GroupNorm(32, embed_dims))
@@ -134,15 +134,16 @@ class MSDeformPixelDecoder(BaseModule):
                     spatial_shapes=layout.shapes, level_start_index=layout.starts, shapes=shapes)
 
     def _layout(self, shapes: tuple[tuple[int, int], ...], device: torch.device) -> LevelLayout:
-        """What depends on the sizes of the maps alone; made once for the sizes last seen."""
-        if self._kept is None or self._kept[0] != (shapes, device):
+        """What depends on the sizes of the maps alone; made once, a captured graph reads it."""
+        key = shapes, device
+        if key not in self._kept:
             # Ordinary tensors also where the first caller is in inference mode.
             with torch.inference_mode(False), torch.no_grad():
                 sizes = torch.tensor([h * w for h, w in shapes])
-                self._kept = (shapes, device), LevelLayout(
+                self._kept[key] = LevelLayout(
                     torch.tensor(shapes, device=device), (sizes.cumsum(0) - sizes).to(device),
                     torch.arange(len(sizes)).repeat_interleave(sizes).to(device),
                     grid_points(list(shapes), device),
                     None if isinstance(self.position, nn.Module) else self.position(
                         list(shapes), self.embed_dims, device))
-        return self._kept[1]
+        return self._kept[key]
