@@ -28,6 +28,7 @@ from mvp_mm.analysis.training_step import MadeUpStep
 from mvp_mm.engine.config_loading import load_config
 from mvp_mm.engine.launch import config_errors_in_one_line
 
+PARTS = ('answers', 'training', 'thinking')
 FULL, TINY = 'configs/mvplm/stage2.py', 'configs/mvplm/tiny/stage2.py'
 
 
@@ -38,6 +39,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seconds', type=float, default=300,
                         help='no section starts later (default 300)')
     parser.add_argument('--images', type=int, default=8, help='images per step (default 8)')
+    parser.add_argument('--parts', nargs='+', choices=PARTS, default=PARTS,
+                        help='what is measured (default: all)')
     parser.add_argument('--tokens', type=int, default=64,
                         help='tokens of a written response (default 64)')
     parser.add_argument('--peak-tflops', type=float, default=989,
@@ -151,14 +154,16 @@ def main() -> None:
     args.images = images
     step.model.eval()
     plain = AnswerFigures(step.model, side, torch.bfloat16, words, times, tokens)
-    take_answers(figures, plain, (1, 2) if args.tiny else (1, 8))
+    if 'answers' in args.parts:
+        take_answers(figures, plain, (1, 2) if args.tiny else (1, 8))
     gc.collect()
     if not args.tiny:
         torch.cuda.empty_cache()
     step.model.train()
-    take_training(figures, TrainingFigures(step, args.peak_tflops * 1e12, times), args, side)
+    if 'training' in args.parts:
+        take_training(figures, TrainingFigures(step, args.peak_tflops * 1e12, times), args, side)
     step.model.eval()
-    for count in (1, images):
+    for count in (1, images) if 'thinking' in args.parts else ():
         figures.section(f'thinking plain, batch {count}', lambda n=count: plain.time(n, True), 10)
     print(f'written to {args.out}')
 

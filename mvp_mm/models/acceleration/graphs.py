@@ -6,15 +6,17 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 _WARM_UP_RUNS = 2
-# One pool for all graphs: what a graph needs between its first and last operation, the next one
-# may use. Results are copied out before another replay.
+# One pool for all graphs that live: what a graph needs between its first and last operation, the
+# next one may use. Results are copied out before another replay. A pool ends with its last graph.
 _pool: Any = None
+_living: WeakSet[torch.cuda.CUDAGraph] = WeakSet()
 
 
 class Recording(Protocol):
@@ -31,7 +33,7 @@ class CudaRecording:
 
     def __init__(self, function: Callable[[], list[Any]]) -> None:
         global _pool
-        if _pool is None:
+        if not _living:
             _pool = torch.cuda.graph_pool_handle()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -43,6 +45,7 @@ class CudaRecording:
         # Other threads (pinned memory, the watch over NCCL) may go on with their own calls.
         with torch.cuda.graph(self._graph, pool=_pool, capture_error_mode='thread_local'):
             self.outputs = function()
+        _living.add(self._graph)
 
     def replay(self) -> None:
         """Launch the graph."""
