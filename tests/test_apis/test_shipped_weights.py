@@ -40,6 +40,10 @@ def test_the_results_are_those_of_these_weights():
     assert found['weights']['sha256'] == file_hash(FOLDER / 'model.safetensors')
 
 
+def test_the_card_names_the_weights_that_training_started_from():
+    assert 'Training started from: efficientnet_lite0' in (FOLDER / 'README.md').read_text()
+
+
 def test_users_and_tests_get_the_calibrated_presence_threshold():
     asked = json.loads((FOLDER / 'config.json').read_text())['inferencer']['tasks']
     cfg = load_config(ROOT / 'configs/mvplm/tiny/pretrained.py')
