@@ -64,7 +64,8 @@ def _loader_problems(cfg: Config, modes: Sequence[str]) -> Iterator[str]:
     for mode in ('train', 'val', 'test'):
         where = f'{mode}_dataloader'
         loader = cfg.get(where)
-        needed = loader is not None or mode in modes and mode != 'val'
+        # A part of a config, such as the default runtime, has no model and runs nothing.
+        needed = loader is not None or 'model' in cfg and mode in modes and mode != 'val'
         if needed and not (isinstance(loader, dict) and loader):
             yield f'{where}: must be a dict with a dataset or a mix, got {loader!r}'
         for path, dataset in walk_dicts(loader, where):

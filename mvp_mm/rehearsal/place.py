@@ -11,7 +11,13 @@ from mvp_mm.rehearsal.trees.coco import HELD_OUT, TRAIN, write_coco
 from mvp_mm.rehearsal.trees.maps import write_ade20k, write_cityscapes, write_voc
 from mvp_mm.rehearsal.trees.refer import write_reason_seg, write_ref_adv, write_refer
 from mvp_mm.rehearsal.trees.texts import write_cc3m, write_own_labels, write_store, write_tars
-from mvp_mm.rehearsal.weights import write_maskdino, write_phi, write_released, write_swin
+from mvp_mm.rehearsal.weights import (
+    write_efficientnet,
+    write_maskdino,
+    write_phi,
+    write_released,
+    write_swin,
+)
 from mvp_mm.synthetic import WorldParameters, make_world
 from mvp_mm.utils.shipped import shipped_root
 
@@ -49,6 +55,7 @@ def make_place(folder: Path, data: Path | None = None, llm: Path | None = None) 
     for name in own:
         (folder / 'data' / name).symlink_to((data / name).resolve())
     write_swin(folder / SWIN)
+    write_efficientnet(folder / 'checkpoints/efficientnet_lite0.safetensors')
     write_maskdino(folder / DETECTOR)
     write_phi(folder / PHI, tokenizer=llm)
     write_phi(folder / FUSED_PHI, fused=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from pathlib import Path
 
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -64,6 +65,13 @@ def write_swin(path: Path) -> None:
     draw.linear('head', width, 218)
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(dict(model=draw.state), path)
+
+
+def write_efficientnet(path: Path) -> None:
+    """Write random weights of EfficientNet-Lite0 in the layout of timm."""
+    torch.manual_seed(2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(timm.create_model('tf_efficientnet_lite0').state_dict(), path)
 
 
 def add_swin(draw: Random, prefix: str) -> None:

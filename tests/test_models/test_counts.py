@@ -94,13 +94,13 @@ def test_the_llm_reads_every_instruction_once(model, data, calls):
     model.train()
     batch = data()
     rows = []
-    run = model.llm._run
-    model.llm._run = lambda embeds, *args, **kwargs: rows.append(
+    run = model.llm.run
+    model.llm.run = lambda embeds, *args, **kwargs: rows.append(
         embeds.shape[:2]) or run(embeds, *args, **kwargs)
     try:
         model(**batch, mode='loss')
     finally:
-        del model.llm._run
+        del model.llm.run
     assert [part for part, *_ in calls].count('llm') == 1
     layout = InstructionBatch.collate(
         batch['data_samples'], torch.device('cpu'), model.per_id).host.layout

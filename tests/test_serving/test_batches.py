@@ -99,7 +99,7 @@ def test_memory_stays_flat(serve):
                           for n in range(200)])
         gc.collect()
         sizes.append(process.memory_info().rss / 2**20)
-    assert sizes[-1] - sizes[1] < 40, sizes
+    assert sizes[-1] - max(sizes[:2]) < 40, sizes
 
 
 def test_a_request_that_breaks_a_batch_breaks_alone(serve, model):
