@@ -46,6 +46,10 @@ else
     python tools/analysis_tools/measure_model.py "$CONFIG" "$FOLDER/model.safetensors" \
         --images "$IMAGES" --out "$RESULTS" "${WHOLE[@]}"
 fi
+# The threshold stands in the config; a test compares it with what is found here.
+python tools/data/make_synthetic_world.py --out data/calibration --train 1 --val 150 --seed 7 --at-least
+python tools/analysis_tools/calibrate_presence.py "$CONFIG" "$FOLDER/model.safetensors" --images 150 \
+    --data-root data/calibration --out results/tiny_presence.json "${WHOLE[@]}"
 [ $# -ne 2 ] || publish "$1" "$2" --results "$RESULTS"
 python tools/analysis_tools/given_captions.py "$CONFIG" "$FOLDER/model.safetensors" \
     --images "$IMAGES" --out results/given_captions.json "${WHOLE[@]}"

@@ -47,6 +47,38 @@ def merge(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
                 seconds=sum(part.get('seconds', 0) for part in parts.values()), figures=figures)
 
 
+def update(whole: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace the figures of datasets that were measured again, as with other settings.
+
+    Args:
+        whole: Content of a result file.
+        part: Content of a later one about the same weights, with all variants of its datasets.
+
+    Returns:
+        ``whole`` with the datasets' new figures; ``updates`` says by dataset what made them.
+
+    Raises:
+        ValueError: If the weights or the images differ, or a variant is missing.
+    """
+    for key, old, new in (
+            ('weights', whole['weights']['sha256'], part['weights']['sha256']),
+            ('images', whole['settings']['images'], part['settings']['images']),
+            ('variants', sorted(whole['figures']), sorted(part['figures']))):
+        if old != new:
+            raise ValueError(f'{key} differ: {old} and, measured again, {new}')
+    datasets = sorted({name for found in part['figures'].values() for name in found})
+    lacking = [f'{variant}/{name}' for variant, found in part['figures'].items()
+               for name in datasets if name not in found or name not in whole['figures'][variant]]
+    if lacking:
+        raise ValueError(f'{lacking[0]} is not in both files')
+    made = {key: part[key] for key in (
+        'command', 'version', 'commit', 'changed', 'hardware', 'config', 'settings')}
+    return dict(
+        whole, updates={**whole.get('updates', {}), **dict.fromkeys(datasets, made)},
+        figures={variant: {**found, **part['figures'][variant]}
+                 for variant, found in whole['figures'].items()})
+
+
 def over_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Average nested figures of several runs.
 

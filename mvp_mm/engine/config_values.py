@@ -40,7 +40,7 @@ RANGES: dict[str, str] = {
     **dict.fromkeys(('lr', 'max_norm', 'same_iou', 'positive_iou', 'std'), _ABOVE_ZERO),
     **dict.fromkeys((
         'label_noise', 'drop_path_rate', 'dropout', 'score_thr', 'mask_thr', 'overlap_thr',
-        'instance_thr', 'flip_prob', 'start_factor'), _SHARE),
+        'instance_thr', 'presence_thr', 'flip_prob', 'start_factor'), _SHARE),
     **dict.fromkeys(('timeout', 'stall_timeout', 'worker_timeout', 'grace'), _SECONDS),
     'betas': _BELOW_ONE,
     'interval': _PACE,

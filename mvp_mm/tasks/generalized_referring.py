@@ -16,21 +16,27 @@ class GeneralizedReferringTask(SentenceTask):
 
     Args:
         score_thr: Score from which a query is part of the answer.
+        presence_thr: Score from which the best query tells that the sentence means anything at
+            all; None leaves that to ``score_thr``. For a trained model
+            ``tools/analysis_tools/calibrate_presence.py`` finds it.
         **kwargs: See :class:`SentenceTask`.
     """
 
     name: ClassVar[str] = 'generalized_referring'
     default_metric: ClassVar[str] = 'GeneralizedReferringMetric'
 
-    def __init__(self, *, score_thr: float = 0.5, **kwargs: Any) -> None:
+    def __init__(self, *, score_thr: float = 0.5, presence_thr: float | None = None,
+                 **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.score_thr = score_thr
+        self.presence_thr = presence_thr
 
     def decode(self, raw: RawPrediction, sample: PerceptionDataSample) -> None:
         """See :meth:`BaseTask.decode`."""
         sample.pred_caption = raw.caption
         sample.pred_instances = decode_generalized(
-            raw, sample, score_thr=self.score_thr, with_masks=self.predicts_masks)
+            raw, sample, score_thr=self.score_thr, with_masks=self.predicts_masks,
+            presence_thr=self.presence_thr)
         if self.num_candidates:
             sample.pred_candidates = decode_candidates(
                 raw, sample, num=self.num_candidates, with_masks=self.predicts_masks)

@@ -130,6 +130,8 @@ class ReleasedGeneralizedReferringTask(GeneralizedReferringTask):
 
     def __init__(self, *, score_thr: float = 0.6, **kwargs: Any) -> None:
         super().__init__(score_thr=score_thr, **kwargs)
+        if self.presence_thr is not None:
+            raise ValueError(f'{type(self).__name__} always answers: it takes no presence_thr')
 
     def decode(self, raw: RawPrediction, sample: PerceptionDataSample) -> None:
         """See :meth:`BaseTask.decode`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mvp_mm.analysis.merging import loss_shares, merge, over_seeds
+from mvp_mm.analysis.merging import loss_shares, merge, over_seeds, update
 
 
 def part(dataset, variant='thinking', weights='w', seconds=2):
@@ -40,3 +40,24 @@ def test_the_sets_of_a_loss_count_together_at_the_end_of_a_run():
     early = {'loss': 9.0, 'loss_llm': 9.0}
     late = {'loss': 8.0, 'loss_llm': 2.0, 'd0.loss_word': 4.0, 'loss_word': 2.0, 'lr': 1.0}
     assert loss_shares([early] * 9 + [late]) == dict(llm=25.0, word=75.0)
+
+
+def test_a_dataset_measured_again_takes_its_place_and_says_what_made_it():
+    whole = merge(dict(a=part('x'), b=part('y')))
+    again = dict(part('y'), commit='d', figures=dict(thinking=dict(y=dict(REC=2.0))))
+    found = update(whole, again)
+    assert found['figures'] == dict(thinking=dict(x=dict(REC=1.0), y=dict(REC=2.0)))
+    assert found['commit'] == 'c' and list(found['updates']) == ['y']
+    assert found['updates']['y']['commit'] == 'd'
+    assert found['updates']['y']['command'] == 'measure y'
+
+
+@pytest.mark.parametrize('again, message', [
+    (part('y', weights='v'), 'weights differ'),
+    (part('y', variant='direct'), 'variants differ'),
+    (part('z'), 'thinking/z is not in both'),
+    (dict(part('y'), settings=dict(images=2, variants={})), 'images differ'),
+])
+def test_another_model_or_a_part_of_the_variants_takes_no_place(again, message):
+    with pytest.raises(ValueError, match=message):
+        update(merge(dict(a=part('x'), b=part('y'))), again)

@@ -11,6 +11,7 @@ import pytest
 from mvp_mm.analysis.results import file_hash
 from mvp_mm.apis import PerceptionInferencer
 from mvp_mm.apis.model_index import find_model
+from mvp_mm.engine import load_config
 from mvp_mm.synthetic import THING_CLASSES, render_scene, sample_scene
 from tests.helpers import ROOT
 
@@ -37,6 +38,20 @@ def test_they_have_a_name_from_any_folder(tmp_path, monkeypatch):
 def test_the_results_are_those_of_these_weights():
     found = json.loads((ROOT / 'results/tiny_model.json').read_text())
     assert found['weights']['sha256'] == file_hash(FOLDER / 'model.safetensors')
+
+
+def test_the_card_names_the_weights_that_training_started_from():
+    assert 'Training started from: efficientnet_lite0' in (FOLDER / 'README.md').read_text()
+
+
+def test_users_and_tests_get_the_calibrated_presence_threshold():
+    asked = json.loads((FOLDER / 'config.json').read_text())['inferencer']['tasks']
+    cfg = load_config(ROOT / 'configs/mvplm/tiny/pretrained.py')
+    tested, = cfg.test_dataloader.grefcoco.dataset.tasks
+    assert asked['generalized_referring'] == cfg.inferencer.tasks.generalized_referring == tested
+    measured = json.loads((ROOT / 'results/tiny_presence.json').read_text())
+    assert measured['weights']['sha256'] == file_hash(FOLDER / 'model.safetensors')
+    assert tested.presence_thr == round(measured['figures']['balanced']['threshold'], 2)
 
 
 def test_it_names_the_shapes_of_scenes_that_no_world_holds():

@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from mvp_mm.models.released.heads import split_background
 from mvp_mm.models.state import InstructionBatch
-from mvp_mm.registry import MODELS, TOKENIZERS
+from mvp_mm.registry import MODELS, TASKS, TOKENIZERS
 from mvp_mm.structures import Answering
 from tests.helpers import CANVAS, ROOT, make_batch, make_samples, tiny_model_config
 
@@ -189,3 +189,8 @@ def test_word_lists_in_parts_are_refused(model, samples):
     asked[0].instruction.parts = [None, None]
     with pytest.raises(ValueError, match='cannot ask it in parts'):
         run(model, [asked], False)
+
+
+def test_a_task_that_always_answers_takes_no_presence_threshold():
+    with pytest.raises(ValueError, match='always answers'):
+        TASKS.build(dict(type='ReleasedGeneralizedReferringTask', presence_thr=0.6))

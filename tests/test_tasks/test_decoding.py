@@ -192,6 +192,16 @@ def test_generalized_may_be_empty():
     assert len(empty) == 0 and empty.masks.shape == (0, 30, 50) and empty.bboxes.shape == (0, 4)
 
 
+def test_presence_is_told_by_the_best_query_and_the_answer_by_every_query():
+    raw = make_raw(4, sentence=True)
+    best = float(raw.logits.sigmoid().max())
+    answers = [decoding.decode_generalized(raw, make_sample(), score_thr=0.2, with_masks=False,
+                                           presence_thr=threshold)
+               for threshold in (None, best - 1e-3, best + 1e-3)]
+    assert [len(found) for found in answers] == [len(answers[0]), len(answers[0]), 0]
+    assert len(answers[0]) > 1
+
+
 def test_wrong_logits_are_named():
     with pytest.raises(ValueError, match=r'4 phrases needs logits of shape \(Q, 5\)'):
         decoding.decode_semantic(make_raw(0, phrases=6), make_sample())

@@ -5,6 +5,9 @@ Example::
 
     python tools/analysis_tools/merge_results.py part_*.json --out results/tiny_model.json \
         --weights mvp_mm/weights/tiny/model.safetensors
+
+With ``--update FILE`` the parts' datasets take the place of those in a finished file, which then
+says what made them.
 """
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import json
 import sys
 from pathlib import Path
 
-from mvp_mm.analysis.merging import merge
+from mvp_mm.analysis.merging import merge, update
 from mvp_mm.analysis.results import file_hash
 from mvp_mm.utils.atomic import write_text
 
@@ -25,6 +28,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True, help='result file to write')
     parser.add_argument('--weights', type=Path, help='where the weights lie now; they must be '
                         'those that were measured')
+    parser.add_argument('--update', type=Path, metavar='FILE', help='result file in which the '
+                        'datasets of the parts are replaced')
     return parser.parse_args()
 
 
@@ -37,6 +42,8 @@ def main() -> None:
             if file_hash(args.weights) != found['weights']['sha256']:
                 raise ValueError(f'{args.weights} is not what was measured')
             found['weights']['file'] = str(args.weights)
+        if args.update is not None:
+            found = update(json.loads(args.update.read_text()), found)
     except (OSError, ValueError) as error:
         sys.exit(f'merge_results: error: {error}')
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ Example::
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import shutil
 import sys
@@ -68,7 +69,7 @@ def main() -> None:
         init_default_scope(cfg.get('default_scope', 'mvp_mm'))
         checkpoint = read_checkpoint(args.checkpoint)
         # The weights are all in the checkpoint: what parts once started from is not read.
-        settings = cfg.model.copy()
+        settings = copy.deepcopy(cfg.model)
         settings.encoder.backbone.pop('pretrained_path', None)
         model = load_whole(MODELS.build(settings), checkpoint['state_dict'], args.checkpoint)
         if args.half:

@@ -61,7 +61,7 @@ def decode_candidates(raw: RawPrediction, sample: PerceptionDataSample, *, num: 
 
 
 def decode_generalized(raw: RawPrediction, sample: PerceptionDataSample, *, score_thr: float,
-                       with_masks: bool) -> InstanceData:
+                       with_masks: bool, presence_thr: float | None = None) -> InstanceData:
     """Collect the queries that a sentence means: none, one or many.
 
     Args:
@@ -70,12 +70,16 @@ def decode_generalized(raw: RawPrediction, sample: PerceptionDataSample, *, scor
         score_thr: Queries with a higher sigmoid(logit) are meant; it must also be above
             ``answering.least_score``.
         with_masks: Add masks.
+        presence_thr: Unless the best query has a higher score, nothing is meant.
 
     Returns:
         As :func:`decode_instances`, labels 0, scores sigmoid(logit); may be empty.
     """
     scores = _sentence_logits(raw).sigmoid()
-    queries = (scores > max(score_thr, raw.answering.least_score)).nonzero()[:, 0]
+    meant = scores > max(score_thr, raw.answering.least_score)
+    if presence_thr is not None:
+        meant &= scores.max() > presence_thr
+    queries = meant.nonzero()[:, 0]
     kept = suppress(raw.boxes[queries], scores[queries], torch.zeros_like(queries),
                     raw.answering.nms_iou)
     queries = queries[kept]
