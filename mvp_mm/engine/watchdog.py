@@ -60,9 +60,10 @@ class Watchdog(threading.Thread):
         self.grace = grace
         self.folder = folder
         self.stopped = threading.Event()
-        # A fork inherits the note of its parent, whose launcher is not its own.
+        # None without a launcher: a run under nohup outlives its shell. A fork inherits the note of
+        # its parent, whose launcher is not its own.
         noted = _launcher and _launcher[0] == os.getpid()
-        self._parent = _launcher[1] if noted else os.getppid()
+        self._parent = _launcher[1] if noted else None
         self._last = self._armed = float('-inf')
         self._doing = ''
         self.progress('starting')
@@ -89,7 +90,7 @@ class Watchdog(threading.Thread):
             now = time.monotonic()
             if now - self._last > self.stall_timeout:
                 self._end(f'no progress for {now - self._last:.0f} s', EXIT_STALLED)
-            if os.getppid() != self._parent:
+            if self._parent is not None and os.getppid() != self._parent:
                 orphaned = orphaned or now
                 if now - orphaned > self.grace:
                     self._end(f'its launcher (pid {self._parent}) is gone', EXIT_ORPHANED)

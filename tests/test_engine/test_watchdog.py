@@ -173,9 +173,8 @@ def test_a_run_that_raises_is_no_longer_watched(watched, make_runner):
 def orphan(cfg, folder, told):
     """Start a run from a launcher that is killed; its process id is written to a file."""
     def rank():
-        if told:
-            end_with_launcher()
-        else:
+        end_with_launcher()
+        if not told:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         write_to(folder / 'output')
         runner = Runner.from_cfg(cfg)
@@ -222,7 +221,20 @@ def test_a_rank_ends_when_its_launcher_does(watched, tmp_path, told):
 def test_a_fork_does_not_take_its_parents_launcher_for_its_own(monkeypatch, tmp_path):
     monkeypatch.setattr(watchdog, '_launcher', [os.getpid() + 1, 1])
     thread = watchdog.Watchdog(sys._getframe(), 100, 1, tmp_path)
-    assert thread._parent == os.getppid()
+    assert thread._parent is None
+
+
+def test_a_run_without_a_launcher_outlives_its_shell(monkeypatch, tmp_path):
+    ended = []
+    monkeypatch.setattr(watchdog, '_launcher', [])
+    monkeypatch.setattr(watchdog.Watchdog, '_end', lambda *told: ended.append(told))
+    thread = watchdog.Watchdog(sys._getframe(), 5, 0.1, tmp_path)
+    monkeypatch.setattr(os, 'getppid', lambda: 1)
+    thread.start()
+    time.sleep(1.5)
+    thread.stopped.set()
+    thread.join(5)
+    assert not ended
 
 
 def test_numbers_that_are_no_seconds_are_refused():
