@@ -6,11 +6,11 @@ custom_imports = dict(imports=['projects.open_vocabulary.open_vocabulary'])
 _seen = ['circle', 'square', 'triangle', 'cross', 'grass', 'sand', 'brick', 'snow']
 _unseen = dict(
     type='CocoPanopticDataset',
-    data_root='data/synthetic',
+    data_root='data',
     caption_store=None,
     test_mode=True,
-    ann_file='../open_vocabulary/panoptic_val.json',
-    data_prefix=dict(img='images/val', seg='annotations/panoptic_val'),
+    ann_file='open_vocabulary/panoptic_val.json',
+    data_prefix=dict(img='synthetic/images/val', seg='synthetic/annotations/panoptic_val'),
     metrics=[dict(type='SplitPanopticQualityMetric', base_classes=_seen)])
 datasets = dict(
     syn_unseen_val=dict(_unseen, tasks=[dict(type='PanopticTask')]),
