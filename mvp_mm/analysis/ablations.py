@@ -197,7 +197,12 @@ class Run:
         write_text(self._plan, json.dumps(self._settings(), indent=1) + '\n')
 
     def measured(self) -> dict[str, Any] | None:
-        """Read the result file; None where the run is not finished."""
+        """Read the result file; None where the run is not finished.
+
+        Raises:
+            ValueError: If the folder holds a run with other settings.
+        """
+        self.check_folder()
         return (json.loads(self.result.read_text(encoding='utf-8'))
                 if self._plan.is_file() and self._measured() else None)
 

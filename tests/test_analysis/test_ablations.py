@@ -92,6 +92,13 @@ def test_a_folder_of_other_settings_is_refused(tmp_path):
         run_of(suite, tmp_path, steps=21).left()
 
 
+def test_runs_of_other_settings_are_not_averaged_with_these(tmp_path):
+    suite = suite_of(tmp_path)
+    finish(run_of(suite, tmp_path), 1.0)
+    with pytest.raises(ValueError, match='was started with steps=20, not 21'):
+        collect(suite, [run_of(suite, tmp_path, steps=21)])
+
+
 def test_seeds_are_averaged_with_the_deviation_of_a_sample(tmp_path):
     suite = suite_of(tmp_path)
     runs = [run_of(suite, tmp_path, seed=seed) for seed in (0, 1, 2)]

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -82,3 +86,20 @@ def test_a_run_that_fails_is_named_with_its_log(place, capsys):
     assert 'broken_s4: failed, see work/broken_s4/log.txt' in capsys.readouterr().out
     assert 'embed_dims' in (place / 'work/broken_s4/log.txt').read_text()
     shutil.rmtree(place / 'work/broken_s4')
+
+
+@pytest.mark.skipif(not Path('/proc/self/task').is_dir(), reason='needs the process table of Linux')
+def test_a_suite_that_is_terminated_leaves_no_run_behind(place):
+    suite = subprocess.Popen([
+        sys.executable, ROOT / TOOL, '--recipe-file', 'recipes.yml', '--recipes', 'few',
+        '--work-dir', 'ended', '--steps', '100000', '--seeds', '0'])
+    table = Path(f'/proc/{suite.pid}/task/{suite.pid}/children')
+    children: list[str] = []
+    for _ in range(600):
+        children = table.read_text().split()
+        if children:
+            break
+        time.sleep(0.1)
+    suite.terminate()
+    assert suite.wait(60) != 0 and children
+    assert not [child for child in children if Path(f'/proc/{child}').exists()]

@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -86,8 +87,14 @@ def run_all(runs: list[Run], jobs: int) -> list[Run]:
     waiting, failed = [(run, run.left()) for run in runs], []
     running: dict[subprocess.Popen, tuple[Run, list[list[str]]]] = {}
     begin = time.monotonic()
+    # Whoever ends the suite ends its runs. The signal is only noted: an error at any place could
+    # lose sight of a run that has just been started.
+    ended: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
     try:
         while waiting or running:
+            if ended:
+                sys.exit('run_ablations: terminated')
             while waiting and len(running) < jobs:
                 run, commands = waiting.pop(0)
                 if commands:
@@ -109,6 +116,7 @@ def run_all(runs: list[Run], jobs: int) -> list[Run]:
             process.terminate()
         for process in running:
             process.wait()
+        signal.signal(signal.SIGTERM, before)
     return failed
 
 

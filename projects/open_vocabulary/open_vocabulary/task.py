@@ -87,7 +87,7 @@ class EnsemblePanopticTask(PanopticTask):
 
     @property
     def folder(self) -> FeatureFolder:
-        """The features; read on first use."""
+        """Open the features on first use."""
         if self._folder is None:
             self._folder = FeatureFolder(self.features)
         return self._folder
