@@ -96,6 +96,21 @@ def calibration_error(scores: np.ndarray, present: np.ndarray, bins: int = 10) -
     return float(np.abs(excess).sum() / len(scores))
 
 
+def matthews_correlation(above: np.ndarray, present: np.ndarray) -> float:
+    """Compute the Matthews correlation coefficient (MCC) of two yes-or-no answers.
+
+    Args:
+        above: (n,) bool, the sentences that are answered with something.
+        present: (n,) bool, the sentences that have a target.
+
+    Returns:
+        From -1 to 1; 0 where either is the same for all sentences.
+    """
+    if above.all() or not above.any() or present.all() or not present.any():
+        return 0.0
+    return float(np.corrcoef(above, present)[0, 1])
+
+
 def _shares_from(counts: np.ndarray) -> np.ndarray:
     """(levels + 1,) shares of the counts from each level on; the last is 0."""
     return np.append(counts[::-1].cumsum()[::-1], 0.0) / counts.sum()

@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mvp_mm.analysis.presence import calibrate_presence, calibration_error
+from mvp_mm.analysis.presence import (
+    calibrate_presence,
+    calibration_error,
+    matthews_correlation,
+)
 
 
 def test_the_threshold_lies_in_the_middle_of_the_gap_between_the_two_kinds():
@@ -50,6 +54,18 @@ def test_the_calibration_error_is_the_distance_of_score_and_share_per_bin():
     present = np.array([True, True, False, False, False, False])
     # 4 of 6 sentences are 0.4 too sure, 2 of 6 say 0.1 where none has a target.
     assert calibration_error(scores, present) == pytest.approx((4 * 0.4 + 2 * 0.1) / 6)
+
+
+def test_the_matthews_correlation_is_that_of_the_four_counts():
+    rng = np.random.default_rng(1)
+    above, present = rng.random(50) < 0.5, rng.random(50) < 0.7
+    tp, fp = (above & present).sum(), (above & ~present).sum()
+    fn, tn = (~above & present).sum(), (~above & ~present).sum()
+    expected = (tp * tn - fp * fn) / np.sqrt(
+        float((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)))
+    assert matthews_correlation(above, present) == pytest.approx(expected)
+    assert matthews_correlation(present, present) == pytest.approx(1)
+    assert matthews_correlation(np.ones(50, dtype=bool), present) == 0
 
 
 @pytest.mark.parametrize('scores, present, message', [

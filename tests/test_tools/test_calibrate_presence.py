@@ -41,7 +41,7 @@ def calibrate(monkeypatch, dataset, *options):
 def test_the_configs_threshold_is_compared_with_the_balanced_one(place, monkeypatch):
     found = calibrate(monkeypatch, 'grefcoco_val', '--cfg-options',
                       'test_dataloader.grefcoco_val.dataset.tasks.0.presence_thr=0.999')
-    assert found['config'] == {'threshold': 0.999, 'N-acc': 100.0, 'T-acc': 0.0}
+    assert found['config'] == {'threshold': 0.999, 'N-acc': 100.0, 'T-acc': 0.0, 'MCC': 0.0}
     assert 0 < found['with_target'] < found['sentences']
     assert 0 <= found['balanced']['threshold'] <= 1
     assert found['balanced']['N-acc'] + found['balanced']['T-acc'] >= 100

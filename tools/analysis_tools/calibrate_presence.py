@@ -2,7 +2,8 @@
 """Choose the threshold of generalized referring on images that neither train nor test a model.
 
 Prints the balanced threshold, ROC area and calibration error (ECE) of the presence score, a
-sentence's best query, beside N-acc and T-acc at that threshold and at the config's.
+sentence's best query, beside N-acc, T-acc and the Matthews correlation (MCC) at that threshold and
+at the config's.
 
 Example::
 
@@ -23,7 +24,7 @@ import numpy as np
 from mmengine.config import DictAction
 
 from mvp_mm.analysis.evaluated_model import EvaluatedModel, markdown
-from mvp_mm.analysis.presence import calibrate_presence
+from mvp_mm.analysis.presence import calibrate_presence, matthews_correlation
 from mvp_mm.analysis.results import write_result
 
 _DATASETS = 'test_dataloader'
@@ -97,14 +98,16 @@ def main() -> None:
 def measure(scores: np.ndarray, present: np.ndarray, own: float) -> dict[str, Any]:
     """Calibrate, and say what the config's own threshold gives on the same sentences."""
     found = calibrate_presence(scores, present)
-    above = scores > own
+
+    def at(threshold: float) -> dict[str, float]:
+        above = scores > threshold
+        return {'threshold': threshold, 'N-acc': 100 * (~above)[~present].mean(),
+                'T-acc': 100 * above[present].mean(),
+                'MCC': matthews_correlation(above, present)}
+
     return dict(
         sentences=len(scores), with_target=int(present.sum()), area=found.area,
-        calibration_error=found.calibration_error,
-        balanced={'threshold': found.threshold, 'N-acc': 100 * found.n_acc,
-                  'T-acc': 100 * found.t_acc},
-        config={'threshold': own, 'N-acc': 100 * (~above)[~present].mean(),
-                'T-acc': 100 * above[present].mean()})
+        calibration_error=found.calibration_error, balanced=at(found.threshold), config=at(own))
 
 
 if __name__ == '__main__':
