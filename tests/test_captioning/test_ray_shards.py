@@ -63,10 +63,10 @@ def cluster():
         patch.setenv('RAY_USAGE_STATS_ENABLED', '0')
         patch.delenv('RAY_ADDRESS', raising=False)
         patch.setenv('RAY_worker_niceness', '0')  # as other tests, which share the cores
-        patch.setenv('PYTHONPATH', str(ROOT))  # actors import the job from this module
+        # Actors find the modules of the tests, and no GPU where there is none.
         patch.setenv('RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO', '0')
         ray.init(num_cpus=2, object_store_memory=80 * 2**20, include_dashboard=False,
-                 log_to_driver=False)
+                 log_to_driver=False, runtime_env=dict(env_vars=dict(PYTHONPATH=str(ROOT))))
         yield ray
         ray.shutdown()
 
