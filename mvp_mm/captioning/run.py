@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -164,8 +164,13 @@ def _recorded(path: Path) -> dict[str, str]:
             str(line.content.get('error', '')) for line in read_lines(path)}
 
 
+def _caption_line(image: str, answer: Answer) -> str:
+    return caption_line(image, Caption('', *answer))
+
+
 def caption_shard(store: Path, manifest: Manifest, images: ImageSet, backend: CaptionBackend, *,
-                  retry_failed: bool = False, max_failures_in_a_row: int = 50) -> RunReport:
+                  retry_failed: bool = False, max_failures_in_a_row: int = 50,
+                  line: Callable[[str, Answer], str] = _caption_line) -> RunReport:
     """Caption the images of a shard that have no caption yet.
 
     Args:
@@ -175,6 +180,7 @@ def caption_shard(store: Path, manifest: Manifest, images: ImageSet, backend: Ca
         backend: The captioner.
         retry_failed: Ask again about images that an earlier run could not caption.
         max_failures_in_a_row: Stop after so many failures without a caption between them.
+        line: Makes the line of an image in the file.
 
     Raises:
         CaptionerError: If the captioner cannot caption anything, or failed too often in a row.
@@ -183,13 +189,15 @@ def caption_shard(store: Path, manifest: Manifest, images: ImageSet, backend: Ca
     files = claim(store, manifest, images.names)
     try:
         with FileLock(files.lock, timeout=0):
-            return _caption_claimed(files, images, backend, retry_failed, max_failures_in_a_row)
+            return _caption_claimed(files, images, backend, retry_failed, max_failures_in_a_row,
+                                    line)
     except Timeout as error:
         raise ValueError(f'{files.captions} is being written by another process') from error
 
 
 def _caption_claimed(files: ShardFiles, images: ImageSet, backend: CaptionBackend,
-                     retry_failed: bool, max_failures: int) -> RunReport:
+                     retry_failed: bool, max_failures: int,
+                     line: Callable[[str, Answer], str]) -> RunReport:
     names = images.names[files.shard.index::files.shard.count]
     with AppendFile(files.captions) as captions, AppendFile(files.failures) as failures:
         done = _recorded(files.captions)
@@ -205,7 +213,7 @@ def _caption_claimed(files: ShardFiles, images: ImageSet, backend: CaptionBacken
                                      total=len(names), initial=len(names) - len(todo),
                                      unit='img', mininterval=1.0):
                 if isinstance(answer, Answer):
-                    captions.add(caption_line(name, Caption('', *answer)))
+                    captions.add(line(name, answer))
                     report.captioned += 1
                     failed.pop(name, None)
                     in_a_row = 0

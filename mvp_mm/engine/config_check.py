@@ -32,6 +32,7 @@ from mvp_mm.engine.config_files import missing_files
 from mvp_mm.engine.config_guards import hook_problems
 from mvp_mm.engine.config_sections import section_problems
 from mvp_mm.engine.config_values import loader_type_problems, type_problems, value_problems
+from mvp_mm.engine.llm_check import llm_problems
 from mvp_mm.engine.size_check import size_problems
 
 EXTRA_TOP_KEYS = (
@@ -82,7 +83,7 @@ def check_config(cfg: Config, modes: Sequence[str] = ('train',)) -> None:
     values = [one for one in value_problems(cfg) if one.split(':')[0] not in told]
     problems += [*values, *hook_problems(cfg), *missing_files(cfg, modes)]
     if not values and not told:
-        problems += [*size_problems(cfg), *binding_problems(cfg)]
+        problems += [*size_problems(cfg), *llm_problems(cfg), *binding_problems(cfg)]
     raise_problems(cfg.filename or 'config', problems)
 
 
@@ -132,7 +133,8 @@ def _resolve(name: str) -> list[Callable]:
     found: list[Callable] = []
     for registry in _all_registries():
         component = registry.get(name)
-        if component is not None and component not in found:
+        # A name that no registry knows may be that of a module, which builds nothing.
+        if callable(component) and component not in found:
             found.append(component)
     return found
 
@@ -156,7 +158,7 @@ def _component_problems(value: object, path: str) -> Iterator[str]:
             yield f'{path}.type: must be the name of a type, got {kind!r}'
         elif not components:
             yield f"{path}.type: '{kind}' is in no registry{hint(kind, _all_names())}"
-        elif all(callable(component) for component in components):
+        else:
             yield from _unknown_arguments(value, components, path)
             if len(components) == 1:
                 yield from type_problems(value, components[0], path)

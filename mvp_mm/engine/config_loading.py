@@ -16,6 +16,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.utils import import_modules_from_strings
 
 from mvp_mm.engine.config_binding import bind_settings
 from mvp_mm.engine.config_datasets import (
@@ -95,7 +96,10 @@ def _read(source: str | Path | Config) -> Config:
         # mmengine tells of every variable that it fills in.
         MMLogger.get_current_instance().addFilter(is_no_noise)
         try:
-            cfg = Config.fromfile(path)
+            cfg = Config.fromfile(path, import_custom_modules=False)
+            _import_modules(cfg.get('custom_imports'))
+        except ConfigError as error:
+            raise ConfigError(f'{source}: {error}') from error
         except Exception as error:  # a config is Python: whatever it raises
             raise ConfigError(f'{source}: {type(error).__name__}: '
                               f'{" ".join(str(error).split())}{_base_hint(error)}') from error
@@ -106,6 +110,23 @@ def _read(source: str | Path | Config) -> Config:
     # mmengine leaves the key where the base has nothing to delete.
     _drop_delete_keys(cfg._cfg_dict)
     return cfg
+
+
+def _import_modules(custom_imports: Any) -> None:
+    """Import what a config asks for."""
+    if custom_imports is None:
+        return
+    names = custom_imports.get('imports') if isinstance(custom_imports, dict) else None
+    if names is None or not all(isinstance(name, str) for name in (
+            names if isinstance(names, (list, tuple)) else [names])):
+        raise ConfigError('custom_imports: must be a dict with imports, names of modules, got '
+                          f'{custom_imports!r}')
+    strict = {key: value for key, value in custom_imports.items() if key != 'imports'}
+    if set(strict) - {'allow_failed_imports'} or not all(
+            isinstance(value, bool) for value in strict.values()):
+        raise ConfigError('custom_imports: takes imports and allow_failed_imports, True or False, '
+                          f'got {strict!r}')
+    import_modules_from_strings(names, **strict)
 
 
 def _base_hint(error: Exception) -> str:

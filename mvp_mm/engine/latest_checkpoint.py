@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from mvp_mm.engine.config_error import ConfigError
@@ -12,7 +12,8 @@ from mvp_mm.utils.checkpoint_io import CheckpointError, peek_meta, read_checkpoi
 _NAME = re.compile(r'(?:iter|epoch)_(\d+)\.pth')
 
 
-def find_resumable(folder: str | Path, tell: Callable[[str], None] = print) -> str | None:
+def find_resumable(folder: str | Path, tell: Callable[[str], None] = print,
+                   known: Collection[tuple[str, float]] = ()) -> str | None:
     """Find the newest checkpoint of a run that is whole and finite.
 
     ``last_checkpoint`` is a hint that a kill may have left empty, or that names a file which is
@@ -21,9 +22,10 @@ def find_resumable(folder: str | Path, tell: Callable[[str], None] = print) -> s
     Args:
         folder: The run folder.
         tell: Called with one line per checkpoint that is passed over.
+        known: Checkpoints to leave out without a word, as :func:`list_checkpoints` gives them.
 
     Returns:
-        Its path; None if the folder has none at all.
+        Its path; None if the folder has none.
 
     Raises:
         ConfigError: If there are checkpoints, and none of them can be taken.
@@ -31,6 +33,8 @@ def find_resumable(folder: str | Path, tell: Callable[[str], None] = print) -> s
     folder = Path(folder)
     reasons = []
     for path in _newest_first(folder):
+        if known and _entry(path) in known:
+            continue
         try:
             checkpoint = read_checkpoint(path)
             if 'optimizer' not in checkpoint or 'iter' not in checkpoint['meta']:
@@ -44,6 +48,22 @@ def find_resumable(folder: str | Path, tell: Callable[[str], None] = print) -> s
         raise ConfigError(f'--resume: no checkpoint in {folder} can be continued: '
                           + '; '.join(reasons))
     return None
+
+
+def list_checkpoints(folder: str | Path) -> list[tuple[str, float]]:
+    """List the checkpoints of a run folder.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        Path, and the time at which it was saved, of each, the last saved first.
+    """
+    return [_entry(path) for path in _newest_first(Path(folder))]
+
+
+def _entry(path: Path) -> tuple[str, float]:
+    return str(path), _saved_at(path)
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -7,15 +7,16 @@ import faulthandler
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from mmengine.dist import get_rank
+from mmengine.dist import all_gather_object, get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
@@ -49,16 +50,18 @@ class Watchdog(threading.Thread):
         stall_timeout: Seconds without progress.
         grace: Seconds between the printed stacks and the end, for other ranks to print theirs.
         folder: Where stacks are written too, as ``stacks_rank<r>.txt``.
+        peers: Process ids of the other ranks of this node, by rank.
     """
 
-    def __init__(self, frame: FrameType, stall_timeout: float, grace: float,
-                 folder: Path) -> None:
+    def __init__(self, frame: FrameType, stall_timeout: float, grace: float, folder: Path,
+                 peers: Mapping[int, int] | None = None) -> None:
         super().__init__(name='watchdog', daemon=True)
         self._frame: FrameType | None = frame
         self._watched = threading.get_ident()
         self.stall_timeout = stall_timeout
         self.grace = grace
         self.folder = folder
+        self.peers = dict(peers or {})
         self.stopped = threading.Event()
         # None without a launcher: a run under nohup outlives its shell. A fork inherits the note of
         # its parent, whose launcher is not its own.
@@ -110,6 +113,8 @@ class Watchdog(threading.Thread):
         children = multiprocessing.active_children()
         text += ''.join(f'  worker {child.name} (pid {child.pid}): {_state(child.pid)}\n'
                         for child in children)
+        text += ''.join(f'  rank {other} (pid {pid}): {_state(pid)}\n'
+                        for other, pid in self.peers.items())
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / f'stacks_rank{rank}.txt', 'w', encoding='utf-8') as file:
             for out in (sys.__stderr__, file):
@@ -118,6 +123,11 @@ class Watchdog(threading.Thread):
                 faulthandler.dump_traceback(out, all_threads=True)
         for child in children:
             os.kill(child.pid, STACK_SIGNAL)
+        for pid in self.peers.values():
+            if _state(pid).startswith('T') and _parent(pid) == os.getppid():
+                # A frozen rank prints its stacks first of all when it is woken.
+                os.kill(pid, STACK_SIGNAL)
+                os.kill(pid, signal.SIGCONT)
         time.sleep(self.grace)
         for child in children:
             os.kill(child.pid, signal.SIGKILL)
@@ -126,11 +136,19 @@ class Watchdog(threading.Thread):
 
 def _state(pid: int) -> str:
     """What the kernel says about a process, such as ``T (stopped)``."""
+    return _status(pid, 'State') or 'gone'
+
+
+def _parent(pid: int) -> int:
+    return int(_status(pid, 'PPid') or 0)
+
+
+def _status(pid: int, field: str) -> str:
     try:
         lines = Path(f'/proc/{pid}/status').read_text().splitlines()
     except OSError:
-        return 'gone'
-    return next((line.split(None, 1)[1] for line in lines if line.startswith('State:')), '')
+        return ''
+    return next((line.split(None, 1)[1] for line in lines if line.startswith(f'{field}:')), '')
 
 
 @HOOKS.register_module()
@@ -139,9 +157,11 @@ class WatchdogHook(Hook):
 
     A rank that finishes no iteration for ``stall_timeout`` seconds prints the Python stacks of
     its threads and of its data-loader workers, writes them to ``stacks_rank<r>.txt`` beside the
-    log, and ends with exit code 87. ``kill -USR2 <pid>`` prints the stacks of a process at any
-    time. A rank whose launcher is gone gets SIGTERM at once (see :func:`end_with_launcher`) and
-    ends with code 88 if that has not ended it after ``grace`` seconds.
+    log, and ends with exit code 87. It names the state of the other ranks of its node, and wakes
+    one that is frozen (``kill -STOP``) so that it prints its stacks too. ``kill -USR2 <pid>``
+    prints the stacks of a process at any time. A rank whose launcher is gone gets SIGTERM at once
+    (see :func:`end_with_launcher`) and ends with code 88 if that has not ended it after ``grace``
+    seconds.
 
     Args:
         stall_timeout: Seconds without a finished iteration, of training, validation or test.
@@ -178,7 +198,7 @@ class WatchdogHook(Hook):
         while frame.f_code.co_name not in ('train', 'val', 'test'):
             frame = frame.f_back
         self._watchdog = Watchdog(
-            frame, self.stall_timeout, self.grace, Path(runner.log_dir))
+            frame, self.stall_timeout, self.grace, Path(runner.log_dir), _ranks_of_this_node())
         self._watchdog.start()
 
     def after_run(self, runner: Runner) -> None:
@@ -212,6 +232,14 @@ class WatchdogHook(Hook):
         self._watchdog.progress(
             f'waiting after {mode} iteration {_number(runner, batch_idx, mode)}, for data, '
             'saving or evaluation')
+
+
+def _ranks_of_this_node() -> dict[int, int]:
+    """Process ids of the other ranks of this node, by rank; all ranks have to ask."""
+    here = socket.gethostname()
+    places = all_gather_object((here, os.getpid()))
+    return {rank: pid for rank, (host, pid) in enumerate(places)
+            if host == here and rank != get_rank()}
 
 
 def _number(runner: Runner, batch_idx: int, mode: str) -> int:

@@ -182,8 +182,8 @@ def test_a_name_that_is_no_shipped_file_is_an_error_with_both_places(name, tmp_p
 
 
 def test_every_dependency_is_a_range_that_holds_its_pins():
-    pins = read_pins('torch', 'mmcv', 'runtime', 'tensorboard', 'serve', 'onnx', 'pretrained',
-                     'tests', 'docs')
+    pins = read_pins('torch', 'mmcv', 'runtime', 'tensorboard', 'serve', 'onnx', 'scale',
+                     'pretrained', 'tests', 'docs')
     project = read_project()
     ranges = [Requirement(line) for line in project['dependencies']]
     ranges += [Requirement(line) for extra in project['optional-dependencies'].values()
@@ -209,7 +209,8 @@ def test_both_opencv_distributions_have_one_version():
 @pytest.mark.parametrize('python', ['3.10', '3.11', '3.12'])
 def test_every_supported_python_has_exactly_one_pin_of_each_package(python):
     for name, pins in read_pins(
-            'torch', 'mmcv', 'runtime', 'serve', 'onnx', 'tests', 'docs', 'build').items():
+            'torch', 'mmcv', 'runtime', 'serve', 'onnx', 'scale', 'tests', 'docs',
+            'build').items():
         meant = [pin for pin in pins if pin.marker is None
                  or pin.marker.evaluate(dict(python_version=python))]
         assert len(meant) == 1, f'{name} on {python}: {meant}'

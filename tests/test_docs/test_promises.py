@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Every promise of the page on reliability names a test that exists."""
+"""Every promise of the pages on reliability and scale names a test that exists."""
 from __future__ import annotations
 
 import ast
@@ -9,12 +9,26 @@ import pytest
 
 from tests.helpers import ROOT
 
-PROMISES = re.findall(r'^\| (.+?) \| `(test_\S+?)::(test_\S+?)` \|$',
-                      (ROOT / 'docs/reference/reliability.md').read_text(), re.MULTILINE)
+PAGES = ('reliability', 'scale')
 
 
-def test_the_page_makes_promises():
-    assert len(PROMISES) > 25
+def tables(page):
+    """Rows of the tables of promises: the promise, and the test as it stands there."""
+    text = (ROOT / f'docs/reference/{page}.md').read_text()
+    return [row for table in re.findall(r'^\| promise \| test \|\n\|[-|]+\|\n((?:\|.*\n)+)', text,
+                                        re.MULTILINE)
+            for row in re.findall(r'^\| (.+?) \| (.*?) \|$', table, re.MULTILINE)]
+
+
+ROWS = [row for page in PAGES for row in tables(page)]
+PROMISES = [(promise, *found.groups()) for promise, test in ROWS
+            if (found := re.fullmatch(r'`(test_\S+?)::(test_\S+?)`', test))]
+
+
+def test_every_promise_names_one_test():
+    assert len(ROWS) > 40
+    named = {promise for promise, _, _ in PROMISES}
+    assert [promise for promise, _ in ROWS if promise not in named] == []
 
 
 @pytest.mark.parametrize('path, name', sorted({(path, name) for _, path, name in PROMISES}))

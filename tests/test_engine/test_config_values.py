@@ -53,6 +53,12 @@ def tiny(tmp_path_factory):
     ('inferencer.tasks.detection', 'x', "a dict with a type, got 'x'"),
     ('model.encoder.backbone.embed_dims', 1e30, 'a whole number, 1 or more, got 1e+30'),
     ('model.encoder.backbone.depths', None, 'got None'),
+    ('model.llm.config.hidden_act', -1, 'a text, got -1'),
+    ('model.llm.config.hidden_act', 'gelo', "'gelo' is no activation"),
+    ('model.llm.config.model_type', 'pih', "'pih' is no family of transformers"),
+    ('model.llm.config.num_attention_heads', 10**9, 'cannot be divided among 1000000000 heads'),
+    ('model.llm.config.num_key_value_heads', 3, 'heads cannot share 3 heads'),
+    ('model.perception.criterion.type', 'json', "'json' is in no registry"),
     ('train_dataloader', {}, 'a dict with a dataset or a mix, got {}'),
     ('train_dataloader.dataset.datasets.1.tasks', [], 'at least one task'),
 ])
@@ -99,6 +105,23 @@ def test_a_named_pipeline_is_a_list_of_steps(value, message):
 def test_what_names_stand_for_has_the_right_form(key, value, message):
     with pytest.raises(ConfigError, match=message):
         load_config(TINY, {key: value})
+
+
+@pytest.mark.parametrize('value', [
+    10**9, 'tests.helpers', [], {}, dict(imports=3), dict(imports=[3]),
+    dict(imports='json', allow_failed_imports='x'), dict(imports='json', other=True)])
+def test_custom_imports_that_cannot_be_are_named(tmp_path, value):
+    path = tmp_path / 'a.py'
+    path.write_text(f'custom_imports = {value!r}\n')
+    with pytest.raises(ConfigError, match='a.py: custom_imports: '):
+        load_config(path)
+
+
+def test_a_module_that_cannot_be_imported_is_named(tmp_path):
+    path = tmp_path / 'a.py'
+    path.write_text("custom_imports = dict(imports=['no_such_module'])\n")
+    with pytest.raises(ConfigError, match='no_such_module'):
+        load_config(path)
 
 
 def test_training_needs_data(tiny):

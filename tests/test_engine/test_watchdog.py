@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import re
 import signal
+import socket
 import sys
 import time
 
@@ -15,6 +16,7 @@ from mmengine.runner import Runner
 
 from mvp_mm.engine import watchdog
 from mvp_mm.engine.watchdog import EXIT_ORPHANED, EXIT_STALLED, end_with_launcher
+from mvp_mm.engine.wrappers import init_cpu_process_group
 from mvp_mm.registry import DATASETS
 from tests.test_engine.processes import start_clean
 from tests.test_engine.toys import ToyDataset
@@ -112,6 +114,40 @@ def test_a_frozen_worker_is_named(watched, tmp_path):
     assert 'T (stopped)' in text
 
 
+def test_a_frozen_rank_is_named_and_shows_its_stacks_in_time(watched, tmp_path):
+    watched.custom_hooks[-1].update(stall_timeout=2, grace=1)
+    watched.update(launcher='pytorch', env_cfg=dict(dist_cfg=dict(backend='gloo')),
+                   model_wrapper_cfg=dict(type='mvp_mm.MVPDistributedDataParallel'))
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = str(probe.getsockname()[1])
+
+    def freeze_itself(runner):
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def train(rank):
+        write_to(tmp_path / f'output{rank}')
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2',
+                          LOCAL_WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
+        init_cpu_process_group('pytorch')
+        runner = Runner.from_cfg(watched)
+        if rank == 1:
+            runner.register_hook(At(3, freeze_itself))
+        runner.train()
+
+    ranks = [start_clean(lambda rank=rank: train(rank)) for rank in range(2)]
+    try:
+        ranks[0].join(60)
+        ranks[1].join(10)
+        assert ranks[0].exitcode == EXIT_STALLED and ranks[1].exitcode not in (None, 0)
+    finally:
+        for process in ranks:
+            process.kill()
+    first, frozen = (tmp_path.joinpath(f'output{rank}').read_text() for rank in range(2))
+    assert f'rank 1 (pid {ranks[1].pid}): T (stopped)' in first
+    assert 'in update_params' in first and 'in freeze_itself' in frozen
+
+
 def test_a_worker_has_a_time_out(watched, tmp_path):
     watched.custom_hooks[-1].update(stall_timeout=30, worker_timeout=1)
     watched.train_dataloader.update(num_workers=1, persistent_workers=True)
@@ -138,11 +174,11 @@ class Slow(Hook):
     """Takes longer than the time-out in all, but not in one iteration."""
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        time.sleep(0.1)
+        time.sleep(0.15)
 
 
 def test_a_run_that_makes_progress_is_left_alone(watched, tmp_path):
-    watched.custom_hooks[-1].update(stall_timeout=2)
+    watched.custom_hooks[-1].update(stall_timeout=4)
     code, text = run(watched, tmp_path, Slow())
     assert code == 0 and 'no progress' not in text
 
@@ -204,7 +240,7 @@ def ends(pid, seconds):
     for _ in range(int(seconds * 10)):
         if watchdog._state(pid)[0] in 'gZX':
             return True
-        time.sleep(0.1)
+        time.sleep(0.15)
     os.kill(pid, signal.SIGKILL)
     return False
 

@@ -2,13 +2,18 @@
 """A toy model, data set and metric that let the engine run in milliseconds."""
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
+
 import torch
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch import nn
 
-from mvp_mm.registry import DATASETS, METRICS, MODELS
+from mvp_mm.registry import DATASETS, HOOKS, METRICS, MODELS
 
 
 @MODELS.register_module()
@@ -97,6 +102,33 @@ class BrokenMetric(ToyMetric):
         if self.when == 'divide':
             raise ZeroDivisionError('division by zero')
         raise ValueError('nothing can be computed')
+
+
+@HOOKS.register_module()
+class LoseNodeHook(Hook):
+    """Kills the ranks of node 1 with ``kill -9``, and perhaps what started them, at iterations.
+
+    It does so the first time that the run comes to an iteration.
+
+    Args:
+        folder: Where a file notes each iteration at which it was done.
+        ranks_at: Iterations before which the rank is killed.
+        node_at: Iterations before which torchrun is killed too.
+    """
+
+    def __init__(self, folder: str, ranks_at: list[int], node_at: list[int]) -> None:
+        self.folder, self.ranks_at, self.node_at = Path(folder), ranks_at, node_at
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        coming = runner.iter + 1
+        note = self.folder / f'lost_at_{coming}'
+        if os.environ.get('NODE_RANK') != '1' or note.exists():
+            return
+        if coming in self.ranks_at + self.node_at:
+            note.touch()
+            if coming in self.node_at:
+                os.kill(os.getppid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def toy_loader(size: int = 5, **sampler) -> dict:

@@ -74,34 +74,49 @@ def test_launchers_explain_their_arguments(script, usage):
     assert usage in done.stderr
 
 
+@pytest.fixture
+def printed_by_python(tmp_path):
+    """Run a script with a ``python`` that prints its arguments; its lines."""
+    fake = tmp_path / 'python'
+    fake.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
+    fake.chmod(0o755)
+
+    def run(script, *args, **variables):
+        env = {key: value for key, value in os.environ.items()
+               if key not in ('NNODES', 'NODE_RANK', 'MASTER_ADDR', 'PORT', 'MAX_RESTARTS')}
+        env.update(variables, PATH=f'{tmp_path}:{os.environ["PATH"]}')
+        return subprocess.run(['bash', ROOT / 'tools' / script, *args], env=env, check=True,
+                              capture_output=True, text=True).stdout.splitlines()
+
+    return run
+
+
 @pytest.mark.parametrize('script, args, expected', [
     ('dist_train.sh', ['c.py', '2', '--amp', '--work-dir', 'w d'],
      ['train.py', 'c.py', '--launcher', 'pytorch', '--amp', '--work-dir', 'w d']),
     ('dist_test.sh', ['c.py', 'k.pth', '2', '--out', 'o'],
      ['test.py', 'c.py', 'k.pth', '--launcher', 'pytorch', '--out', 'o']),
 ])
-def test_launchers_pass_the_job_to_torchrun(tmp_path, script, args, expected):
-    fake = tmp_path / 'torchrun'
-    fake.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
-    fake.chmod(0o755)
-    env = {**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}',
-           'NNODES': '3', 'NODE_RANK': '1', 'PORT': '1234', 'MASTER_ADDR': 'head'}
-    done = subprocess.run(['bash', ROOT / 'tools' / script, *args], env=env, check=True,
-                          capture_output=True, text=True).stdout.splitlines()
-    assert done[:5] == ['--nproc_per_node=2', '--nnodes=3', '--node_rank=1',
-                        '--master_addr=head', '--master_port=1234']
-    assert [Path(done[5]).name, *done[6:]] == expected
+def test_launchers_pass_the_job_to_torchrun(printed_by_python, script, args, expected):
+    done = printed_by_python(script, *args, NNODES='3', NODE_RANK='1', PORT='1234',
+                             MASTER_ADDR='head')
+    assert done[:7] == ['-m', 'torch.distributed.run', '--nproc_per_node=2', '--nnodes=3',
+                        '--node_rank=1', '--master_addr=head', '--master_port=1234']
+    assert [Path(done[7]).name, *done[8:]] == expected
 
 
-def test_one_node_needs_no_agreed_port(tmp_path):
-    fake = tmp_path / 'torchrun'
-    fake.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
-    fake.chmod(0o755)
-    env = {k: v for k, v in os.environ.items() if k not in ('NNODES', 'PORT')}
-    env['PATH'] = f'{tmp_path}:{env["PATH"]}'
-    done = subprocess.run(['bash', ROOT / 'tools' / 'dist_train.sh', 'c.py', '2'], env=env,
-                          check=True, capture_output=True, text=True).stdout.splitlines()
-    assert done[:2] == ['--nproc_per_node=2', '--standalone']
+def test_one_node_needs_no_agreed_port(printed_by_python):
+    done = printed_by_python('dist_train.sh', 'c.py', '2')
+    assert done[2:4] == ['--nproc_per_node=2', '--standalone']
+
+
+@pytest.mark.parametrize('rank, host', [('0', 'true'), ('1', 'false')])
+def test_nodes_that_may_restart_meet_at_node_0(printed_by_python, rank, host):
+    done = printed_by_python('dist_train.sh', 'c.py', '2', NNODES='2', NODE_RANK=rank,
+                             MASTER_ADDR='head', PORT='1234', MAX_RESTARTS='5')
+    assert done[3:9] == ['--nnodes=2', '--rdzv-backend=c10d', '--rdzv-endpoint=head:1234',
+                         '--rdzv-id=mvp_mm', f'--rdzv-conf=is_host={host},read_timeout=300',
+                         '--max-restarts=5']
 
 
 @pytest.mark.parametrize('gpus, per_node', [('4', '4'), ('16', '8')])

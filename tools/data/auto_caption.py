@@ -12,18 +12,19 @@ Examples::
     python tools/data/auto_caption.py --config configs/mvplm/stage2.py \
         --dataset objects365_train --out captions/raw --captioner small-vlm \
         --local checkpoints/small-vlm --device cuda --dtype bfloat16
+    python tools/data/auto_caption.py --images data/objects365/train --out captions/raw \
+        --captioner small-vlm --local checkpoints/small-vlm --device cuda \
+        --ray-shards 512 --ray-actors 8 --ray-gpus 1
 """
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from pathlib import Path
 
-from mvp_mm.captioning.backends import PROMPT, CaptionBackend, CaptionerError, CaptionSampling
-from mvp_mm.captioning.images import ImageSet, images_of_dataset, images_of_folder
-from mvp_mm.captioning.run import caption_shard, make_manifest, summarise
-from mvp_mm.datasets.captions.shards import Shard
+from mvp_mm.captioning.backends import PROMPT, CaptionerError, CaptionSampling
+from mvp_mm.captioning.jobs import CaptionJob
+from mvp_mm.captioning.ray_shards import add_shard_arguments, work_on_shards
+from mvp_mm.captioning.run import summarise
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,7 +49,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--top-p', type=float, default=sampling.top_p)
     parser.add_argument('--seed', type=int, help='seed of the sampling')
     parser.add_argument('--max-side', type=int, help='shrink larger images to this side, pixels')
-    parser.add_argument('--shard', default='0/1', help='part i of n, counted from 0')
+    add_shard_arguments(parser)
     parser.add_argument('--retry-failed', action='store_true',
                         help='ask again about images that could not be captioned')
     parser.add_argument('--max-failures-in-a-row', type=int, default=50,
@@ -75,40 +76,11 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def build_backend(args: argparse.Namespace, sampling: CaptionSampling) -> CaptionBackend:
-    """The captioner that the command line asks for."""
-    if args.endpoint:
-        from mvp_mm.captioning.endpoint import EndpointBackend, Retries
-        return EndpointBackend(
-            args.endpoint, args.model, args.prompt, sampling, concurrency=args.concurrency,
-            timeout=args.timeout, retries=Retries(args.attempts, args.first_wait),
-            api_key=os.environ.get(args.api_key_variable))
-    from mvp_mm.captioning.local import TransformersBackend
-    return TransformersBackend(args.local, args.prompt, sampling, batch_size=args.batch_size,
-                               device=args.device, dtype=args.dtype)
-
-
-def list_images(args: argparse.Namespace) -> ImageSet:
-    """The images that the command line names."""
-    if args.images:
-        return images_of_folder(args.images)
-    return images_of_dataset(args.config, args.dataset)
-
-
 def main() -> None:
     """Caption."""
     args = parse_args()
     try:
-        sampling = CaptionSampling(args.max_tokens, args.temperature, args.top_p, args.seed,
-                            args.max_side)
-        shard = Shard.parse(args.shard)
-        images = list_images(args)
-        backend = build_backend(args, sampling)
-        manifest = make_manifest(args.captioner, backend, args.prompt, sampling, images.names,
-                                 shard)
-        report = caption_shard(
-            Path(args.out), manifest, images, backend, retry_failed=args.retry_failed,
-            max_failures_in_a_row=args.max_failures_in_a_row)
+        report = work_on_shards(args, CaptionJob(args))
     except (OSError, ValueError, CaptionerError) as error:
         sys.exit(f'error: {error}')
     print(summarise(report))

@@ -17,6 +17,7 @@ from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.config_guards import missing_guards
 from mvp_mm.engine.latest_checkpoint import find_resumable
 from mvp_mm.engine.launch import config_from_args, prepare_processes
+from mvp_mm.engine.restart import find_own_checkpoint, restarts_allowed
 from mvp_mm.registry import RUNNERS
 
 
@@ -32,11 +33,17 @@ def apply_start(cfg: Config, resume: str | None, load_from: str | None) -> None:
         cfg.load_from = load_from
     if resume is None and cfg.get('resume') and not cfg.get('load_from'):
         resume = 'auto'
+    first = is_first_process(cfg.get('launcher', 'none'))
+    tell = print if first else lambda line: None
+    if resume != 'auto' and restarts_allowed():
+        own = find_own_checkpoint(cfg.work_dir, tell)
+        if own is not None:
+            tell(f'train: started again, continues from {own}')
+            resume = own
     if resume == 'auto':
         # Found here, not by the Runner: it would believe last_checkpoint, or resume from the
         # config's load_from instead.
-        first = is_first_process(cfg.get('launcher', 'none'))
-        latest = find_resumable(cfg.work_dir, print if first else lambda line: None)
+        latest = find_resumable(cfg.work_dir, tell)
         if latest is None:
             print(f'--resume auto: no checkpoint in {cfg.work_dir}, starting from the beginning')
             cfg.resume = False

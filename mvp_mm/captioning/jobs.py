@@ -1,0 +1,143 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+"""Builds what captions or answers the shards of a set of images, from the options of a command."""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mvp_mm.captioning.backends import Answer, CaptionBackend, CaptionSampling, ImageError
+from mvp_mm.captioning.images import ImageSet, images_of_dataset, images_of_folder
+from mvp_mm.captioning.run import RunReport, caption_shard, make_manifest
+from mvp_mm.datasets.captions.shards import Shard
+
+ShardWork = Callable[[Shard], RunReport]
+
+
+@dataclass(frozen=True)
+class CaptionJob:
+    """Loads a VLM, or connects to its server, and gives what captions a shard.
+
+    Args:
+        args: Options of ``tools/data/auto_caption.py``.
+    """
+
+    args: argparse.Namespace
+
+    def __call__(self) -> ShardWork:
+        """Build the backend.
+
+        Raises:
+            CaptionerError: If there is no such model.
+            OSError: If there are no such images.
+            ValueError: If an option is wrong.
+        """
+        args = self.args
+        sampling = CaptionSampling(args.max_tokens, args.temperature, args.top_p, args.seed,
+                                   args.max_side)
+        images = list_images(args)
+        backend = self._backend(sampling)
+
+        def work(shard: Shard) -> RunReport:
+            manifest = make_manifest(args.captioner, backend, args.prompt, sampling, images.names,
+                                     shard)
+            return caption_shard(Path(args.out), manifest, images, backend,
+                                 retry_failed=args.retry_failed,
+                                 max_failures_in_a_row=args.max_failures_in_a_row)
+        return work
+
+    def _backend(self, sampling: CaptionSampling) -> CaptionBackend:
+        args = self.args
+        if args.endpoint:
+            from mvp_mm.captioning.endpoint import EndpointBackend, Retries
+            return EndpointBackend(
+                args.endpoint, args.model, args.prompt, sampling, concurrency=args.concurrency,
+                timeout=args.timeout, retries=Retries(args.attempts, args.first_wait),
+                api_key=os.environ.get(args.api_key_variable))
+        from mvp_mm.captioning.local import TransformersBackend
+        return TransformersBackend(args.local, args.prompt, sampling, batch_size=args.batch_size,
+                                   device=args.device, dtype=args.dtype)
+
+
+@dataclass(frozen=True)
+class AnswerJob:
+    """Loads a trained model and gives what asks it about a shard.
+
+    Args:
+        args: Options of ``tools/answer_images.py``.
+    """
+
+    args: argparse.Namespace
+
+    def __call__(self) -> ShardWork:
+        """Load the model; raises as :class:`CaptionJob` does."""
+        args = self.args
+        images = list_images(args)
+        question = dict(words=args.words, text=args.text, stuff=args.stuff, task=args.task,
+                        thinking=args.thinking, threshold=args.threshold)
+        backend = AnswerBackend(args.weights, args.device, question, args.batch_size)
+
+        def work(shard: Shard) -> RunReport:
+            manifest = make_manifest(args.name, backend, json.dumps(question), CaptionSampling(),
+                                     images.names, shard)
+            return caption_shard(Path(args.out), manifest, images, backend,
+                                 retry_failed=args.retry_failed, line=answer_line)
+        return work
+
+
+class AnswerBackend:
+    """Answers about images, as a captioner whose captions are answers as JSON.
+
+    Args:
+        weights: See :class:`mvp_mm.MVP`.
+        device: Where the model runs; None takes a GPU where there is one.
+        question: Arguments of a call of the model.
+        batch_size: Images of a forward pass.
+    """
+
+    name = 'mvp_mm'
+    concurrency = 1
+
+    def __init__(self, weights: str, device: str | None, question: dict[str, Any],
+                 batch_size: int) -> None:
+        from mvp_mm.apis.mvp import MVP
+        self.model = weights
+        self.settings: dict[str, Any] = {}
+        self.batch_size = batch_size
+        self._question = question
+        self._network = MVP(weights, device)
+
+    def caption(self, images: Sequence[Path]) -> list[Answer | Exception]:
+        """See :class:`CaptionBackend`; where an image is unreadable, the others are asked alone."""
+        try:
+            return self._ask(images)
+        except (OSError, ValueError) as error:
+            if len(images) == 1:
+                return [ImageError(str(error))]
+            return [answer for image in images for answer in self.caption([image])]
+
+    def _ask(self, images: Sequence[Path]) -> list[Answer | Exception]:
+        found = list(self._network.stream(list(images), batch_size=self.batch_size,
+                                          progress=False, **self._question))
+        each = len(found) // len(images)
+        return [Answer(json.dumps([answer.to_dict() for answer in found[start:start + each]]))
+                for start in range(0, len(found), each)]
+
+    def stop(self) -> None:
+        """See :class:`CaptionBackend`; a batch under way is finished."""
+
+
+def answer_line(image: str, answer: Answer) -> str:
+    """Make the line of an image: its answers, one per sentence."""
+    return f'{{"image": {json.dumps(image)}, "answers": {answer.text}}}\n'
+
+
+def list_images(args: argparse.Namespace) -> ImageSet:
+    """List the images that ``--images``, or ``--config`` and ``--dataset``, name."""
+    if args.images:
+        return images_of_folder(args.images)
+    return images_of_dataset(args.config, args.dataset)
