@@ -2,7 +2,6 @@
 """Any decoder-only language model of transformers."""
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -13,29 +12,19 @@ from transformers import Cache, DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from mvp_mm.models.building import check_choice
-from mvp_mm.models.llms.building import add_lora, build_lm, check_block_mask, decoder_layers
+from mvp_mm.models.llms.building import (
+    add_lora,
+    build_lm,
+    check_block_mask,
+    decoder_layers,
+    without_mask,
+)
 from mvp_mm.models.llms.ending import ForcedEnding
 from mvp_mm.models.llms.running import EagerRunner
 from mvp_mm.models.llms.sampling import Sampling, choose
+from mvp_mm.models.llms.writing import Generation
 from mvp_mm.models.packing import PackedRows, RowLayout, length_groups, visible
 from mvp_mm.registry import MODELS
-
-
-@dataclass
-class Generation:
-    """What the LLM wrote.
-
-    Attributes:
-        tokens: (R, n) int64 generated ids, the last token included, padded with -1.
-        prompt_states: Hidden states of the prompt, one (R, T, D) tensor per kept layer.
-        summary: (R, D) hidden state of the last token.
-        forced: (R,) bool, rows whose ending was forced.
-    """
-
-    tokens: Tensor
-    prompt_states: list[Tensor]
-    summary: Tensor
-    forced: Tensor
 
 
 @MODELS.register_module()
@@ -284,6 +273,11 @@ class CausalLM(BaseModule):
             inputs_embeds=embeds, attention_mask=mask,
             position_ids=positions, past_key_values=cache, use_cache=cache is not None,
             output_hidden_states=self.kept_layers != (-1,))
+
+    def run_causal(self, embeds: Tensor, cache: Cache | None = None) -> BaseModelOutputWithPast:
+        """Run whole sequences from their start, without a mask where attention needs none."""
+        with without_mask(self.lm.config):
+            return self.run(embeds, cache=cache)
 
     def keep(self, out: BaseModelOutputWithPast) -> list[Tensor]:
         """Select the states of ``kept_layers`` from what :meth:`run` gives."""

@@ -51,7 +51,7 @@ class EagerRunner:
 
     def read(self, embeds: Tensor) -> list[Tensor]:
         """Compute the kept states of sequences (R, T, D) under a causal mask."""
-        return self.llm.keep(self.llm.run(embeds))
+        return self.llm.keep(self.llm.run_causal(embeds))
 
     def read_behind(self, embeds: Tensor, prefix: DynamicCache) -> list[Tensor]:
         """Compute the kept states of R sequences (R, T, D) that continue one prefix."""
