@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert
 
 from mvp_mm.models.state import InstructionBatch
 from mvp_mm.structures import PerceptionDataSample
@@ -72,11 +71,12 @@ class Targets:
         # Padded on the host, where the samples' boxes and labels are; masks are on the device.
         valid = np.arange(max(1, counts.max())) < counts[:, None]
         labels = np.zeros(valid.shape, dtype=np.int64)
-        labels[valid] = _on_host([truth.labels for truth in truths])
+        labels[valid] = values_on_host([truth.labels for truth in truths])
         boxes = np.full((*valid.shape, 4), 0.5, dtype=np.float32)
-        scale = torch.tensor([canvas[1], canvas[0]] * 2, dtype=torch.float32)
-        boxes[valid] = box_convert(torch.from_numpy(
-            _on_host([truth.bboxes for truth in truths])) / scale, 'xyxy', 'cxcywh').numpy()
+        scale = np.array([canvas[1], canvas[0]] * 2, dtype=np.float32)
+        corners = values_on_host([truth.bboxes for truth in truths]) / scale
+        first, last = np.split(corners, 2, axis=1)
+        boxes[valid] = np.concatenate([(first + last) / 2, last - first], 1)
         mask_index = np.full(valid.shape, -1)
         mask_index[valid & masked[:, None]] = np.arange(counts[masked].sum())
         asked = batch.on_host
@@ -100,10 +100,10 @@ class Targets:
         return HostTargets(valid.sum(1), valid & ~is_stuff, has_mask.any(1))
 
 
-def _on_host(tensors: list[Tensor]) -> np.ndarray:
+def values_on_host(tensors: list[Tensor]) -> np.ndarray:
     """Join tensors in an array; those that are on a device are waited for."""
-    joined = torch.cat(tensors)
-    return (joined if joined.device.type == 'cpu' else joined.cpu()).numpy()
+    return np.concatenate([
+        (tensor if tensor.device.type == 'cpu' else tensor.cpu()).numpy() for tensor in tensors])
 
 
 @dataclass
