@@ -198,6 +198,9 @@ class CapturedText:
         self._slot += 1
         return last
 
+    def keep(self, rows: Tensor) -> bool:
+        """Keep all rows: a graph is of one size, and a further row costs it next to nothing."""
+        return False
 
     def __del__(self) -> None:
         if hasattr(self, '_cache'):
