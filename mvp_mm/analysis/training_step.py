@@ -14,6 +14,7 @@ from torch import Tensor
 from mvp_mm.analysis.operations import OperationCounter
 from mvp_mm.analysis.synthetic_batch import canvas_side, make_samples
 from mvp_mm.models import MVPLM
+from mvp_mm.models.data_preprocessor import masks_on_device
 from mvp_mm.registry import MODELS
 from mvp_mm.structures import PerceptionDataSample
 
@@ -77,8 +78,7 @@ class MadeUpStep:
         side, visual = canvas_side(cfg), cfg.model.tokenizer.num_visual_tokens
         count = images or cfg.train_dataloader.batch_size
         samples = make_samples(count, sentences, side, visual, model.llm.vocab_size, words)
-        for sample in samples:
-            sample.gt_instances = sample.gt_instances.to(device)
+        samples = [masks_on_device(sample, device) for sample in samples]
         return cls(model, build_optim_wrapper(model, settings),
                    torch.randn(count, 3, side, side, device=device), samples, dtype)
 

@@ -50,6 +50,7 @@ def spread_batch(cfg: Config, processes: int) -> int:
     """
     total = cfg.get('total_batch_size')
     if total is None:
+        _tell_sampler(cfg)
         return 1
     share = total // processes
     batch = min(cfg.train_dataloader.batch_size, share)
@@ -59,11 +60,20 @@ def spread_batch(cfg: Config, processes: int) -> int:
             f'train_dataloader.batch_size={cfg.train_dataloader.batch_size} images each: choose '
             'numbers that divide it, or total_batch_size=None')
     cfg.train_dataloader.batch_size = batch
+    _tell_sampler(cfg)
     passes = share // batch
     if passes > 1:
         cfg.optim_wrapper.accumulative_counts = passes
         _scale_iters_for_accumulation(cfg, passes)
     return passes
+
+
+def _tell_sampler(cfg: Config) -> None:
+    """Tell a sampler that shares out costs how many images a process takes."""
+    loader = cfg.get('train_dataloader') or {}
+    sampler = loader.get('sampler')
+    if isinstance(sampler, dict) and sampler.get('costs') is not None:
+        sampler['images_per_rank'] = loader['batch_size']
 
 
 def _scale_iters_for_accumulation(cfg: Config, factor: int) -> None:

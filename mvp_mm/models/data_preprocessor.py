@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import ImgDataPreprocessor
 
 from mvp_mm.registry import MODELS
+from mvp_mm.structures import PerceptionDataSample
 
 
 @MODELS.register_module()
 class PerceptionDataPreprocessor(ImgDataPreprocessor):
     """Normalises and pads images, and lists every instruction with the row of its image.
+
+    Of the samples only masks go to the device: the model pads boxes and labels on the host.
 
     Args:
         mean: Channel means of RGB pixels.
@@ -55,6 +59,23 @@ class PerceptionDataPreprocessor(ImgDataPreprocessor):
                             instances.masks, (0, canvas[1] - width, 0, canvas[0] - height))
                 flat.append(sample)
         return dict(inputs=data['inputs'], data_samples=flat)
+
+    def cast_data(self, data: Any) -> Any:
+        """Move tensors to the model's device; of a data sample, its masks alone."""
+        if isinstance(data, PerceptionDataSample):
+            return masks_on_device(data, self.device)
+        return super().cast_data(data)
+
+
+def masks_on_device(sample: PerceptionDataSample,
+                    device: torch.device | str) -> PerceptionDataSample:
+    """Copy a sample, with its true masks on a device and everything else where it is."""
+    sample = sample.new()
+    instances = sample.get('gt_instances')
+    if instances is not None and 'masks' in instances:
+        sample.gt_instances = instances.new()
+        sample.gt_instances.masks = instances.masks.to(device, non_blocking=True)
+    return sample
 
 
 def _check_groups(inputs: Any, groups: Any) -> None:

@@ -137,7 +137,8 @@ class PerceptionHead(BaseModule):
             noised = self.make_denoising(targets, batch, text, queries)
         main, denoised = self.predict_layers(state, batch, text, queries, noised)
         main = self.add_selection(main, generated, text)
-        masks = self.criterion.sample(state.mask_features, targets, batch.image_index)
+        masks = self.criterion.sample(
+            state.mask_features, targets, batch.image_index, batch.on_host.image_index)
         matches = self.matcher(main, targets, batch.is_word, masks)
         shares = ImageShares.of(batch.image_index, len(state.memory))
         values = self.criterion(main, targets, matches, batch.is_word, masks, shares=shares)
@@ -145,8 +146,7 @@ class PerceptionHead(BaseModule):
         if self.denoising is not None:
             losses.update(self.denoising_loss(
                 denoised, targets, noised, batch, masks, shares))
-        # Stuff queries take part only where a row asks for them, yet must have a gradient
-        # on every rank.
+        # Stuff queries that no row asks for must have a gradient on every rank all the same.
         idle = (self.stuff.content.sum() + self.stuff.boxes.sum()) * 0
         first = next(iter(losses))
         losses[first] = losses[first]._replace(total=losses[first].total + idle)
@@ -284,16 +284,17 @@ class PerceptionHead(BaseModule):
             masks: Where masks are compared.
             shares: How much each of the R rows counts.
         """
-        source = noised.source
+        source, copied = noised.source, noised.copied_rows
         # Stuff is not noised and must not count.
         things = (targets.valid & ~targets.is_stuff)[source]
         wanted = Targets(
             targets.labels[source], targets.boxes[source], things, targets.is_stuff[source],
-            targets.mask_index[source].masked_fill(~things, -1), targets.masks)
+            targets.mask_index[source].masked_fill(~things, -1), targets.masks,
+            targets.on_host.of_rows(copied))
         sets = len(predictions.logits)
         values = self.criterion(
             predictions, wanted, noised.matches(sets), batch.is_word[source],
-            masks.of_rows(source), one_to_many=True, shares=shares.of_rows(source))
+            masks.of_rows(source, copied), one_to_many=True, shares=shares.of_rows(source))
         for sentence_loss in ('loss_sent', 'loss_rank'):
             values.pop(sentence_loss)
         return named_sets(values, [f'denoise.d{i}.' for i in range(sets)])

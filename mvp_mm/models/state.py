@@ -126,17 +126,22 @@ class HostRows:
         use_stuff: Whether a row asks for the stuff queries.
         supervised: (n,) int64 places among (R · T) whose next token is supervised; None after a
             selection.
+        is_word: (R,) bool, rows that are word lists; None where there are no targets.
+        is_thing: (R, K) bool, the phrases that are things; likewise.
     """
 
     layout: RowLayout | None
     image_index: list[int]
     use_stuff: list[bool]
     supervised: np.ndarray | None
+    is_word: np.ndarray | None = None
+    is_thing: np.ndarray | None = None
 
     def select(self, rows: list[int]) -> HostRows:
         """Select rows by index."""
         return HostRows(None, [self.image_index[r] for r in rows],
-                        [self.use_stuff[r] for r in rows], None)
+                        [self.use_stuff[r] for r in rows], None,
+                        self.is_word[rows], self.is_thing[rows])
 
     def extended(self, count: int) -> HostRows:
         """Describe the same rows with ``count`` more tokens each, which are not supervised."""
@@ -229,7 +234,15 @@ class InstructionBatch:
                        RowLayout.find(ids, lengths, column['image_start'], column['image_index']),
                        column['image_index'].tolist(), column['use_stuff'].tolist(),
                        np.flatnonzero(np.pad(labels[:, 1:], ((0, 0), (0, 1)),
-                                             constant_values=-100) != -100)))
+                                             constant_values=-100) != -100),
+                       column['is_word'], is_thing))
+
+    @property
+    def on_host(self) -> HostRows:
+        """What the host knows; where it knows nothing, the device is asked."""
+        return self.host or HostRows(
+            None, self.image_index.tolist(), self.use_stuff.tolist(), None,
+            self.is_word.cpu().numpy(), self.is_thing.cpu().numpy())
 
     @property
     def any_stuff(self) -> bool:

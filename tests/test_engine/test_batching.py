@@ -136,3 +136,12 @@ def test_one_process_speaks_for_all(monkeypatch, launcher, variable):
     assert not is_first_process(launcher) and is_first_process('none')
     monkeypatch.setenv(variable, '0')
     assert is_first_process(launcher)
+
+
+@pytest.mark.parametrize('total', [64, None])
+def test_a_sampler_of_equal_costs_is_told_the_batch_of_a_process(total):
+    cfg = config()
+    cfg.total_batch_size = total
+    cfg.train_dataloader.sampler = dict(type='RatioSampler', ratios=[1, 1], costs=[3, 1])
+    spread_batch(cfg, 16)
+    assert cfg.train_dataloader.sampler.images_per_rank == cfg.train_dataloader.batch_size

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
@@ -234,7 +235,8 @@ def test_costs_that_are_not_finite_are_noticed():
     matcher = HungarianMatcher()
     matcher.cost = lambda *_: torch.tensor([[[[float('nan')], [2.0], [1.0]]]])
     matcher.eligible = lambda *_: torch.ones(1, 1, 3, 1, dtype=torch.bool)
-    matches = matcher(None, SimpleNamespace(count=torch.tensor([1]), known_count=None), None, None)
+    targets = SimpleNamespace(on_host=SimpleNamespace(count=np.array([1])))
+    matches = matcher(None, targets, None, None)
     assert matcher.saw_bad_costs and len(matches.queries) == 1
 
 

@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mvp_mm.analysis.synthetic_batch import make_samples
+from mvp_mm.models.data_preprocessor import masks_on_device
 from mvp_mm.models.losses.targets import Targets
 from mvp_mm.models.state import InstructionBatch, image_extent
 
@@ -32,10 +33,7 @@ class BlockingCopies(TorchDispatchMode):
 
 @pytest.fixture
 def samples():
-    found = make_samples(2, 1, 64, 16, 100)
-    for sample in found:
-        sample.gt_instances = sample.gt_instances.to(DEVICE)
-    return found
+    return [masks_on_device(sample, DEVICE) for sample in make_samples(2, 1, 64, 16, 100)]
 
 
 def test_a_blocking_copy_is_found():

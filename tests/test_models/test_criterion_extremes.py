@@ -88,7 +88,7 @@ def test_importance_sampling_looks_where_masks_are_uncertain():
     features = torch.full((1, 1, 32, 32), 20.0)
     features[..., :4] = 0.0
     masks = criterion.sample(features, targets, batch.image_index)
-    logits = masks.logits(torch.ones(1, 1), torch.tensor([0]))
+    logits = masks.logits(torch.ones(1, 1), [1])
     values, truth = criterion._compared(logits, masks.truth, masks.num_candidates)
     assert values.shape == truth.shape == (1, 200)
     assert (values < 10).float().mean().item() > 0.3  # an eighth of the area

@@ -6,6 +6,7 @@ import torch
 from mmengine.structures import InstanceData
 
 from mvp_mm.models import PerceptionDataPreprocessor
+from mvp_mm.models.data_preprocessor import masks_on_device
 from mvp_mm.structures import PerceptionDataSample
 
 MEAN, STD = [10.0, 20.0, 30.0], [2.0, 4.0, 8.0]
@@ -89,3 +90,10 @@ def test_samples_that_are_not_grouped_by_image_are_refused(preprocessor):
     images = [torch.zeros(3, 32, 32, dtype=torch.uint8)]
     with pytest.raises(ValueError, match='1 images has data samples in 1 groups'):
         preprocessor(dict(inputs=images, data_samples=of_image('a.jpg', 'a')))
+
+
+def test_of_a_sample_the_masks_alone_go_to_the_device(data):
+    sample = data['data_samples'][0][0]
+    moved = masks_on_device(sample, 'meta').gt_instances
+    assert moved.masks.device.type == 'meta' and moved.bboxes.device.type == 'cpu'
+    assert sample.gt_instances.masks.device.type == 'cpu'

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mvp_mm.models.llms.ending import ForcedEnding
+from mvp_mm.models.llms.running import GrowingText
 from tests.test_models.llms import LENGTHS, make_prompts, small_llm
 
 RESULT, EOS = [50, 51, 52, 53], 9
@@ -73,3 +74,40 @@ def test_an_ending_without_room_is_refused():
     llm.max_length = max(LENGTHS) + 3
     with pytest.raises(ValueError, match='prompt of 9 tokens leaves no room for a response of 4'):
         llm.generate(*make_prompts(), [RESULT] * 3, 8)
+
+
+def appended_rows(llm, monkeypatch, shrinks=True):
+    """Write texts of different lengths; also give the rows that each further token was read in."""
+    rows, append = [], GrowingText.append
+
+    def counted(self, token, position, seen):
+        rows.append(len(token))
+        return append(self, token, position, seen)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(GrowingText, 'append', counted)
+        if not shrinks:
+            patched.setattr(GrowingText, 'keep', lambda *_: False)
+        # The limit of each row is what the LLM's context leaves behind its prompt.
+        written = llm.generate(*make_prompts(), [[50, 51, 52, 59], [EOS], [57, 58]], 60, EOS)
+    return written, rows
+
+
+def test_rows_that_have_ended_leave_the_batch(monkeypatch):
+    torch.manual_seed(0)
+    written, rows = appended_rows(small_llm(), monkeypatch)
+    tokens = (written.tokens >= 0).sum(1)
+    assert len(set(tokens.tolist())) > 1
+    assert rows == [(tokens > step).sum() for step in range(tokens.max())]
+    assert sum(rows) == tokens.sum() < 3 * tokens.max()
+
+
+def test_texts_do_not_depend_on_who_leaves(monkeypatch):
+    torch.manual_seed(0)
+    shrunk, rows = appended_rows(small_llm(), monkeypatch)
+    torch.manual_seed(0)
+    whole, all_rows = appended_rows(small_llm(), monkeypatch, shrinks=False)
+    assert len(rows) == len(all_rows) and sum(rows) < sum(all_rows) == 3 * len(rows)
+    assert shrunk.tokens.tolist() == whole.tokens.tolist()
+    assert shrunk.forced.tolist() == whole.forced.tolist()
+    torch.testing.assert_close(shrunk.summary, whole.summary, atol=1e-5, rtol=1e-5)

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from transformers.activations import NewGELUActivation
 
 from mvp_mm.models.llms import CausalLM, building
-from mvp_mm.models.llms.building import decoder_layers, without_weights
+from mvp_mm.models.llms.building import decoder_layers, without_mask, without_weights
 from tests.test_models.llms import MODELS, SIZES, make_prompts, small_llm
 
 
@@ -236,3 +236,25 @@ def test_right_padding_needs_no_mask(monkeypatch, prompts):
     assert seen == [None] * len(seen) and seen
     masked = decoder(inputs_embeds=embeds, attention_mask=mask.long()).last_hidden_state
     torch.testing.assert_close(found[mask], masked[mask], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize('family', ['phi', 'llama', 'mistral'])
+def test_whole_sequences_need_no_mask(family, prompts):
+    llm = CausalLM({**SIZES, 'model_type': family, 'num_key_value_heads': 2,
+                    'sliding_window': 3}).eval()
+    found, expected = llm.run_causal(prompts[0]), llm.run(prompts[0])
+    torch.testing.assert_close(found.last_hidden_state, expected.last_hidden_state)
+
+
+def test_a_sliding_window_keeps_its_mask():
+    config = CausalLM({**SIZES, 'model_type': 'mistral', 'num_key_value_heads': 2,
+                       'sliding_window': 3}).lm.config
+    with without_mask(config):
+        assert config._attn_implementation == 'sdpa'
+
+
+def test_the_attention_is_the_same_afterwards():
+    config = small_llm().lm.config
+    with without_mask(config):
+        assert config._attn_implementation != 'sdpa'
+    assert config._attn_implementation == 'sdpa'

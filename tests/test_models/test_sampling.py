@@ -1,6 +1,7 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmcv.ops import point_sample
@@ -31,10 +32,11 @@ def test_logits_are_the_sampled_products_with_the_row_s_image():
     points = torch.rand(20, 2)
     masks = SampledMasks(
         features_at_points(features, points), torch.zeros(0, 20), torch.tensor([2, 0, 2]), 15)
+    order, counts = masks.by_image(np.array([2, 0, 1, 2]))
+    assert order.tolist() == [2, 0, 1, 3] and counts == [1, 0, 3]
     rows = torch.tensor([1, 0, 2, 2])
-    assert masks.by_image(torch.tensor([2, 0, 1, 2])).tolist() == [2, 0, 1, 3]
     embed = torch.randn(4, 4)
-    found = masks.logits(embed, rows)
+    found = masks.logits(embed, counts)
     for i, row in enumerate(rows):
         whole = torch.einsum('c,chw->hw', embed[i], features[masks.image_index[row]])
         expected = point_sample(whole[None, None], points[None])[0, 0]
@@ -43,8 +45,9 @@ def test_logits_are_the_sampled_products_with_the_row_s_image():
 
 def test_other_rows_share_the_points():
     masks = SampledMasks(torch.randn(2, 5, 3), torch.rand(1, 5), torch.tensor([0, 1, 1]), 4)
-    other = masks.of_rows(torch.tensor([2, 0]))
-    assert other.image_index.tolist() == [1, 0] and other.features is masks.features
+    other = masks.of_rows(torch.tensor([2, 0]), [2, 0])
+    assert other.image_index.tolist() == other.index_on_host == [1, 0]
+    assert other.features is masks.features
 
 
 def test_uncertain_values_are_the_smallest():

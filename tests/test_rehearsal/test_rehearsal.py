@@ -23,7 +23,7 @@ NOT_TYPED = {'tools/slurm_train.sh', 'tools/analysis_tools/gpu_figures.sh'}
 # These measure speed or count operations; they train and answer nothing.
 MEASURING = {f'tools/analysis_tools/{name}.py' for name in (
     'benchmark', 'benchmark_criterion', 'benchmark_data', 'benchmark_deform_attention',
-    'benchmark_gpu', 'benchmark_inference', 'count_operations', 'get_flops')}
+    'benchmark_gpu', 'benchmark_inference', 'count_operations', 'estimate_memory', 'get_flops')}
 
 
 @pytest.fixture(scope='module')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from math import gcd, lcm
 
 import numpy as np
@@ -104,6 +105,29 @@ def periodic_schedule(weights: Sequence[int]) -> np.ndarray | None:
     return schedule if place(0) else None
 
 
+@lru_cache(maxsize=4096)
+def equal_shares(costs: tuple[float, ...], ranks: int) -> list[list[int]]:
+    """Share samples out, as many to each rank, so that all ranks have about the same cost.
+
+    The most expensive sample left goes to the rank that has the least and is not full.
+
+    Args:
+        costs: Of a multiple of ``ranks`` samples.
+        ranks: Number of ranks.
+
+    Returns:
+        Of each rank its samples, in their order.
+    """
+    shares: list[list[int]] = [[] for _ in range(ranks)]
+    totals = [0.0] * ranks
+    for sample in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
+        rank = min((r for r in range(ranks) if len(shares[r]) < len(costs) // ranks),
+                   key=lambda r: (totals[r], r))
+        shares[rank].append(sample)
+        totals[rank] += costs[sample]
+    return [sorted(share) for share in shares]
+
+
 @SAMPLERS.register_module()
 class RatioSampler(Sampler):
     """Draw from the members of a concatenated dataset in fixed proportions, endlessly.
@@ -115,6 +139,10 @@ class RatioSampler(Sampler):
     member is walked through one seeded permutation after another, so no item returns before all
     others of its member were seen. Of every ``world_size`` consecutive samples each rank takes
     one; who takes which rotates by a seeded draw, so that no rank is tied to one member.
+
+    With ``costs``, a global batch, that is ``world_size * images_per_rank`` consecutive samples, is
+    shared out so that all ranks have about the same cost (:func:`equal_shares`); the samples of
+    every global batch stay the same.
 
     Any position can be computed directly, so :meth:`skip` (which mmengine's iteration-based loop
     calls on resuming) costs nothing.
@@ -128,6 +156,9 @@ class RatioSampler(Sampler):
             None: batches mix.
         shuffle: Whether to permute the items of each member. Defaults to True.
         seed: Random seed. Defaults to None: one seed shared by all ranks.
+        costs: What an item of each member costs on average, such as tokens of its instructions.
+            Defaults to None: ranks take turns.
+        images_per_rank: Samples of a rank in one batch, for ``costs``; a launched run fills it in.
     """
 
     tells_draws = True
@@ -139,6 +170,8 @@ class RatioSampler(Sampler):
         batch_size: int | None = None,
         shuffle: bool = True,
         seed: int | None = None,
+        costs: Sequence[float] | None = None,
+        images_per_rank: int | None = None,
     ) -> None:
         if not hasattr(dataset, 'cumulative_sizes'):
             raise TypeError(
@@ -152,6 +185,10 @@ class RatioSampler(Sampler):
             raise ValueError(f'RatioSampler: dataset {self.sizes.index(0)} is empty')
         if batch_size is not None and batch_size < 1:
             raise ValueError(f'RatioSampler: batch_size must be positive, got {batch_size}')
+        if costs is not None:
+            self._check_costs(costs, batch_size, images_per_rank)
+        self.costs = None if costs is None else tuple(costs)
+        self.images_per_rank = images_per_rank
         self.run = batch_size or 1
         self.rank, self.world_size = get_dist_info()
         self.shuffle = shuffle
@@ -173,8 +210,23 @@ class RatioSampler(Sampler):
             raise ValueError(f'num_samples must not be negative, got {num_samples}')
         self._start = num_samples
 
+    def _check_costs(self, costs: Sequence[float], batch_size: int | None,
+                     images_per_rank: int | None) -> None:
+        if len(costs) != len(self.sizes) or any(not cost > 0 for cost in costs):
+            raise ValueError(f'RatioSampler: costs must be one positive number for each of '
+                             f'{len(self.sizes)} datasets, got {list(costs)}')
+        if batch_size is not None:
+            raise ValueError('RatioSampler: batches of one dataset (batch_size) cannot have equal '
+                             'costs')
+        if not images_per_rank or images_per_rank < 1:
+            raise ValueError('RatioSampler: costs need images_per_rank, the batch size of a rank, '
+                             f'got {images_per_rank}')
+
     def __iter__(self) -> Iterator[DrawnIndex]:
         for step in itertools.count(self._start):
+            if self.costs is not None:
+                yield self._index(self._balanced(step), 0)
+                continue
             run, within = divmod(step, self.run)
             turn = (self.rank + self._rotations[run % _ROTATIONS]) % self.world_size
             yield self._index(run * self.world_size + int(turn), within)
@@ -182,6 +234,16 @@ class RatioSampler(Sampler):
     def __len__(self) -> int:
         """Items of all members together; iterating does not stop there."""
         return sum(self.sizes)
+
+    def _balanced(self, step: int) -> int:
+        """Compute the position in the global sequence of this rank's sample at a step."""
+        batch, within = divmod(step, self.images_per_rank)
+        size = self.world_size * self.images_per_rank
+        phases = np.arange(batch * size, (batch + 1) * size) % len(self.schedule)
+        shares = equal_shares(tuple(self.costs[member] for member in self.schedule[phases]),
+                              self.world_size)
+        turn = (self.rank + self._rotations[batch % _ROTATIONS]) % self.world_size
+        return batch * size + shares[int(turn)][within]
 
     def _index(self, position: int, within: int) -> DrawnIndex:
         """Compute an item of the run at ``position`` of the global sequence of runs."""

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AttentionInterface, DynamicCache
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from mvp_mm.models.acceleration.graphs import CapturedFunction
@@ -19,8 +18,6 @@ from mvp_mm.models.llms import CausalLM
 PROMPT_STEP = 64
 QUESTION_STEP = 16
 TEXT_STEP = 128
-_CAUSAL = 'mvp_mm_causal_sdpa'
-AttentionInterface.register(_CAUSAL, sdpa_attention_forward)
 
 
 class FixedCache:
@@ -107,7 +104,7 @@ class CapturedRunner:
     def read(self, embeds: Tensor) -> list[Tensor]:
         """Compute the kept states of sequences (R, T, D) under a causal mask."""
         if torch.is_grad_enabled():
-            return self.llm.keep(self.llm.run(embeds))
+            return self.llm.keep(self.llm.run_causal(embeds))
         length = embeds.shape[1]
         return [s[:, :length] for s in self._read(self._padded(embeds, PROMPT_STEP))]
 
@@ -147,7 +144,7 @@ class CapturedRunner:
         return F.pad(embeds, (0, 0, 0, min(-embeds.shape[1] % step, room)))
 
     def _states(self, embeds: Tensor) -> list[Tensor]:
-        return self.llm.keep(self._run_causal(embeds, DynamicCache(config=self.llm.lm.config)))
+        return self.llm.keep(self.llm.run_causal(embeds, DynamicCache(config=self.llm.lm.config)))
 
     def _states_behind(self, embeds: Tensor, *pairs: Tensor) -> list[Tensor]:
         return self.llm.keep(self._run_behind(embeds, _cache_of(pairs, len(embeds))))
@@ -158,23 +155,9 @@ class CapturedRunner:
             out = self._run_behind(embeds, cache)
         else:
             cache = DynamicCache(config=self.llm.lm.config)
-            out = self._run_causal(embeds, cache)
+            out = self.llm.run_causal(embeds, cache)
         return (self.llm.keep(out), out.last_hidden_state,
                 [layer.keys for layer in cache.layers], [layer.values for layer in cache.layers])
-
-    def _run_causal(self, embeds: Tensor, cache: DynamicCache) -> BaseModelOutputWithPast:
-        """Run sequences from their start, without a mask, which a flash kernel does not take.
-
-        transformers makes a mask while a graph is captured; it makes none for an attention that
-        it has no mask for, which then is causal.
-        """
-        config = self.llm.lm.config
-        known = config._attn_implementation
-        config._attn_implementation = _CAUSAL
-        try:
-            return self.llm.run(embeds, cache=cache)
-        finally:
-            config._attn_implementation = known
 
     def _run_behind(self, embeds: Tensor, cache: DynamicCache) -> BaseModelOutputWithPast:
         """Run sequences behind a cache under a mask that is made on the device."""
@@ -215,6 +198,9 @@ class CapturedText:
         self._slot += 1
         return last
 
+    def keep(self, rows: Tensor) -> bool:
+        """Keep all rows: a graph is of one size, and a further row costs it next to nothing."""
+        return False
 
     def __del__(self) -> None:
         if hasattr(self, '_cache'):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -10,12 +12,21 @@ from mmengine.logging import MMLogger
 from peft import LoraConfig, inject_adapter_in_model
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    AutoConfig,
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.activations import NewGELUActivation
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import is_flash_attn_2_available
 
 FUSED_ATTENTION = ('query_key_value', 'qkv_proj', 'Wqkv', 'c_attn')
+_CAUSAL = 'mvp_mm_causal_sdpa'
+AttentionInterface.register(_CAUSAL, sdpa_attention_forward)
 _NEEDED = ('hidden_size', 'vocab_size', 'max_position_embeddings', 'num_hidden_layers')
 
 
@@ -166,11 +177,32 @@ def check_block_mask(config: PretrainedConfig) -> None:
     if config._attn_implementation != 'sdpa':
         raise ValueError("llm.shared_prefix needs attn_implementation='sdpa', got "
                          f'{config._attn_implementation!r}')
+    if not attends_to_all(config):
+        raise ValueError(f'llm.shared_prefix: {config.model_type} attends within a window')
+
+
+def attends_to_all(config: PretrainedConfig) -> bool:
+    """Tell whether every layer attends to the whole sequence before a token."""
     kinds = set(getattr(config, 'layer_types', None) or ())
     windowed = (getattr(config, 'sliding_window', None) is not None
                 and getattr(config, 'use_sliding_window', True) and not kinds)
-    if windowed or kinds - {'full_attention'}:
-        raise ValueError(f'llm.shared_prefix: {config.model_type} attends within a window')
+    return not windowed and not kinds - {'full_attention'}
+
+
+@contextmanager
+def without_mask(config: PretrainedConfig) -> Iterator[None]:
+    """Let transformers make no mask for ``sdpa`` attention, which is causal without one.
+
+    It makes none for an attention that it has no mask for. Otherwise it looks for packed
+    sequences on the device, and waits for it, and while a graph is captured it makes a mask.
+    """
+    known = config._attn_implementation
+    if known == 'sdpa' and attends_to_all(config):
+        config._attn_implementation = _CAUSAL
+    try:
+        yield
+    finally:
+        config._attn_implementation = known
 
 
 def _check_finite(lm: PreTrainedModel, source: str) -> None:

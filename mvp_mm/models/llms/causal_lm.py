@@ -2,7 +2,6 @@
 """Any decoder-only language model of transformers."""
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -13,29 +12,19 @@ from transformers import Cache, DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from mvp_mm.models.building import check_choice
-from mvp_mm.models.llms.building import add_lora, build_lm, check_block_mask, decoder_layers
+from mvp_mm.models.llms.building import (
+    add_lora,
+    build_lm,
+    check_block_mask,
+    decoder_layers,
+    without_mask,
+)
 from mvp_mm.models.llms.ending import ForcedEnding
 from mvp_mm.models.llms.running import EagerRunner
 from mvp_mm.models.llms.sampling import Sampling, choose
+from mvp_mm.models.llms.writing import Generation
 from mvp_mm.models.packing import PackedRows, RowLayout, length_groups, visible
 from mvp_mm.registry import MODELS
-
-
-@dataclass
-class Generation:
-    """What the LLM wrote.
-
-    Attributes:
-        tokens: (R, n) int64 generated ids, the last token included, padded with -1.
-        prompt_states: Hidden states of the prompt, one (R, T, D) tensor per kept layer.
-        summary: (R, D) hidden state of the last token.
-        forced: (R,) bool, rows whose ending was forced.
-    """
-
-    tokens: Tensor
-    prompt_states: list[Tensor]
-    summary: Tensor
-    forced: Tensor
 
 
 @MODELS.register_module()
@@ -213,7 +202,7 @@ class CausalLM(BaseModule):
         or ends its text before, the whole ending is forced
         (:class:`~mvp_mm.models.llms.ending.ForcedEnding`), so that there always is a ``<PER>``
         state, read behind the words that precede it in training. No row depends on those beside
-        it.
+        it. Rows that have ended leave the batch, where the runner's texts can shrink.
 
         Args:
             embeds: (R, T, D) embeddings of prompts, padded on the right or on the left.
@@ -241,20 +230,25 @@ class CausalLM(BaseModule):
         final = (attention_mask * torch.arange(embeds.shape[1], device=embeds.device)).argmax(1)
         last = text.last_hidden[rows, final]
         summary = torch.zeros_like(last)
-        done = torch.zeros_like(length, dtype=torch.bool)
-        tokens = []
+        tokens = rows.new_full((len(rows), max_new_tokens), -1)
+        forced, done = torch.zeros_like(rows, dtype=torch.bool).repeat(2, 1)
         for step in range(max_new_tokens):
             token = choose(self.logits(last)[:, :vocabulary], self.sampling,
-                           None if noise is None else noise[:, step])
+                           None if noise is None else noise[rows, step])
             token = torch.where(done, ending.last, ending.next_token(step, token, done))
-            tokens.append(token.masked_fill(done, -1))
-            last = text.append(token, length + step, ~done)
+            tokens[rows, step] = token.masked_fill(done, -1)
+            last = text.append(token, length[rows] + step, ~done)
             ends = (token == ending.last) & ~done
-            summary = torch.where(ends[:, None], last, summary)
+            summary[rows] = torch.where(ends[:, None], last, summary[rows])
+            forced[rows] = ending.forced
             done = done | ends
-            if bool(done.all()):
+            left = (~done).nonzero()[:, 0]
+            if not len(left):
                 break
-        return Generation(torch.stack(tokens, 1), states, summary, ending.forced)
+            if len(left) < len(rows) and text.keep(left):
+                rows, last, done = rows[left], last[left], done[left]
+                ending.keep(left)
+        return Generation(tokens[:, :step + 1], states, summary, forced)
 
     def _limit(self, longest: int, length: Tensor, max_new_tokens: int, ending: int) -> Tensor:
         """(R,) tokens that each row may write."""
@@ -284,6 +278,11 @@ class CausalLM(BaseModule):
             inputs_embeds=embeds, attention_mask=mask,
             position_ids=positions, past_key_values=cache, use_cache=cache is not None,
             output_hidden_states=self.kept_layers != (-1,))
+
+    def run_causal(self, embeds: Tensor, cache: Cache | None = None) -> BaseModelOutputWithPast:
+        """Run whole sequences from their start, without a mask where attention needs none."""
+        with without_mask(self.lm.config):
+            return self.run(embeds, cache=cache)
 
     def keep(self, out: BaseModelOutputWithPast) -> list[Tensor]:
         """Select the states of ``kept_layers`` from what :meth:`run` gives."""

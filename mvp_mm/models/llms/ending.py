@@ -35,6 +35,11 @@ class ForcedEnding:
         self._forcing = self.forced.clone()
         self._matched = torch.zeros_like(limit)
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with rows (n,) int64 alone."""
+        for name in ('length', 'ids', 'last', 'limit', 'forced', '_forcing', '_matched'):
+            setattr(self, name, getattr(self, name)[rows])
+
     def next_token(self, step: int, token: Tensor, done: Tensor) -> Tensor:
         """Choose between the LLM's token and the ending's.
 

@@ -38,6 +38,9 @@ class Writing(Protocol):
             (R, D) its hidden states of the last layer.
         """
 
+    def keep(self, rows: Tensor) -> bool:
+        """Go on with rows (n,) int64 alone; False where the text keeps all of its rows."""
+
 
 class EagerRunner:
     """Runs the layers one operation after the other, with a cache that grows.
@@ -51,7 +54,7 @@ class EagerRunner:
 
     def read(self, embeds: Tensor) -> list[Tensor]:
         """Compute the kept states of sequences (R, T, D) under a causal mask."""
-        return self.llm.keep(self.llm.run(embeds))
+        return self.llm.keep(self.llm.run_causal(embeds))
 
     def read_behind(self, embeds: Tensor, prefix: DynamicCache) -> list[Tensor]:
         """Compute the kept states of R sequences (R, T, D) that continue one prefix."""
@@ -90,3 +93,9 @@ class GrowingText:
         out = self._llm.run(self._llm.embed(token[:, None]), self._mask, self._cache,
                             position[:, None])
         return out.last_hidden_state[:, 0]
+
+    def keep(self, rows: Tensor) -> bool:
+        """See :class:`Writing`."""
+        self._mask = self._mask[rows]
+        self._cache.batch_select_indices(rows)
+        return True

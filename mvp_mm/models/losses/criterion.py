@@ -2,8 +2,10 @@
 """The training objective (paper section 3.1, "Training Objectives")."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -135,22 +137,24 @@ class PerceptionCriterion(nn.Module):
         self.sentence_reduction = sentence_reduction
         self.normalization = normalization
 
-    def sample(self, features: Tensor, targets: Targets, image_index: Tensor) -> SampledMasks:
+    def sample(self, features: Tensor, targets: Targets, image_index: Tensor,
+               known_index: Sequence[int] | None = None) -> SampledMasks:
         """Choose where masks are compared, once for all sets, the matching and denoising.
 
         Args:
             features: (B, C, h, w) mask features.
             targets: Targets of R rows.
             image_index: (R,) int64, the image of each row.
+            known_index: The same on the host, which otherwise asks the device.
         """
         if features.shape[-2:].numel() <= self.num_points:
-            return SampledMasks.on_grid(features, targets.masks, image_index)
+            return SampledMasks.on_grid(features, targets.masks, image_index, known_index)
         candidates = int(self.num_points * self.oversample_ratio)
         always = self.num_points - int(self.num_points * self.importance_ratio)
         points = torch.rand(candidates + always, 2, device=features.device)
         return SampledMasks(
             features_at_points(features.float(), points), self.truth_at(targets.masks, points),
-            image_index, candidates)
+            image_index, candidates, known_index)
 
     def forward(self, predictions: Predictions, targets: Targets, matches: Matches,
                 is_word: Tensor, masks: SampledMasks, one_to_many: bool = False,
@@ -257,10 +261,12 @@ class PerceptionCriterion(nn.Module):
     def mask_losses(self, predictions: Predictions, targets: Targets, matches: Matches,
                     masks: SampledMasks) -> tuple[Tensor, Tensor]:
         """Compute the BCE and Dice losses, summed over the matches with masks: (S, R) each."""
-        matches = matches.where(targets.mask_index[matches.rows, matches.targets] >= 0)
-        matches = matches.take(masks.by_image(matches.rows))
+        rows = matches.rows_on_host
+        masked = np.flatnonzero(targets.on_host.masked[rows])
+        order, counts = masks.by_image(rows[masked])
+        matches = matches.take(masked[order])
         embed = predictions.mask_embed[matches.sets, matches.rows, matches.queries]
-        logits = masks.logits(embed, matches.rows)
+        logits = masks.logits(embed, counts)
         truth = masks.truth[targets.mask_index[matches.rows, matches.targets]]
         values, wanted = self._compared(logits, truth, masks.num_candidates)
         bce = F.binary_cross_entropy_with_logits(values, wanted, reduction='none').mean(1)

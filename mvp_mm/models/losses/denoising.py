@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -23,16 +24,18 @@ class DenoisingRows(DecoderQueries):
     Attributes:
         source: (W,) int64, the instruction row that each belongs to.
         copied_rows: The same rows on the host.
+        known_valid: ``valid`` on the host.
         target: (W, Q) int64 index of the target that a query should restore.
     """
 
     source: Tensor
     copied_rows: list[int]
+    known_valid: np.ndarray
     target: Tensor
 
     def matches(self, num_sets: int) -> Matches:
         """Give the known assignment, in every one of ``num_sets`` sets."""
-        return Matches.known(self.valid, self.target, num_sets)
+        return Matches.known(self.known_valid, self.target, num_sets)
 
 
 @MODELS.register_module()
@@ -64,29 +67,31 @@ class Denoising(BaseModule):
             text: (R, K, C) text embeddings.
             num_slots: Queries Q of a decoder row; groups fill it as far as they fit.
         """
-        noised = targets.valid & ~targets.is_stuff
-        copied = (batch.is_word & noised.any(1)).tolist()
-        copied = [row for row, is_copied in enumerate(copied) if is_copied]
-        source = torch.tensor(copied, dtype=torch.long, device=text.device)
-        count = noised[source].sum(1, keepdim=True)
-        slot = torch.arange(num_slots, device=text.device)[None]
+        noised = targets.on_host.things
+        copied = np.flatnonzero(batch.on_host.is_word & noised.any(1))
+        # Laid out on the host: everything but the draws is known there.
+        count = noised[copied].sum(1, keepdims=True)
+        slot = np.arange(num_slots)[None]
         budget = min(num_slots, self.num_queries)
-        groups = (budget // count.clamp(min=1)).clamp(min=1)
-        valid = (slot < groups * count) & (slot < budget)
-        # A random start decides who is left out when there are more targets than slots.
-        start = torch.randint(1 << 30, (len(source), 1), device=text.device)
+        known_valid = (slot < np.maximum(budget // count, 1) * count) & (slot < budget)
+        group = np.where(known_valid, slot // count, -1 - slot)
         # Stuff has queries of its own: the order puts what is noised first.
-        order = (~noised[source]).long().argsort(dim=1, stable=True)
-        target = order.gather(1, (slot + start) % count.clamp(min=1))
-        group = slot // count.clamp(min=1)
-        same = (group[:, :, None] == group[:, None, :]) & (valid[:, :, None] & valid[:, None, :])
-        allowed = same | torch.eye(num_slots, dtype=torch.bool, device=text.device)
+        order = (~noised[copied]).argsort(axis=1, kind='stable')
+        source, valid, group, order, count = (
+            torch.from_numpy(array).to(text.device, non_blocking=True)
+            for array in (copied, known_valid, group, order, count))
+        # A random start decides who is left out when there are more targets than slots.
+        start = torch.randint(1 << 30, (len(copied), 1), device=text.device)
+        slot = torch.arange(num_slots, device=text.device)
+        target = order.gather(1, (slot + start) % count)
+        # An empty slot is a group of its own.
+        allowed = group[:, :, None] == group[:, None, :]
         labels = self._noisy_labels(targets.labels[source].gather(1, target),
                                     batch.phrase_mask[source])
         content = text[source].gather(1, labels[..., None].expand(-1, -1, text.shape[-1]))
         boxes = targets.boxes[source].gather(1, target[..., None].expand(-1, -1, 4))
         return DenoisingRows(self.content(content), self._noisy_boxes(boxes), allowed, valid,
-                             source, copied, target)
+                             source, copied.tolist(), known_valid, target)
 
     def _noisy_labels(self, labels: Tensor, phrase_mask: Tensor) -> Tensor:
         flip = torch.rand_like(labels, dtype=torch.float32) < self.label_noise

@@ -111,7 +111,7 @@ class HungarianMatcher(nn.Module):
             # their losses, or this flag, then name the batch.
             self.saw_bad_costs = True
             table = np.where(finite, table, 0.0)
-        counts = targets.count.tolist() if targets.known_count is None else targets.known_count
+        counts = targets.on_host.count.tolist()
         found = []
         for s in range(table.shape[0]):
             for r, n in enumerate(counts):
@@ -121,8 +121,8 @@ class HungarianMatcher(nn.Module):
                 for q, g in zip(*linear_sum_assignment(problem), strict=True):
                     if problem[q, g] < self.forbidden / 2:
                         found.append((s, r, q, g))
-        index = torch.tensor(found, dtype=torch.long, device=cost.device).reshape(-1, 4)
-        return Matches(*index.unbind(1))
+        index = np.array(found, dtype=np.int64).reshape(-1, 4).T
+        return Matches.on_device(np.ascontiguousarray(index), cost.device)
 
     @staticmethod
     def eligible(predictions: Predictions, targets: Targets) -> Tensor:
@@ -162,7 +162,7 @@ class HungarianMatcher(nn.Module):
     def _mask_cost(self, predictions: Predictions, targets: Targets,
                    masks: SampledMasks) -> Tensor:
         features, truth = masks.uniform(self.num_points)
-        rows = QueriesPerImage(masks.image_index, len(features))
+        rows = QueriesPerImage(masks.image_index, len(features), masks.index_on_host)
         # One slot for every row that an image could have: the costs alone are brought back.
         wanted = rows.pack(truth[targets.mask_index.clamp(min=0)])
         wanted = wanted.view(-1, targets.labels.shape[1], truth.shape[1])

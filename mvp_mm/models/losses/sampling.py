@@ -2,8 +2,10 @@
 """Points at which masks are compared (PointRend), shared by every set, row and query."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,6 +23,7 @@ class SampledMasks:
         features: (B, P, C) mask features.
         truth: (n, P) values of the true masks in [0, 1].
         image_index: (R,) int64, the image of each row.
+        known_index: ``image_index`` on the host; None where the device alone knows it.
         num_candidates: Number of importance-sampling candidates; later points are always used
             (PointRend). None where the points are the whole grid and all of them are used.
     """
@@ -29,22 +32,35 @@ class SampledMasks:
     truth: Tensor
     image_index: Tensor
     num_candidates: int | None = None
+    known_index: Sequence[int] | None = None
 
     @classmethod
-    def on_grid(cls, features: Tensor, masks: Tensor, image_index: Tensor) -> SampledMasks:
+    def on_grid(cls, features: Tensor, masks: Tensor, image_index: Tensor,
+                known_index: Sequence[int] | None = None) -> SampledMasks:
         """Take the whole grid of the mask features as points.
 
         Args:
             features: (B, C, h, w) mask features.
             masks: (n, H, W) bool true masks.
             image_index: (R,) int64.
+            known_index: The same on the host.
         """
         truth = masks_on_grid(masks, features.shape[-2:]).flatten(1)
-        return cls(features.float().flatten(2).transpose(1, 2), truth, image_index)
+        return cls(features.float().flatten(2).transpose(1, 2), truth, image_index,
+                   known_index=known_index)
 
-    def of_rows(self, rows: Tensor) -> SampledMasks:
-        """Select rows (W,) in place of all R."""
-        return replace(self, image_index=self.image_index[rows])
+    @property
+    def index_on_host(self) -> Sequence[int]:
+        """``image_index`` on the host; where it does not know it, the device is asked."""
+        return self.image_index.tolist() if self.known_index is None else self.known_index
+
+    def of_rows(self, rows: Tensor, known_rows: Sequence[int] | None = None) -> SampledMasks:
+        """Select rows (W,) in place of all R; ``known_rows`` are the same on the host."""
+        known = None
+        if known_rows is not None:
+            index = self.index_on_host
+            known = [index[row] for row in known_rows]
+        return replace(self, image_index=self.image_index[rows], known_index=known)
 
     def uniform(self, count: int) -> tuple[Tensor, Tensor]:
         """Give features (B, P', C) and truth (n, P') at ``count`` uniform points or the whole grid.
@@ -58,19 +74,24 @@ class SampledMasks:
             raise ValueError(f'{count} points are asked for, {self.num_candidates} were drawn')
         return self.features[:, :count], self.truth[:, :count]
 
-    def by_image(self, rows: Tensor) -> Tensor:
-        """Sort rows (n,) by image: the order (n,) that puts those of one image side by side."""
-        return self.image_index[rows].argsort(stable=True)
+    def by_image(self, rows: np.ndarray) -> tuple[np.ndarray, list[int]]:
+        """Sort rows (n,) by image, on the host.
 
-    def logits(self, embed: Tensor, rows: Tensor) -> Tensor:
+        Returns:
+            The order (n,) that puts those of one image side by side, and the number of each of
+            the B images.
+        """
+        image = np.array(self.index_on_host, dtype=np.int64)[rows]
+        return (image.argsort(kind='stable'),
+                np.bincount(image, minlength=len(self.features)).tolist())
+
+    def logits(self, embed: Tensor, counts: list[int]) -> Tensor:
         """Compute the mask logits (n, P) at the points.
 
         Args:
             embed: (n, C) mask embeddings, those of one image next to each other.
-            rows: (n,) int64, their rows.
+            counts: Number of each of the B images.
         """
-        images = torch.arange(len(self.features), device=rows.device)
-        counts = (self.image_index[rows] == images[:, None]).sum(1).tolist()
         parts = zip(embed.split(counts), self.features, strict=True)
         return torch.cat([part @ features.T for part, features in parts]).float()
 

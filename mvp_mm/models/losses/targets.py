@@ -5,12 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert
 
 from mvp_mm.models.state import InstructionBatch
 from mvp_mm.structures import PerceptionDataSample
+
+
+@dataclass(frozen=True)
+class HostTargets:
+    """What the host knows of the targets of R rows: to ask the device would be to wait for it.
+
+    Attributes:
+        count: (R,) int64, number of targets.
+        things: (R, G) bool, targets that do not belong to the stuff queries.
+        masked: (R,) bool, whether a row's targets have masks.
+    """
+
+    count: np.ndarray
+    things: np.ndarray
+    masked: np.ndarray
+
+    def of_rows(self, rows: list[int]) -> HostTargets:
+        """Select rows by index."""
+        return HostTargets(self.count[rows], self.things[rows], self.masked[rows])
 
 
 @dataclass
@@ -22,10 +41,10 @@ class Targets:
         boxes: (R, G, 4) cxcywh, normalised by the canvas.
         valid: (R, G) bool; real targets come first.
         is_stuff: (R, G) bool, targets that belong to the stuff queries.
-        mask_index: (R, G) int64 into ``masks``, -1 where a target has no mask.
+        mask_index: (R, G) int64 into ``masks``, -1 where a target has no mask. All targets of a row
+            have one, or none has.
         masks: (n, H, W) bool.
-        known_count: The number of targets of each row on the host; None where the device alone
-            knows it.
+        host: What the host knows of them; None where the device alone knows it.
     """
 
     labels: Tensor
@@ -34,12 +53,7 @@ class Targets:
     is_stuff: Tensor
     mask_index: Tensor
     masks: Tensor
-    known_count: list[int] | None = None
-
-    @property
-    def count(self) -> Tensor:
-        """(R,) number of targets of each row."""
-        return self.valid.sum(1)
+    host: HostTargets | None = None
 
     @classmethod
     def collate(cls, samples: list[PerceptionDataSample], batch: InstructionBatch,
@@ -51,34 +65,45 @@ class Targets:
             batch: Their instructions, in the same order.
             canvas: Height and width that boxes are normalised by.
         """
-        device = batch.ids.device
         truths = [sample.gt_instances for sample in samples]
-        counts = torch.tensor([len(truth) for truth in truths])
-        masked = torch.tensor(['masks' in truth for truth in truths])
-        shape = (len(samples), max(1, int(counts.max())))
-        # Computed on the host, where the counts are; what follows needs no synchronisation.
-        row = torch.repeat_interleave(torch.arange(len(samples)), counts)
-        slot = torch.arange(len(row)) - (counts.cumsum(0) - counts)[row]
-        index = torch.full((len(row), ), -1)
-        index[masked[row]] = torch.arange(int(masked[row].sum()))
-        at = (row.to(device, non_blocking=True), slot.to(device, non_blocking=True))
-        labels = torch.zeros(shape, dtype=torch.long, device=device)
-        labels[at] = torch.cat([truth.labels for truth in truths]).to(device)
-        scale = torch.tensor([canvas[1], canvas[0]] * 2, dtype=torch.float32).to(
-            device, non_blocking=True)
-        boxes = torch.full((*shape, 4), 0.5, device=device)
-        boxes[at] = box_convert(
-            torch.cat([truth.bboxes for truth in truths]).to(device) / scale, 'xyxy', 'cxcywh')
-        valid = torch.zeros(shape, dtype=torch.bool, device=device)
-        # A Python scalar would be copied from the host, and waited for.
-        valid[at] = torch.ones((), dtype=torch.bool, device=device)
-        mask_index = torch.full(shape, -1, device=device)
-        mask_index[at] = index.to(device, non_blocking=True)
-        masks = [truth.masks for truth in truths if len(truth) and 'masks' in truth]
-        is_thing = batch.is_thing.gather(1, labels) | ~batch.use_stuff[:, None]
-        stacked = (torch.cat(masks).to(device) if masks else
+        counts = np.array([len(truth) for truth in truths])
+        masked = np.array(['masks' in truth for truth in truths]) & (counts > 0)
+        # Padded on the host, where the samples' boxes and labels are; masks are on the device.
+        valid = np.arange(max(1, counts.max())) < counts[:, None]
+        labels = np.zeros(valid.shape, dtype=np.int64)
+        labels[valid] = values_on_host([truth.labels for truth in truths])
+        boxes = np.full((*valid.shape, 4), 0.5, dtype=np.float32)
+        scale = np.array([canvas[1], canvas[0]] * 2, dtype=np.float32)
+        corners = values_on_host([truth.bboxes for truth in truths]) / scale
+        first, last = np.split(corners, 2, axis=1)
+        boxes[valid] = np.concatenate([(first + last) / 2, last - first], 1)
+        mask_index = np.full(valid.shape, -1)
+        mask_index[valid & masked[:, None]] = np.arange(counts[masked].sum())
+        asked = batch.on_host
+        is_thing = np.take_along_axis(asked.is_thing, labels, 1)
+        is_stuff = valid & ~is_thing & np.array(asked.use_stuff)[:, None]
+        device = batch.ids.device
+        masks = [truth.masks for truth, has in zip(truths, masked, strict=True) if has]
+        stacked = (torch.cat(masks).to(device, non_blocking=True) if masks else
                    torch.zeros((0, *canvas), dtype=torch.bool, device=device))
-        return cls(labels, boxes, valid, valid & ~is_thing, mask_index, stacked, counts.tolist())
+        arrays = (torch.from_numpy(array).to(device, non_blocking=True)
+                  for array in (labels, boxes, valid, is_stuff, mask_index))
+        return cls(*arrays, stacked, HostTargets(counts, valid & ~is_stuff, masked))
+
+    @property
+    def on_host(self) -> HostTargets:
+        """What the host knows; where it knows nothing, the device is asked."""
+        if self.host is not None:
+            return self.host
+        valid, is_stuff, has_mask = torch.stack(
+            [self.valid, self.is_stuff, self.mask_index >= 0]).cpu().numpy()
+        return HostTargets(valid.sum(1), valid & ~is_stuff, has_mask.any(1))
+
+
+def values_on_host(tensors: list[Tensor]) -> np.ndarray:
+    """Join tensors in an array; those that are on a device are waited for."""
+    return np.concatenate([
+        (tensor if tensor.device.type == 'cpu' else tensor.cpu()).numpy() for tensor in tensors])
 
 
 @dataclass
@@ -115,29 +140,48 @@ class Predictions:
 
 @dataclass
 class Matches:
-    """Assignments of n targets to queries, as four (n,) int64 tensors."""
+    """Assignments of n targets to queries, as four (n,) int64 tensors.
+
+    Attributes:
+        known_rows: (n,) int64, ``rows`` on the host; None where the device alone knows them.
+    """
 
     sets: Tensor
     rows: Tensor
     queries: Tensor
     targets: Tensor
+    known_rows: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.sets)
 
     @classmethod
-    def known(cls, valid: Tensor, target: Tensor, num_sets: int) -> Matches:
+    def on_device(cls, index: np.ndarray, device: torch.device) -> Matches:
+        """Copy assignments (4, n) int64, in the order of the attributes, to a device."""
+        copied = torch.from_numpy(index).to(device, non_blocking=True)
+        return cls(*copied.unbind(), index[1])
+
+    @classmethod
+    def known(cls, valid: np.ndarray, target: Tensor, num_sets: int) -> Matches:
         """Match queries where (R, Q) bool is True to their (R, Q) targets, in every set alike."""
-        row, query = valid.nonzero(as_tuple=True)
-        sets = torch.arange(num_sets, device=row.device).repeat_interleave(len(row))
-        return cls(sets, row.repeat(num_sets), query.repeat(num_sets),
-                   target[row, query].repeat(num_sets))
+        row, query = valid.nonzero()
+        sets = np.arange(num_sets).repeat(len(row))
+        index = np.stack([sets, np.tile(row, num_sets), np.tile(query, num_sets)])
+        sets, rows, queries = torch.from_numpy(index).to(target.device, non_blocking=True).unbind()
+        return cls(sets, rows, queries, target[rows, queries], index[1])
+
+    @property
+    def rows_on_host(self) -> np.ndarray:
+        """``rows`` on the host; where it does not know them, the device is asked."""
+        return self.rows.cpu().numpy() if self.known_rows is None else self.known_rows
 
     def where(self, keep: Tensor) -> Matches:
-        """Select the matches where (n,) bool is True."""
-        return self.take(keep.nonzero()[:, 0])
+        """Select the matches where (n,) bool is True; the device is waited for."""
+        at = keep.nonzero()[:, 0]
+        return Matches(self.sets[at], self.rows[at], self.queries[at], self.targets[at])
 
-    def take(self, index: Tensor) -> Matches:
-        """Select the matches at positions, in their order."""
-        return Matches(self.sets[index], self.rows[index], self.queries[index],
-                       self.targets[index])
+    def take(self, index: np.ndarray) -> Matches:
+        """Select the matches at positions (m,) int64, in their order."""
+        at = torch.from_numpy(index).to(self.sets.device, non_blocking=True)
+        return Matches(self.sets[at], self.rows[at], self.queries[at], self.targets[at],
+                       self.rows_on_host[index])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -139,10 +140,11 @@ class MSDeformPixelDecoder(BaseModule):
         if key not in self._kept:
             # Ordinary tensors also where the first caller is in inference mode.
             with torch.inference_mode(False), torch.no_grad():
-                sizes = torch.tensor([h * w for h, w in shapes])
+                sizes = np.array([h * w for h, w in shapes])
                 self._kept[key] = LevelLayout(
-                    torch.tensor(shapes, device=device), (sizes.cumsum(0) - sizes).to(device),
-                    torch.arange(len(sizes)).repeat_interleave(sizes).to(device),
+                    torch.tensor(shapes, device=device),
+                    torch.from_numpy(sizes.cumsum() - sizes).to(device),
+                    torch.from_numpy(np.arange(len(sizes)).repeat(sizes)).to(device),
                     grid_points(list(shapes), device),
                     None if isinstance(self.position, nn.Module) else self.position(
                         list(shapes), self.embed_dims, device))

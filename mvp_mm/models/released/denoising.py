@@ -51,7 +51,7 @@ class DenoisingQueries:
 
     def matches(self, num_sets: int) -> Matches:
         """Give the known assignment, in every one of ``num_sets`` sets."""
-        return Matches.known(self.valid, self.target, num_sets)
+        return Matches.known(self.valid.cpu().numpy(), self.target, num_sets)
 
 
 @MODELS.register_module()

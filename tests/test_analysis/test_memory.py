@@ -1,0 +1,71 @@
+# Copyright (c) mvp_mm authors. All rights reserved.
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.registry import init_default_scope
+
+from mvp_mm.analysis.memory import MemoryCounter, step_memory
+from mvp_mm.engine.config_loading import load_config
+from mvp_mm.ops import deformable_attention
+from tests.helpers import ROOT
+
+BUDGET = Path(__file__).with_name('memory_budget.json')
+SLACK = 1.05
+
+
+@pytest.fixture(scope='module')
+def found():
+    """GiB of the paper's stage-2 step: 8 images of 1024 x 1024 with 24 instructions."""
+    cfg = load_config(ROOT / 'configs/mvplm/stage2.py')
+    init_default_scope('mvp_mm')
+    attention, kernel = F.scaled_dot_product_attention, deformable_attention.sample_and_sum
+    memory = step_memory(cfg, images=8)
+    assert F.scaled_dot_product_attention is attention
+    assert deformable_attention.sample_and_sum is kernel
+    return {name: size / 2**30 for name, size in vars(memory).items()}
+
+
+def test_storages_count_for_as_long_as_they_live():
+    with MemoryCounter() as counter:
+        x = torch.ones(4, 4)
+        y = x.view(16)
+        assert counter.held == 64
+        z = y + 1
+        assert counter.held == 128
+        del x, y
+        assert counter.held == 64
+    del z
+    assert counter.held == 0 and counter.peak == 128
+
+
+def test_what_the_backward_pass_needs_is_held_until_then():
+    x = torch.ones(8, requires_grad=True)
+    with MemoryCounter() as counter:
+        loss = x.exp().sum()
+        assert counter.held == 32 + 4
+        loss.backward()
+        del loss
+    # The gradient alone.
+    assert counter.held == 32
+
+
+def test_a_step_at_full_size_holds_no_more_than_its_budget(found):
+    for name, most in json.loads(BUDGET.read_text()).items():
+        assert found[name] <= SLACK * most, f'{name}: {found[name]:.2f} GiB, budget {most}'
+
+
+def test_the_budget_follows_what_has_become_smaller(found):
+    budget = json.loads(BUDGET.read_text())
+    assert SLACK * found['peak'] >= budget['peak'], f'lower {BUDGET.name}'
+
+
+def test_weights_and_states_are_those_of_the_parameters(found):
+    # Of 1 549 M parameters in float32 all but the encoder's 86.9 M train.
+    assert found['weights'] * 2**30 == pytest.approx(4 * 1549e6, rel=0.002)
+    assert found['gradients'] * 2**30 == pytest.approx(4 * (1549 - 86.9) * 1e6, rel=0.002)
+    assert found['optimizer'] == pytest.approx(2 * found['gradients'])
