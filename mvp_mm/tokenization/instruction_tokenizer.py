@@ -176,23 +176,21 @@ class InstructionTokenizer:
         lengths: list[int] = []
         phrase = -1
         image_start = -1
-        # A list of names has hundreds of segments: what most of them need is written out here.
+        # Every other segment of a list of names is a comma: what these need is written out here.
         folder, per_token = self._folder, self.per_token
         for segment in instruction.prompt:
             kind, span = segment.kind, -1
             if kind is _TEXT:
                 tokens = _encode(folder, per_token, segment.text)
-            elif kind is _PHRASE:
-                phrase += 1
-                span = phrase
-                tokens = (_encode_word(folder, per_token, segment.text)
-                          or self._segment_ids(segment, instruction.task))
             else:
                 if kind is _IMAGE:
                     if image_start >= 0:
                         raise ValueError(
                             f'Task {instruction.task}: a prompt holds one image at most')
                     image_start = len(ids)
+                elif kind is _PHRASE:
+                    phrase += 1
+                    span = phrase
                 tokens = self._segment_ids(segment, instruction.task)
             ids += tokens
             spans.append(span)
