@@ -107,7 +107,7 @@ class WordTask(BaseTask):
         position = np.full(len(annotation.vocabulary), -1, dtype=np.int64)
         position[listed] = np.arange(len(listed))
         labels = position[annotation.labels[targets]]
-        phrases = [annotation.vocabulary[index] for index in listed]
+        phrases = [annotation.vocabulary[index] for index in listed.tolist()]
         response = []
         if training:
             present = [phrases[label] for label in np.unique(labels)]
@@ -133,11 +133,12 @@ class WordTask(BaseTask):
     def _request(self, phrases: list[str], is_thing: np.ndarray, response: list[Segment],
                  rng: np.random.Generator | None = None) -> Request:
         """A request about some phrases; ``rng`` draws among synonyms in training."""
-        names = [[phrase] for phrase in phrases]
+        asked, classes = phrases, None
         if self.synonyms != 'joined':
             names = self._synonyms(phrases, rng)
-        classes = np.repeat(np.arange(len(names)), [len(n) for n in names])
-        asked = [name for several in names for name in several]
+            asked = [name for several in names for name in several]
+            if len(asked) > len(phrases):
+                classes = np.repeat(np.arange(len(names)), [len(n) for n in names])
         instruction = Instruction(
             task=self.name,
             kind=self.kind,
@@ -146,7 +147,7 @@ class WordTask(BaseTask):
             phrases=phrases,
             is_thing=np.asarray(is_thing, dtype=bool),
             use_stuff_queries=self.use_stuff_queries,
-            classes=classes if len(asked) > len(phrases) else None)
+            classes=classes)
         return Request(instruction)
 
     def _synonyms(self, phrases: list[str],

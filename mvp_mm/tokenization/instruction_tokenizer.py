@@ -176,17 +176,23 @@ class InstructionTokenizer:
         lengths: list[int] = []
         phrase = -1
         image_start = -1
+        # Every other segment of a list of names is a comma: what these need is written out here.
+        folder, per_token = self._folder, self.per_token
         for segment in instruction.prompt:
-            span = -1
-            if segment.kind is _IMAGE:
-                if image_start >= 0:
-                    raise ValueError(f'Task {instruction.task}: a prompt holds one image at most')
-                image_start = len(ids)
-            elif segment.kind is _PHRASE:
-                phrase += 1
-                span = phrase
-            tokens = self._segment_ids(segment, instruction.task)
-            ids.extend(tokens)
+            kind, span = segment.kind, -1
+            if kind is _TEXT:
+                tokens = _encode(folder, per_token, segment.text)
+            else:
+                if kind is _IMAGE:
+                    if image_start >= 0:
+                        raise ValueError(
+                            f'Task {instruction.task}: a prompt holds one image at most')
+                    image_start = len(ids)
+                elif kind is _PHRASE:
+                    phrase += 1
+                    span = phrase
+                tokens = self._segment_ids(segment, instruction.task)
+            ids += tokens
             spans.append(span)
             lengths.append(len(tokens))
         prompt_length = len(ids)
@@ -199,7 +205,7 @@ class InstructionTokenizer:
 
         instruction.input_ids = np.array(ids, dtype=np.int64)
         instruction.phrase_index = np.full(len(ids), -1, dtype=np.int64)
-        instruction.phrase_index[:prompt_length] = np.repeat(spans, lengths)
+        instruction.phrase_index[:prompt_length] = np.array(spans).repeat(np.array(lengths))
         instruction.labels = np.full(len(ids), -100, dtype=np.int64)
         instruction.labels[prompt_length:] = instruction.input_ids[prompt_length:]
         instruction.prompt_length = prompt_length

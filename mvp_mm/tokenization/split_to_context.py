@@ -7,6 +7,7 @@ import numpy as np
 from mvp_mm.structures import Instruction, VocabularyPart
 from mvp_mm.tokenization.instruction_tokenizer import InstructionTokenizer, TooLongError
 from mvp_mm.tokenization.word_list import WordList, deal
+from mvp_mm.utils.texts import shown
 
 
 def tokenize_in_parts(instruction: Instruction, tokenizer: InstructionTokenizer,
@@ -46,7 +47,7 @@ def _split(instruction: Instruction, tokenizer: InstructionTokenizer,
     if costs.max() > room:
         longest = instruction.phrases[int(costs.argmax())]
         raise TooLongError(
-            f'Task {instruction.task}: {longest!r} takes '
+            f'Task {instruction.task}: {shown(longest)} takes '
             f'{int(costs.max()) - words.separator_cost} tokens, but beside the prompt, the image '
             f'and {response_room} tokens of response there is room for '
             f'{room - words.separator_cost} of max_length={tokenizer.max_length}')

@@ -13,11 +13,11 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from mvp_mm.utils.arrays import to_numpy
+from mvp_mm.utils.records import MAX_COORDINATE
 from mvp_mm.utils.texts import shown
 
-# What the mask code can take: coordinates and the length of a polygon's outline in pixels, the
-# pixels of an image, the digits of a compressed run.
-MAX_COORDINATE = 1 << 20
+# What the mask code can take: the length of a polygon's outline in pixels, the pixels of an
+# image, the digits of a compressed run.
 MAX_OUTLINE = 1 << 23
 _MAX_PIXELS = (1 << 32) - 1
 _MAX_DIGITS = 6

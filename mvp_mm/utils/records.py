@@ -13,6 +13,8 @@ from mvp_mm.utils.texts import is_encodable, is_text, named, shown
 _WHOLE = 1 << 63
 _KEPT = 1 << 40
 _MAX_SIDE = (1 << 31) - 1
+# What coordinates in pixels may be: polygons are drawn and areas of boxes multiplied in float32.
+MAX_COORDINATE = 1 << 20
 _NUMBERS = {int, float}
 _ABSENT: Any = object()
 
@@ -96,7 +98,8 @@ BOX = Field(_is_box, '[x, y, w, h]', fault='broken box')
 SCORE = Field(lambda value: is_number(value) and 0 <= value <= 1, 'a number from 0 to 1')
 FINITE_BOX = Field(
     lambda value: type(value) is list and len(value) == 4 and all(map(is_number, value))
-    and value[2] >= 0 and value[3] >= 0, '[x, y, w, h], finite, of no negative size',
+    and min(value[2:]) >= 0 and max(map(abs, value)) <= MAX_COORDINATE,
+    f'[x, y, w, h], of no negative size, within {MAX_COORDINATE}',
     fault='broken box')
 AREA = Field(lambda value: is_number(value) and value >= 0, 'a finite number, 0 or more')
 TEXT = Field(is_text, 'a text that shows something and can be encoded', fault='broken text')

@@ -24,13 +24,15 @@ from tests.test_datasets.small_data import (
 
 @pytest.mark.parametrize('box, fault', [
     ([5, 5, 3, 3], 0), ([np.nan, 5, 3, 3], 1), ([5, 5, np.inf, 3], 1), ([5, 5, -3, 3], 2),
-    ([5, 5, 0, 3], 3), ([40, 5, 3, 3], 4), ([-9, 5, 9, 3], 4), ([-2, -2, 5, 5], 0)])
+    ([5, 5, 0, 3], 3), ([40, 5, 3, 3], 4), ([-9, 5, 9, 3], 4), ([-2, -2, 5, 5], 0),
+    ([5, 5, 1e6, 3], 0), ([5, 5, 2e6, 3], 5), ([-2e6, 5, 3e6, 3], 5), ([5, 5, 3.4e38, 3], 5)])
 def test_faults_of_boxes(box, fault):
     assert box_faults([box], np.array([20]), np.array([30])).tolist() == [fault]
 
 
 BAD_BOXES = [([3, 3, 0, 4], 'no area'), ([99, 99, 5, 5], 'outside'),
-             ([float('nan'), 1, 5, 5], 'not finite'), ([9, 9, -4, 5], 'negative size')]
+             ([float('nan'), 1, 5, 5], 'not finite'), ([9, 9, -4, 5], 'negative size'),
+             ([3, 3, 3.4e38, 4], 'beyond 1048576 pixels')]
 
 
 @pytest.mark.parametrize('box, reason', BAD_BOXES)

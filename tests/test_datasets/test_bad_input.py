@@ -53,6 +53,16 @@ def test_broken_images_are_named_with_their_id(tmp_path, damage, message):
         dataset[0]
 
 
+@pytest.mark.parametrize('file', ['folder', 'link to itself'])
+def test_an_image_file_that_cannot_be_opened_is_named_with_its_id(tmp_path, file):
+    dataset = DATASETS.build(make_config(tmp_path))
+    path = tmp_path / 'img' / 'a.jpg'
+    path.unlink()
+    path.mkdir() if file == 'folder' else path.symlink_to(path.name)
+    with pytest.raises(OSError, match=r'a.jpg \(image 1\) cannot be read'):
+        dataset[0]
+
+
 @pytest.mark.parametrize('suffix', ['.jpg', '.png'])
 def test_a_file_cut_anywhere_is_not_taken_for_whole(tmp_path, suffix):
     path = tmp_path / f'a{suffix}'

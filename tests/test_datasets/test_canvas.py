@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.datasets.transforms import Resize as MmdetResize
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 
@@ -42,8 +43,7 @@ def test_images_of_usual_shapes_are_resized_as_mmdet_does(shape, map_masks):
     one = results(*shape, map_masks)
     other = copy.deepcopy(one)
     one = ResizeToCanvas((128, 128)).transform(one)
-    other = TRANSFORMS.build(
-        dict(type='mmdet.Resize', scale=(128, 128), keep_ratio=True)).transform(other)
+    other = MmdetResize((128, 128), keep_ratio=True).transform(other)
     assert np.array_equal(one['img'], other['img'])
     assert np.array_equal(one['gt_seg_map'], other['gt_seg_map'])
     assert torch.equal(one['gt_bboxes'].tensor, other['gt_bboxes'].tensor)
@@ -83,6 +83,21 @@ def test_strips_keep_a_pixel_on_each_side(shape, map_masks):
     assert max(height, width) == 128 and min(height, width) >= 1
     assert resized['img'].shape == (128, 128, 3)
     assert resized['gt_masks'].to_ndarray().shape == (2, 128, 128)
+    assert resized['scale_factor'] == (width / shape[1], height / shape[0])
+
+
+@pytest.mark.parametrize('step', [
+    dict(type='mmdet.Resize', scale=(128, 128)), dict(type='mmdet.Resize', scale_factor=0.1),
+    dict(type='mmdet.RandomResize', scale=(128, 128), ratio_range=(1.0, 1.0),
+         resize_type='mmdet.Resize')])
+@pytest.mark.parametrize('map_masks', [False, True])
+@pytest.mark.parametrize('shape', STRIPS)
+def test_strips_keep_a_pixel_on_each_side_where_a_config_says_mmdet(shape, map_masks, step):
+    resized = TRANSFORMS.build(dict(step, keep_ratio=True)).transform(results(*shape, map_masks))
+    height, width = resized['img_shape']
+    assert min(height, width) >= 1 and resized['img'].shape == (height, width, 3)
+    assert resized['gt_masks'].to_ndarray().shape == (2, height, width)
+    assert resized['gt_seg_map'].shape == (height, width)
     assert resized['scale_factor'] == (width / shape[1], height / shape[0])
 
 

@@ -83,7 +83,11 @@ def test_torn_last_line_is_tolerated_and_reported(tmp_path):
 @pytest.mark.parametrize('line, message', [
     ('{"image": "x\n', 'is not valid JSON'), ('[1]\n', 'must be an object'),
     ('{"image": "x.jpg"}\n', '"caption" must be a text'),
-    ('{"caption": "x"}\n', '"image" must be a file name')])
+    ('{"caption": "x"}\n', '"image" must be a file name'),
+    ('{"image": "../a.jpg", "caption": "x"}\n', 'must be a file name below the folder'),
+    ('{"image": "a\\ud83d.jpg", "caption": "x"}\n', '"image" must be a file name'),
+    ('{"image": "x.jpg", "caption": "a \\udc00"}\n', '"caption" must be a text that can be'),
+    ('[' * 100_000 + '\n', 'is not valid JSON'), ('\0' * 48 + '\n', 'is not valid JSON')])
 def test_any_other_broken_line_is_named(tmp_path, line, message):
     path = write_shard(tmp_path, [records()[0], line, records()[1]])
     with pytest.raises(ValueError, match=f'{path}, line 2.* ?{message}'):
@@ -166,6 +170,14 @@ def test_images_off_the_list_and_conflicting_shards_are_found(tmp_path):
     manifest = tmp_path / 'vlm/00000-of-00001.json'
     manifest.write_text(manifest.read_text().replace(list_digest(NAMES), 'other'))
     assert 'another list of images' in StoreCheck(tmp_path).coverage['vlm'].conflicts[0]
+
+
+def test_a_merged_file_without_its_manifest_is_named_as_it_is(tmp_path):
+    path = tmp_path / 'captions.jsonl'
+    path.write_text(json.dumps(dict(image='a.jpg', captions=[])) + '\n')
+    with pytest.raises(FileNotFoundError, match='^[^ ]*manifest.json, which belongs to') as error:
+        CaptionStore(str(path))
+    assert 'disk' not in str(error.value)
 
 
 @pytest.mark.parametrize('name, error', [('gone', FileNotFoundError), ('empty', ValueError)])

@@ -17,6 +17,7 @@ def stream(path):
     ('{"images": [{"a": 1]}', 'is not valid JSON: byte 12'), ('{"images": [1 2]}', 'expected , or'),
     ('{"images": []} x', 'data after the end'), ('{"other": []}', 'no list of images'),
     ('{"images": {}}', 'no list of images'), ('{1: []}', 'expected a key'),
+    ('{"images": [{}], "images": []}', "the key 'images' is there twice"),
     ('{"images": [{"a": "\udcff"}]}', 'is not valid JSON'),
 ])
 def test_broken_json_is_named(tmp_path, text, message):

@@ -6,19 +6,21 @@ import json
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from pycocotools import mask as coco_mask
 
 from mvp_mm.datasets.readers.reason_seg import draw_shapes
 from mvp_mm.datasets.vocabulary.class_lists import load_vocabulary
 from mvp_mm.evaluation import GeneralizedReferringMetric, ReferringMetric
-from mvp_mm.registry import DATASETS
+from mvp_mm.registry import DATASETS, METRICS
+from tests.helpers import ROOT
 from tests.test_datasets.miniature import entries, moved
 from tests.test_datasets.miniature_benchmarks import (
     BENCHMARK_WRITERS,
     write_ref_adv,
     write_refcoco_m,
 )
-from tests.test_datasets.small_data import BOXES, HEIGHT, WIDTH
+from tests.test_datasets.small_data import BOXES, HEIGHT, WIDTH, pipeline
 from tests.test_evaluation.samples import box_masks, encode, make_instances, make_sample, score
 
 ENTRIES = entries()
@@ -106,6 +108,27 @@ def test_ref_adv_tells_negation_apart(root):
     assert [(r.targets, r.kind) for r in item['annotation'].referrals] == [
         ([0], 'plain'), ([1], 'negation')]
     assert item['boxes'].tolist()[0] == [2, 12, 8, 17]
+
+
+@pytest.mark.parametrize('name', ['odinw_aquarium', 'odinw_pistols'])
+@pytest.mark.parametrize('share, expected', [(1.0, 100.), (0.5, 50.)])
+def test_boxes_of_odinw_are_asked_by_their_own_classes_and_scored_by_class(
+        root, tmp_path, name, share, expected):
+    configured, = Config.fromfile(ROOT / 'configs/_base_/datasets/odinw.py')._odinw[name].metrics
+    metric = METRICS.build(configured)
+    dataset = DATASETS.build(
+        dict(moved(ENTRIES[name], root), pipeline=pipeline(tmp_path, training=False)))
+    sample, = dataset[0]['data_samples']
+    assert sample.task == 'detection' and sample.instruction.phrases == ['fish', 'shark']
+    truth = sample.gt_eval
+    assert truth['labels'].tolist() == [0, 1, 0]
+    # With half the classes nothing of the other one is found.
+    found = np.flatnonzero(truth['labels'] < 2 * share)
+    sample.pred_instances = make_instances(
+        truth['bboxes'][found], [0.9] * len(found), truth['labels'][found])
+    metric.dataset_meta = dataset.metainfo
+    figures = score(metric, [sample])
+    assert figures['coco/bbox_AP'] == pytest.approx(expected, abs=0.01)
 
 
 @pytest.mark.parametrize('change, message', [

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from mvp_mm.utils.masks import MAX_COORDINATE, rle_masks, to_rle, unpack_runs
+from mvp_mm.utils.masks import rle_masks, to_rle, unpack_runs
+from mvp_mm.utils.records import MAX_COORDINATE
 
 H, W = 20, 30
 BOX = np.zeros((H, W), np.uint8)

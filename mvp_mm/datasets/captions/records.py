@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mvp_mm.utils.records import is_file_name
+from mvp_mm.utils.texts import is_encodable, shown
+
 
 class Caption(NamedTuple):
     """One caption of an image.
@@ -63,8 +66,8 @@ def read_lines(path: Path) -> Iterator[Line]:
     with open(path, 'rb') as file:
         for number, raw in enumerate(file, start=1):
             try:
-                content = json.loads(raw)
-            except ValueError as error:
+                content = json.loads(raw.decode('utf-8-sig' if number == 1 else 'utf-8'))
+            except (ValueError, RecursionError) as error:
                 if not raw.endswith(b'\n'):
                     return
                 raise ValueError(f'{path}, line {number} is not valid JSON: {error}') from error
@@ -88,7 +91,7 @@ def torn_tail(path: Path) -> int:
     tail = tail.rpartition(b'\n')[2]
     try:
         return 0 if not tail or isinstance(json.loads(tail), dict) else len(tail)
-    except ValueError:
+    except (ValueError, RecursionError):
         return len(tail)
 
 
@@ -99,9 +102,9 @@ def parse_caption(content: dict[str, Any], where: str, captioner: str) -> Captio
         ValueError: If it lacks its text or holds another type, naming ``where``.
     """
     text, cut = content.get('caption'), content.get('cut', False)
-    if not isinstance(text, str) or not isinstance(cut, bool):
-        raise ValueError(f'{where}: "caption" must be a text and "cut" true or false, got '
-                         f'{text!r} and {cut!r}')
+    if not isinstance(text, str) or not is_encodable(text) or not isinstance(cut, bool):
+        raise ValueError(f'{where}: "caption" must be a text that can be encoded and "cut" true '
+                         f'or false, got {shown(text)} and {shown(cut)}')
     return Caption(captioner, text, cut)
 
 
@@ -112,8 +115,9 @@ def parse_image(content: dict[str, Any], where: str) -> str:
         ValueError: If it has none, naming ``where``.
     """
     image = content.get('image')
-    if not isinstance(image, str) or not image:
-        raise ValueError(f'{where}: "image" must be a file name, got {image!r}')
+    if not is_file_name(image) or '..' in image.split('/'):
+        raise ValueError(f'{where}: "image" must be a file name below the folder of the images, '
+                         f'got {shown(image)}')
     return image
 
 

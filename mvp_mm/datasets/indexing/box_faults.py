@@ -11,10 +11,13 @@ from mmengine.logging import print_log
 
 from mvp_mm.datasets.indexing.store import FileRows
 from mvp_mm.utils.faults import Faults
+from mvp_mm.utils.records import MAX_COORDINATE
 
-BOX_FAULTS = ('', 'not finite', 'negative size', 'no area', 'outside the image')
+BOX_FAULTS = ('', 'not finite', 'negative size', 'no area', 'outside the image',
+              f'beyond {MAX_COORDINATE} pixels')
 # What a check calls them.
-FAULT_KINDS = ('', 'box not finite', 'reversed box', 'box without area', 'box outside the image')
+FAULT_KINDS = ('', 'box not finite', 'reversed box', 'box without area', 'box outside the image',
+               'box far outside the image')
 # `image`: row of the image; `box`: as it stands in the file.
 BAD_BOX = np.dtype([('ident', '<i8'), ('image', '<i4'), ('reason', 'i1'), ('box', '<f8', 4)])
 _EXAMPLES = 10
@@ -53,8 +56,10 @@ def corner_faults(corners: np.ndarray, heights: np.ndarray | int,
         inside = (np.minimum(x2, widths) > np.maximum(x1, 0)) & (
             np.minimum(y2, heights) > np.maximum(y1, 0))
         finite = np.isfinite(x1) & np.isfinite(y1) & np.isfinite(x2) & np.isfinite(y2)
-        return np.select([~finite, (x2 < x1) | (y2 < y1), (x2 == x1) | (y2 == y1), ~inside],
-                         [1, 2, 3, 4], 0)
+        far = np.maximum(np.maximum(-x1, -y1), np.maximum(x2, y2)) > MAX_COORDINATE
+        return np.select(
+            [~finite, (x2 < x1) | (y2 < y1), (x2 == x1) | (y2 == y1), ~inside, far],
+            [1, 2, 3, 4, 5], 0)
 
 
 def box_faults(boxes: np.ndarray, heights: np.ndarray | int,

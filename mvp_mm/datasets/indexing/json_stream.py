@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mvp_mm.utils.texts import shown
+
 _WINDOW = 8 << 20
 _LONGEST = 1 << 28
 _SPACE = re.compile(r'[ \t\n\r]*')
@@ -46,9 +48,9 @@ class JsonStream:
 
         Raises:
             ValueError: If the file is not JSON, its top level is not an object, or a list is
-                missing.
+                missing or a key there twice.
         """
-        seen = set()
+        seen, keys = set(), set()
         with open(self.path, 'rb') as file:
             self._file = file
             if self._next() != '{':
@@ -59,6 +61,9 @@ class JsonStream:
                 key = self._value()[0]
                 if not isinstance(key, str):
                     self._fail('expected a key')
+                if key in keys:
+                    self._fail(f'the key {shown(key)} is there twice')
+                keys.add(key)
                 self._take(':')
                 if key in lists and self._next() == '[':
                     seen.add(key)

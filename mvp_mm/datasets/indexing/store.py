@@ -168,7 +168,9 @@ def _make(folder: Path, source: str | Path, signature: Callable[[], dict[str, An
             shutil.rmtree(folder)
         temporary.rename(folder)
     except OSError as error:
-        if error.filename is not None and Path(error.filename) == Path(source):
+        # What is missing beside the source says so itself.
+        missing = isinstance(error, FileNotFoundError) and error.errno is None
+        if missing or error.filename is not None and Path(error.filename) == Path(source):
             raise
         # numpy tells neither the cause nor its number.
         reason = error.strerror or f'{error}; is the disk full?'

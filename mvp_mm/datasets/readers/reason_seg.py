@@ -17,8 +17,17 @@ from mvp_mm.registry import DATASETS
 from mvp_mm.utils.faults import Faults
 from mvp_mm.utils.images import read_size
 from mvp_mm.utils.listings import SuffixListing
-from mvp_mm.utils.masks import MAX_COORDINATE
-from mvp_mm.utils.records import FLAG, LIST, STRING, TEXT, Field, RecordFormat, is_number, list_of
+from mvp_mm.utils.records import (
+    FLAG,
+    LIST,
+    MAX_COORDINATE,
+    STRING,
+    TEXT,
+    Field,
+    RecordFormat,
+    is_number,
+    list_of,
+)
 from mvp_mm.utils.texts import named
 
 _TARGET, _IGNORED = 1, 255

@@ -2,9 +2,11 @@
 """Resizes images to fit the network's canvas and pads them to it."""
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
+import mmcv
 import numpy as np
 from mmdet.structures.mask import BitmapMasks
 
@@ -28,6 +30,30 @@ def fitting_size(height: int, width: int, canvas: tuple[int, int]) -> tuple[int,
     factor = min(canvas[0] / width, canvas[1] / height)
     # Rounded as mmcv does.
     return max(int(width * factor + 0.5), 1), max(int(height * factor + 0.5), 1)
+
+
+@TRANSFORMS.register_module()
+class Resize(_mmdet.Resize):
+    """Does what mmdet's ``Resize`` does, and leaves at least one pixel on each side.
+
+    With the aspect ratio kept, mmdet's own stops at an image whose short side would shrink below
+    half a pixel. Configs that say ``mmdet.Resize`` get this one. Arguments: see
+    :class:`mmdet.datasets.transforms.Resize`.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Resize image, boxes, masks and semantic map."""
+        shape = results['img'].shape[1::-1]
+        size = self.scale or tuple(
+            int(side * factor + 0.5) for side, factor in zip(shape, self.scale_factor, strict=True))
+        if self.keep_ratio and min(size) >= 1:
+            size = mmcv.rescale_size(shape, size)
+        if min(size) >= 1:
+            return super().transform(results)
+        at_least_one = copy.copy(self)
+        at_least_one.scale = tuple(max(side, 1) for side in size)
+        at_least_one.keep_ratio = False
+        return at_least_one.transform(results)
 
 
 @TRANSFORMS.register_module()

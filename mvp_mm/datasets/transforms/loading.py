@@ -50,11 +50,14 @@ class LoadImage(BaseTransform):
 
         Raises:
             FileNotFoundError: If there is no such file, calling it ``name``.
+            OSError: If it cannot be read, calling it ``name``.
         """
         try:
             return Path(results['img_path']).read_bytes()
         except FileNotFoundError as error:
             raise FileNotFoundError(f'{name} does not exist') from error
+        except OSError as error:
+            raise OSError(f'{name} cannot be read: {error.strerror}') from error
 
 
 @TRANSFORMS.register_module()
