@@ -8,6 +8,7 @@ import click
 
 from mvp_mm.cli.command import Command
 from mvp_mm.cli.options import cfg_options, parse_pairs
+from mvp_mm.utils.terminal import say_busy
 
 
 @click.command(cls=Command)
@@ -38,5 +39,6 @@ def browse(config: str, out: Path, mode: str, cfg_options: tuple[str, ...],
       mvp-mm browse data/mine/config.py --out pictures
       mvp-mm browse configs/mvplm/tiny/stage2.py --out pictures --mode test --number 12
     """
+    say_busy('loading PyTorch')
     from mvp_mm.cli.actions.browse import browse_datasets
     browse_datasets(config, out, mode, parse_pairs(cfg_options), **counts)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mvp_mm.cli.command import Command
+from mvp_mm.utils.terminal import say_busy
 
 
 @click.command(cls=Command)
@@ -39,5 +40,6 @@ def check(source: Path, name: str | None, dataset: str | None, data_root: str | 
         raise click.UsageError('--dataset and --data-root go with a config, not with a folder')
     if source.is_file() and name:
         raise click.UsageError('--format goes with a folder, not with a config')
+    say_busy('loading PyTorch')
     from mvp_mm.cli.actions.check import check_datasets
     return check_datasets(source, name, dataset, data_root, workers, examples, out)
