@@ -18,9 +18,9 @@ from mvp_mm.utils.terminal import say_busy
               help='For a config: name, or dotted path, of the datasets to check.')
 @click.option('--data-root', metavar='DIR',
               help='For a config: folder that takes the place of its own.')
-@click.option('--workers', type=int, default=0, show_default=True,
+@click.option('--workers', type=click.IntRange(min=0), default=0, show_default=True,
               help='Processes that check files.')
-@click.option('--examples', type=int, default=5, show_default=True,
+@click.option('--examples', type=click.IntRange(min=0), default=5, show_default=True,
               help='Faults shown of each kind.')
 @click.option('--out', type=click.Path(path_type=Path), metavar='FILE',
               help='JSON file for the report with every fault.')
