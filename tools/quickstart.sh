@@ -76,16 +76,14 @@ step "answers to all tasks on two held-out images"
 python tools/analysis_tools/answer_sheet.py "$WEIGHTS" --world "$WORLD" --out "$OUT/sheet.png"
 step "look at $OUT/sheet.png; next: metrics on held-out images"
 
-# All weights come from the published folder, so the encoder's first ones are not needed.
-WHOLE=(--cfg-options model.encoder.backbone.pretrained_path=None)
-metrics_of metrics configs/mvplm/tiny/pretrained.py "$WEIGHTS/model.safetensors" "${WHOLE[@]}" \
-    default_hooks.visualization.interval=1000000
+metrics_of metrics configs/mvplm/tiny/pretrained.py "$WEIGHTS/model.safetensors" \
+    --cfg-options default_hooks.visualization.interval=1000000
 
 STEPS=80
 step "a short training from the published weights: $STEPS steps"
 rm -rf "$OUT/continued"
 bash tools/dist_train.sh configs/mvplm/tiny/pretrained.py "$PROCESSES" \
-    --work-dir "$OUT/continued" --load-from "$WEIGHTS/model.safetensors" "${WHOLE[@]}" \
+    --work-dir "$OUT/continued" --load-from "$WEIGHTS/model.safetensors" --cfg-options \
     optim_wrapper.optimizer.lr=1e-4 train_cfg.max_iters=$STEPS param_scheduler.0.end=10 \
     param_scheduler.1.begin=10 param_scheduler.1.end=$STEPS default_hooks.logger.interval=5 \
     default_hooks.checkpoint.interval=$STEPS >"$OUT/continued.log" 2>&1 ||

@@ -21,10 +21,11 @@ from mvp_mm.engine.checkpoint import load_whole
 from mvp_mm.engine.config_check import check_config
 from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.config_loading import load_config
+from mvp_mm.engine.replaced_weights import build_model
 from mvp_mm.evaluation.base import PerceptionMetric
 from mvp_mm.evaluation.scoring import meta_of
 from mvp_mm.models import MVPLM
-from mvp_mm.registry import METRICS, MODELS
+from mvp_mm.registry import METRICS
 from mvp_mm.structures import PerceptionDataSample
 from mvp_mm.utils.arrays import to_numpy
 from mvp_mm.utils.checkpoint_io import read_checkpoint
@@ -81,8 +82,9 @@ class EvaluatedModel:
                 raise ValueError(f'{name} asks by {kind}, this tool needs {" or ".join(kinds)}')
         if not self.loaders:
             raise ValueError(f'{args.config}: no test dataset asks by {" or ".join(kinds)}')
-        self.model: MVPLM = MODELS.build(self.cfg.model)
-        load_whole(self.model, read_checkpoint(args.checkpoint)['state_dict'], args.checkpoint)
+        state = read_checkpoint(args.checkpoint)['state_dict']
+        self.model: MVPLM = build_model(self.cfg.model, state)
+        load_whole(self.model, state, args.checkpoint)
         self.model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
 
     def batches(self, name: str) -> Iterator[dict[str, list]]:

@@ -24,7 +24,7 @@ from mvp_mm.apis.task_choice import choose_task
 from mvp_mm.datasets.vocabulary.known_words import known_things
 from mvp_mm.engine.checkpoint import load_whole
 from mvp_mm.engine.config_loading import load_config
-from mvp_mm.registry import MODELS
+from mvp_mm.engine.replaced_weights import build_model
 from mvp_mm.structures import PerceptionDataSample
 from mvp_mm.utils.checkpoint_io import read_checkpoint
 from mvp_mm.visualization import PerceptionVisualizer
@@ -82,7 +82,7 @@ class PerceptionInferencer:
             raise ValueError('The config has no inferencer')
         init_default_scope(self.config.get('default_scope', 'mvp_mm'))
         self.device = _device(device)
-        self.model = load_whole(MODELS.build(self.config.model), state, weights)
+        self.model = load_whole(build_model(self.config.model, state), state, weights)
         self.model.to(self.device).eval()
         self.perceiver = Perceiver(self.model, self.config.inferencer.pipeline, as_dtype(dtype))
         self.trained_classes = classes

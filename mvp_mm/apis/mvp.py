@@ -154,32 +154,39 @@ class MVP(HubModel, OnnxModel):
     def _prepare(self, source: ImageSource) -> PreparedImage:
         return self._perceiver.prepare(source.read(), source.name)
 
-    def _ask_all(self, sources: Iterable[ImageSource], question: Question,
-                 batch_size: int) -> Iterator[Answer]:
-        """Ask one question about all images, in batches; the next ones are read meanwhile."""
+    def _prepared(self, sources: Iterable[ImageSource],
+                  ahead: int) -> Iterator[tuple[ImageSource, PreparedImage]]:
+        """Read and prepare images in their order; a thread is ``ahead`` images ahead at most."""
         remaining = iter(sources)
         with ThreadPoolExecutor(1) as pool:
             waiting: deque[tuple[ImageSource, Future[PreparedImage]]] = deque()
 
             def fill() -> None:
-                for source in islice(remaining, 2 * batch_size - len(waiting)):
+                for source in islice(remaining, ahead - len(waiting)):
                     waiting.append((source, pool.submit(self._prepare, source)))
 
             fill()
             while waiting:
-                batch = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
-                images = [prepared.result() for _, prepared in batch]
+                source, prepared = waiting.popleft()
+                image = prepared.result()
                 fill()
-                start = time.perf_counter()
-                encoded = self._encode(images)
-                share = (time.perf_counter() - start) / len(batch)
-                yield from self._answers(encoded, [s for s, _ in batch], [question], share)
+                yield source, image
+
+    def _ask_all(self, sources: Iterable[ImageSource], question: Question,
+                 batch_size: int) -> Iterator[Answer]:
+        """Ask one question about all images, in batches."""
+        prepared = self._prepared(sources, 2 * batch_size)
+        while batch := list(islice(prepared, batch_size)):
+            start = time.perf_counter()
+            encoded = self._encode([image for _, image in batch])
+            share = (time.perf_counter() - start) / len(batch)
+            yield from self._answers(encoded, [source for source, _ in batch], [question], share)
 
     def _ask_each(self, sources: Iterable[ImageSource], questions: Sequence[Question],
                   batch_size: int) -> Iterator[Answer]:
         """Ask several questions about each image, encoded once."""
-        for source in sources:
-            picture = Picture(self, source)
+        for source, image in self._prepared(sources, 2):
+            picture = Picture(self, source, image)
             for _, alike in groupby(questions, lambda q: (q.thinking, q.answering)):
                 together = list(alike)
                 for start in range(0, len(together), batch_size):
@@ -218,21 +225,23 @@ class Picture:
     Args:
         model: The model.
         source: The image.
+        prepared: The same, already read and on the model's canvas; None to do so.
 
     Attributes:
         name: Path, address or ``image_0``.
         size: (height, width).
-        encode_seconds: What encoding took.
+        encode_seconds: What encoding took, without reading the file.
     """
 
-    def __init__(self, model: MVP, source: ImageSource) -> None:
+    def __init__(self, model: MVP, source: ImageSource,
+                 prepared: PreparedImage | None = None) -> None:
         self._model, self._source = model, source
-        pixels = source.read()
+        prepared = prepared or model._prepare(source)
         start = time.perf_counter()
-        self._encoded = model._encode([model._perceiver.prepare(pixels, source.name)])
+        self._encoded = model._encode([prepared])
         self._encoded.state.prefixes = ImagePrefixes()
         self.encode_seconds = time.perf_counter() - start
-        self.name, self.size = source.name, pixels.shape[:2]
+        self.name, self.size = source.name, prepared.size
 
     def __repr__(self) -> str:
         return f'Picture({self.name}, {self.size[0]} x {self.size[1]})'

@@ -8,6 +8,7 @@ import click
 
 from mvp_mm.cli.command import Command
 from mvp_mm.cli.options import cfg_options, parse_pairs
+from mvp_mm.utils.terminal import say_busy
 
 
 @click.command(cls=Command)
@@ -16,11 +17,11 @@ from mvp_mm.cli.options import cfg_options, parse_pairs
               help='Folder for the pictures.')
 @click.option('--mode', type=click.Choice(['train', 'val', 'test']), default='train',
               show_default=True, help='Which data loaders of the config.')
-@click.option('--number', type=int, default=6, show_default=True,
+@click.option('--number', type=click.IntRange(min=1), default=6, show_default=True,
               help='Images of each dataset.')
-@click.option('--per-image', type=int, default=3, show_default=True,
+@click.option('--per-image', type=click.IntRange(min=1), default=3, show_default=True,
               help='Instructions of each image.')
-@click.option('--columns', type=int, default=3, show_default=True,
+@click.option('--columns', type=click.IntRange(min=1), default=3, show_default=True,
               help='Pictures side by side on a sheet.')
 @click.option('--seed', type=int, default=0, show_default=True,
               help='Draws the images and every choice.')
@@ -38,5 +39,6 @@ def browse(config: str, out: Path, mode: str, cfg_options: tuple[str, ...],
       mvp-mm browse data/mine/config.py --out pictures
       mvp-mm browse configs/mvplm/tiny/stage2.py --out pictures --mode test --number 12
     """
+    say_busy('loading PyTorch')
     from mvp_mm.cli.actions.browse import browse_datasets
     browse_datasets(config, out, mode, parse_pairs(cfg_options), **counts)

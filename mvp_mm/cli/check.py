@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mvp_mm.cli.command import Command
+from mvp_mm.utils.terminal import say_busy
 
 
 @click.command(cls=Command)
@@ -17,9 +18,9 @@ from mvp_mm.cli.command import Command
               help='For a config: name, or dotted path, of the datasets to check.')
 @click.option('--data-root', metavar='DIR',
               help='For a config: folder that takes the place of its own.')
-@click.option('--workers', type=int, default=0, show_default=True,
+@click.option('--workers', type=click.IntRange(min=0), default=0, show_default=True,
               help='Processes that check files.')
-@click.option('--examples', type=int, default=5, show_default=True,
+@click.option('--examples', type=click.IntRange(min=0), default=5, show_default=True,
               help='Faults shown of each kind.')
 @click.option('--out', type=click.Path(path_type=Path), metavar='FILE',
               help='JSON file for the report with every fault.')
@@ -39,5 +40,6 @@ def check(source: Path, name: str | None, dataset: str | None, data_root: str | 
         raise click.UsageError('--dataset and --data-root go with a config, not with a folder')
     if source.is_file() and name:
         raise click.UsageError('--format goes with a folder, not with a config')
+    say_busy('loading PyTorch')
     from mvp_mm.cli.actions.check import check_datasets
     return check_datasets(source, name, dataset, data_root, workers, examples, out)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mvp_mm.cli.command import Command
+from mvp_mm.utils.terminal import say_busy
 
 # Keys of mvp_mm.own_data.formats.FORMATS, which would be slow to import for a list of names.
 FORMATS = ('coco', 'yolo', 'labelme', 'voc', 'cvat', 'csv')
@@ -40,5 +41,6 @@ def data(labels: Path, out: Path, images: Path | None, name: str | None, base: s
       mvp-mm data yolo_export/ --out data/mine --base lora
       mvp-mm train data/mine/config.py
     """
+    say_busy('loading PyTorch')
     from mvp_mm.cli.actions.data import prepare
     prepare(labels, out, images, name, base, val_share, seed)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mvp_mm.cli.command import Command, reported
+from mvp_mm.utils.terminal import say_busy
 
 
 @click.command(cls=Command)
@@ -28,6 +29,7 @@ def export(checkpoint: str, out: Path, config: str | None, onnx: bool) -> None:
       mvp-mm export CHECKPOINT --out my_model --onnx
     """
     with reported(OSError, ValueError, ImportError):
+        say_busy('loading PyTorch and the model')
         from mvp_mm import MVP
         model = MVP(checkpoint, device='cpu', config=config)
         model.save_pretrained(out)

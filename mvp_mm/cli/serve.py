@@ -51,4 +51,8 @@ def _limit(pair: str) -> tuple[str, int | float]:
     try:
         return name, int(value)
     except ValueError:
+        pass
+    try:
         return name, float(value)
+    except ValueError:
+        raise click.BadParameter(f'{pair!r} is not NAME=NUMBER', param_hint="'--limits'") from None

@@ -9,6 +9,7 @@ import click
 
 from mvp_mm.cli.command import Command
 from mvp_mm.cli.options import parse_pairs, run_options
+from mvp_mm.utils.terminal import say_busy
 
 
 @click.command(cls=Command)
@@ -34,6 +35,7 @@ def test(config: str, checkpoint: str, out: str | None, show_dir: str | None,
       mvp-mm test data/mine/config.py work_dirs/mine/best.pth
       mvp-mm test CONFIG CHECKPOINT --show-dir pictures --out predictions
     """
+    say_busy('loading PyTorch')
     from mvp_mm.cli.actions.test import evaluate
     evaluate(config, checkpoint, out, show_dir, metrics_file, overwrite,
              cfg_options=parse_pairs(cfg_options), **run)

@@ -8,6 +8,7 @@ import click
 
 from mvp_mm.cli.command import Command
 from mvp_mm.cli.options import parse_pairs, run_options
+from mvp_mm.utils.terminal import say_busy
 
 
 @click.command(cls=Command)
@@ -33,5 +34,6 @@ def train(config: str, amp: bool, resume: str | None, load_from: str | None,
     """
     if resume is not None and load_from is not None:
         raise click.UsageError('--resume and --load-from exclude each other')
+    say_busy('loading PyTorch')
     from mvp_mm.cli.actions.train import train_model
     train_model(config, amp, resume, load_from, cfg_options=parse_pairs(cfg_options), **run)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mvp_mm.utils.checkpoint_io import CheckpointError, check_finite, read_checkpoint
 
 # Buffers that a model computes itself; code bases differ in whether they are stored.
-_COMPUTED = ('num_batches_tracked', 'relative_position_index', 'relative_coords_table',
+COMPUTED = ('num_batches_tracked', 'relative_position_index', 'relative_coords_table',
              'attn_mask', 'inv_freq', 'position_ids')
 
 
@@ -145,7 +145,7 @@ def check_whole(model: nn.Module, state: Mapping[str, Tensor], path: str | Path,
     }
     told = []
     for title, keys in problems.items():
-        keys = sorted(key for key in keys if not key.endswith(_COMPUTED))
+        keys = sorted(key for key in keys if not key.endswith(COMPUTED))
         if keys:
             told.append(f'{len(keys)} {title} ({", ".join(keys[:3])}'
                         f'{", …" if len(keys) > 3 else ""})')

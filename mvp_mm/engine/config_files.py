@@ -8,6 +8,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mvp_mm.engine.config_error import children, join_path
+from mvp_mm.engine.replaced_weights import names_given, replaced_files
 from mvp_mm.engine.size_check import checkpoint_fault
 from mvp_mm.utils.files import join_root
 
@@ -24,20 +25,25 @@ _COMMANDS = {
 
 
 def missing_files(cfg: Config, modes: Sequence[str]) -> Iterator[str]:
-    """Look for the input files of everything that will be built."""
+    """Look for the input files of everything that will be built.
+
+    Files of weights are left out where ``load_from`` replaces what they would give.
+    """
     sections = ['model', *(f'{mode}_{part}' for mode in modes for part in
                            ('dataloader', 'evaluator'))]
     places: dict[str, list[str]] = {}
+    start = cfg.get('load_from')
+    names = names_given(start if isinstance(start, str) else None)
+    replaced = {f'model.{place}' for place in replaced_files(cfg.get('model') or {}, names)}
     for section in sections:
         for path, name in _input_files(cfg.get(section), section):
-            if not Path(name).exists():
+            if path not in replaced and not Path(name).exists():
                 places.setdefault(name, []).append(path)
     for name, paths in places.items():
         more = f' (and {len(paths) - 1} more places)' if len(paths) > 1 else ''
         command = _COMMANDS.get(Path(name).name, '')
         hint = f'; this writes it: {command.format(name)}' if command else ''
         yield f'{paths[0]}{more}: no such file or folder: {name}{hint}'
-    start = cfg.get('load_from')
     if isinstance(start, str) and not Path(start).is_file():
         yield f'load_from: no such file or folder: {start}'
     elif isinstance(start, str) and checkpoint_fault(start):

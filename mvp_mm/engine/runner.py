@@ -8,8 +8,10 @@ from typing import Any
 
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+from torch import nn
 from torch.utils.data import DataLoader
 
+from mvp_mm.engine.replaced_weights import build_model, names_given
 from mvp_mm.engine.same_run import check_same_run
 from mvp_mm.registry import RUNNERS
 from mvp_mm.utils.noise import is_no_noise
@@ -36,6 +38,12 @@ class PerceptionRunner(Runner):
                     handler, logging.FileHandler):
                 handler.addFilter(ScreenFilter())
         return logger
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build the model; files that the checkpoint to be loaded replaces are not read."""
+        if isinstance(model, dict):
+            return build_model(model, names_given(self._load_from))
+        return super().build_model(model)
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:

@@ -15,6 +15,9 @@ _DATASETS = dict(
            'CocoAPMetric'),
     expressions=("type='RefCocoDataset', ann_file='refs.json', instances_file='instances.json'",
                  'ReferringComprehensionTask', "split='{split}'", 'ReferringMetric'))
+# What a model that learns from boxes alone can be asked: its masks would be at random values.
+_BOX_TASKS = dict(boxes=('detection', 'DetectionTask'),
+                  expressions=('referring_comprehension', 'ReferringComprehensionTask'))
 
 
 def find_base(name: str) -> Path:
@@ -75,6 +78,11 @@ def config_text(written: Written, base: Path, tokenizer: Path | None = None) -> 
         f'    own_val=dict(_own, {part.format(split="val")}, test_mode=True, _delete_=True,',
         f"                 metrics=[dict(type='{metric}'{boxes_only})]))",
     ]
+    if written.kind in _BOX_TASKS:
+        name, asked = _BOX_TASKS[written.kind]
+        lines += [
+            '# The labels have no masks. Weights that know masks: leave this line out.',
+            f"inferencer = dict(tasks=dict(_delete_=True, {name}=dict(type='{asked}')))"]
     if tokenizer is not None:
         lines.append(f'model = dict(tokenizer=dict(path={str(tokenizer.resolve())!r}))')
     return '\n'.join(lines) + '\n'

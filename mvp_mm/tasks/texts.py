@@ -61,7 +61,8 @@ def check_words(task: str, words: Any, text: str | None) -> list[str]:
             empty and differ from one another; names the task.
     """
     if text is not None:
-        raise ValueError(f'Task {task} takes a list of words, not a sentence: {shown(text)}')
+        raise ValueError(f'Task {task} takes a list of words, not a sentence: {shown(text)}; give '
+                         'the phrases of it that name objects as words')
     try:
         cleaned = check_names([] if words is None else words, 'word')
     except ValueError as error:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mvp_mm.utils.checkpoint_format import CheckpointError, format_of
@@ -28,7 +29,7 @@ from mvp_mm.utils.safe_unpickling import (
 )
 
 __all__ = ['CheckpointError', 'HoldsObjectsError', 'check_finite', 'peek_meta',
-           'read_checkpoint', 'read_weights', 'register_with_mmengine']
+           'peek_names', 'read_checkpoint', 'read_weights', 'register_with_mmengine']
 
 # Where tools keep the weights inside a checkpoint, and what wrappers put before their names.
 _NESTS = ('state_dict', 'model')
@@ -94,6 +95,28 @@ def peek_meta(path: str | Path) -> dict[str, Any]:
         return {}
     meta = content.get('meta') if isinstance(content, Mapping) else None
     return dict(meta) if isinstance(meta, Mapping) else {}
+
+
+def peek_names(path: str | Path) -> frozenset[str]:
+    """List the tensors of a file of weights without reading their values; nothing is run.
+
+    Args:
+        path: The file, which may be damaged.
+
+    Returns:
+        Their names in the model; empty where the file cannot be read.
+    """
+    try:
+        kind = format_of(path)
+        if kind == 'safetensors':
+            with safe_open(path, 'pt') as file:
+                return frozenset(_WRAPPERS.sub('', key) for key in file.keys())  # noqa: SIM118
+        content = load_torch(Path(path), kind, check=False) if kind == 'zip' else _load(Path(path))
+        nest = next((content[name] for name in _NESTS
+                     if isinstance(content.get(name), Mapping)), content)
+        return frozenset(_state_of(nest, Path(path), None))
+    except (CheckpointError, OSError, SafetensorError, AttributeError):
+        return frozenset()
 
 
 def read_weights(path: str | Path, trust_pickle: bool = False) -> dict[str, Tensor]:

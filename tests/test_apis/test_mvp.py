@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -32,6 +33,14 @@ def folder(tmp_path):
         cv2.imwrite(str(tmp_path / name), rng.integers(0, 255, (50, 70, 3), dtype=np.uint8))
     (tmp_path / 'notes.txt').write_text('no image')
     return tmp_path
+
+
+def wait_until(condition):
+    """Give another thread the time to make something true."""
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
 
 
 def same(first, second):
@@ -108,6 +117,21 @@ def test_several_sentences_are_answered_image_by_image(model, folder):
         'referring_segmentation', 'generalized_referring', 'referring_segmentation']
     alone = model(folder / 'b.png', text=texts[2], thinking=False)
     np.testing.assert_allclose(found[5].boxes, alone.boxes, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize('question', [
+    dict(words=['circle']), dict(text=['the red circle', 'the star'])])
+def test_the_next_images_are_read_while_one_is_answered(model, folder, question, monkeypatch):
+    files, read = sorted(folder.glob('*.png')) * 3, []
+    prepare = model._prepare
+    monkeypatch.setattr(model, '_prepare', lambda source: read.append(source.name) or prepare(
+        source))
+    answers = model.stream(files, progress=False, **question)
+    next(answers)
+    wait_until(lambda: len(read) >= 3)    # the one that is answered, and two ahead at most
+    assert read == [str(file) for file in files[:3]]
+    assert len([*answers]) == len(files) * len(question.get('text', ' ')) - 1
+    assert read == [str(file) for file in files]
 
 
 def test_an_opened_picture_is_encoded_once(model, folder, monkeypatch):

@@ -71,6 +71,8 @@ def test_the_package_runs_as_a_module():
     (['test', 'nowhere.py', 'b.pth'], 'mvp-mm test: error: config not found: nowhere.py'),
     (['browse', 'nowhere.py', '--out', 'x'], 'mvp-mm browse: error: config not found'),
     (['check', 'nowhere'], "mvp-mm check: error: Invalid value for 'SOURCE'"),
+    (['check', '.', '--workers', '-1'], '-1 is not in the range x>=0'),
+    (['browse', 'a.py', '--out', 'x', '--number', '-2'], '-2 is not in the range x>=1'),
     (['data', 'nowhere', '--out', 'x'], 'mvp-mm data: error: nowhere: no such file or folder'),
     (['convert', 'phi', 'nowhere', '--out', 'x'], 'mvp-mm convert phi: error: nowhere'),
     (['convert', 'weights', 'nowhere.py', 'b', '--out', 'x'], 'config not found: nowhere.py'),

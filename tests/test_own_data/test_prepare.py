@@ -45,6 +45,18 @@ def test_the_written_config_reads_the_labels(name, prepare, tmp_path):
     assert loaded.val_dataloader.own.dataset.test_mode
 
 
+@pytest.mark.parametrize(('name', 'offered'), [
+    ('voc', {'detection'}), ('csv', {'referring_comprehension'})])
+def test_a_model_of_boxes_is_asked_for_boxes_alone(name, offered, prepare, tmp_path):
+    prepare(WRITERS[name](tmp_path / 'labels'), '--out', 'own')
+    assert set(load_config(tmp_path / 'own/config.py').inferencer.tasks) == offered
+
+
+def test_a_model_of_masks_is_asked_for_everything(prepare, tmp_path):
+    prepare(WRITERS['labelme'](tmp_path / 'labels'), '--out', 'own')
+    assert {'instance', 'detection'} < set(load_config(tmp_path / 'own/config.py').inferencer.tasks)
+
+
 def test_the_sheet_shows_labelled_images_first(prepare, tmp_path):
     prepare(WRITERS['voc'](tmp_path / 'labels'), '--out', 'own')
     sheet = np.array(Image.open(tmp_path / 'own/sheet.png'))

@@ -13,7 +13,6 @@ Example::
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import shutil
 import sys
@@ -31,7 +30,7 @@ from mvp_mm.apis.model_card import model_card
 from mvp_mm.apis.published import WEIGHTS, save_published
 from mvp_mm.engine.checkpoint import load_whole
 from mvp_mm.engine.config_loading import load_config
-from mvp_mm.registry import MODELS
+from mvp_mm.engine.replaced_weights import build_model
 from mvp_mm.utils.atomic import write_text
 from mvp_mm.utils.checkpoint_io import read_checkpoint
 
@@ -68,10 +67,8 @@ def main() -> None:
         cfg = load_config(args.config, args.cfg_options)
         init_default_scope(cfg.get('default_scope', 'mvp_mm'))
         checkpoint = read_checkpoint(args.checkpoint)
-        # The weights are all in the checkpoint: what parts once started from is not read.
-        settings = copy.deepcopy(cfg.model)
-        settings.encoder.backbone.pop('pretrained_path', None)
-        model = load_whole(MODELS.build(settings), checkpoint['state_dict'], args.checkpoint)
+        state = checkpoint['state_dict']
+        model = load_whole(build_model(cfg.model, state), state, args.checkpoint)
         if args.half:
             model.half()
         if args.replace and (args.out / 'origin.json').is_file():

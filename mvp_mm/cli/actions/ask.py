@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mvp_mm.cli.command import reported
+from mvp_mm.utils.terminal import say_busy
 
 _SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 
@@ -49,12 +50,13 @@ def ask_model(images: Sequence[str], model: dict[str, Any], question: dict[str, 
     """
     with reported(OSError, ValueError):
         paths = list_images(images)
+        say_busy('loading PyTorch and the model')
         from mvp_mm import MVP
+        asked = MVP(**model)
         sentences = question['text']
         per_image = len(sentences or [None])
         # One at a time: a folder's answers need not fit into memory, and those given are kept.
-        for number, answer in enumerate(
-                MVP(**model).stream(paths, progress=False, **question)):
+        for number, answer in enumerate(asked.stream(paths, progress=False, **question)):
             sentence = f' "{sentences[number % per_image]}"' if sentences else ''
             reason = f' ({answer.reason})' if answer.reason else ''
             print(f'{paths[number // per_image]}{sentence}: {answer.task}{reason}')

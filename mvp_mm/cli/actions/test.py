@@ -19,6 +19,7 @@ from mvp_mm.engine.launch import config_from_args, prepare_processes
 from mvp_mm.engine.runner import PerceptionRunner
 from mvp_mm.evaluation.saved_vocabulary import json_annotations
 from mvp_mm.utils.atomic import write_text
+from mvp_mm.utils.terminal import say_busy
 
 
 def save_predictions(cfg: Config, out: str) -> None:
@@ -91,6 +92,7 @@ def evaluate(config: str, checkpoint: str, out: str | None, show_dir: str | None
         Failure: If the config cannot be run, the checkpoint not be read, a file not be written, or
             a dataset not be scored.
     """
+    say_busy('checking the config')
     with reported(ConfigError):
         cfg = config_from_args(argparse.Namespace(config=config, **run))
         cfg.load_from, cfg.resume = checkpoint, False

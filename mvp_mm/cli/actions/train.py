@@ -19,6 +19,7 @@ from mvp_mm.engine.latest_checkpoint import find_resumable
 from mvp_mm.engine.launch import config_from_args, prepare_processes
 from mvp_mm.engine.restart import find_own_checkpoint, restarts_allowed
 from mvp_mm.registry import RUNNERS
+from mvp_mm.utils.terminal import say_busy
 
 
 def apply_start(cfg: Config, resume: str | None, load_from: str | None) -> None:
@@ -80,6 +81,7 @@ def train_model(config: str, amp: bool, resume: str | None, load_from: str | Non
         Failure: If the config cannot be run, a checkpoint not be read, or a file not be written.
     """
     launcher = run['launcher']
+    say_busy('checking the config')
     with reported(ConfigError):
         cfg = config_from_args(argparse.Namespace(config=config, **run))
         if amp:

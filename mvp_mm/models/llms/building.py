@@ -130,7 +130,10 @@ def without_weights(llm: dict) -> dict:
     """
     if llm.get('pretrained') is None:
         return dict(llm)
-    return dict(llm, config=_config_of(llm['pretrained']).to_dict(), pretrained=None)
+    sizes = _config_of(llm['pretrained']).to_dict()
+    # The precision of the folder's files, in which a model would not be trained.
+    sizes.pop('dtype', None)
+    return dict(llm, config=sizes, pretrained=None)
 
 
 def _config_of(pretrained: str) -> PretrainedConfig:
