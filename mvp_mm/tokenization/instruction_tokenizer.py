@@ -180,6 +180,7 @@ class InstructionTokenizer:
         folder, per_token = self._folder, self.per_token
         for segment in instruction.prompt:
             kind, span = segment.kind, -1
+            tokens: Sequence[int]
             if kind is _TEXT:
                 tokens = _encode(folder, per_token, segment.text)
             else:

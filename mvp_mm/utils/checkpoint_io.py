@@ -112,6 +112,8 @@ def peek_names(path: str | Path) -> frozenset[str]:
             with safe_open(path, 'pt') as file:
                 return frozenset(_WRAPPERS.sub('', key) for key in file.keys())  # noqa: SIM118
         content = load_torch(Path(path), kind, check=False) if kind == 'zip' else _load(Path(path))
+        if not isinstance(content, Mapping):
+            return frozenset()
         nest = next((content[name] for name in _NESTS
                      if isinstance(content.get(name), Mapping)), content)
         return frozenset(_state_of(nest, Path(path), None))
