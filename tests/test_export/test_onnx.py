@@ -103,8 +103,6 @@ def test_variants_of_the_model_export_too(variant, tmp_path, monkeypatch):
     elif variant == 'pyramid':
         model = build_model(
             tokenizer, connector=dict(_delete_=True, type='PyramidConnector'), **ONE_LAYER)
-        for layer in model.connector.finer.parameters():
-            torch.nn.init.normal_(layer, std=0.1)
     else:
         config = load_config(ROOT / 'configs/mvplm/released/tiny.py')
         config.merge_from_dict(dict(model=ONE_LAYER))

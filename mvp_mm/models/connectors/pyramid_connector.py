@@ -1,67 +1,73 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""A connector that reads finer maps of the encoder beside the last."""
+"""A connector that reads all maps of the encoder."""
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch.nn.functional as F
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mvp_mm.models.connectors.mlp_connector import MLPConnector
+from mvp_mm.models.position import grid_points, sine_embedding
 from mvp_mm.registry import MODELS
+
+# Highest frequency of the position code, in cycles over the canvas.
+MAX_CYCLES = 4.0
 
 
 @MODELS.register_module()
-class PyramidConnector(MLPConnector):
-    """Adds to each of :class:`MLPConnector`'s tokens what finer maps hold of its square.
+class PyramidConnector(BaseModule):
+    """Turns all maps of the encoder into visual tokens, as many as :class:`MLPConnector`.
 
-    Colour and fine texture fade towards the encoder's last map. Each finer map has an MLP of its
-    own over all its positions in a token's square. The MLP's last layer starts at zero, so the
-    model starts as it was with :class:`MLPConnector`, whose weights this connector takes.
+    Colour and fine texture fade towards the encoder's last map. Here each token also reads what
+    the finer maps hold of its square, all positions of it. Channels are normalised each on its own
+    (batch norm): beside those that mark edges, those of colour vary little, and a layer norm over
+    the square leaves them so. Batch norm reads the statistics of one process.
 
     Args:
         in_channels: Channels of the encoder's maps, finest first; each map has twice the sides of
             the next.
         out_channels: LLM width D.
         merge: Side of the square of positions of the last map that become one token.
-        num_finer: How many maps before the last are read; 2 are those of stride 16 and 8.
-
-    Raises:
-        ValueError: If the encoder has no so many finer maps.
     """
 
     multi_scale = True
 
-    def __init__(self, in_channels: Sequence[int], out_channels: int, merge: int = 2,
-                 num_finer: int = 2) -> None:
-        if not 1 <= num_finer < len(in_channels):
-            raise ValueError(f'num_finer must be 1 to {len(in_channels) - 1}, the number of maps '
-                             f'before the last; got {num_finer}')
-        super().__init__(in_channels[-1], out_channels, merge)
-        self.finer = nn.ModuleList()
-        for depth in range(1, num_finer + 1):
-            width = in_channels[-1 - depth] * (merge * 2**depth)**2
-            last = nn.Linear(out_channels, out_channels)
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-            self.finer.append(nn.Sequential(
-                nn.LayerNorm(width), nn.Linear(width, out_channels), nn.GELU(), last))
+    def __init__(self, in_channels: Sequence[int], out_channels: int, merge: int = 2) -> None:
+        super().__init__()
+        # Positions of each map along a token's side.
+        self.sides = [merge * 2**depth for depth in reversed(range(len(in_channels)))]
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for channels in in_channels)
+        self.projections = nn.ModuleList(
+            nn.Linear(channels * side**2, out_channels)
+            for channels, side in zip(in_channels, self.sides, strict=True))
+        self.position = nn.Linear(out_channels, out_channels, bias=False)
+        self.output = nn.Sequential(nn.GELU(), nn.Linear(out_channels, out_channels))
+
+    num_tokens = staticmethod(MLPConnector.num_tokens)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Maps (B, C_l, H_l, W_l), finest first, to visual tokens (B, V, D), row by row.
 
         Raises:
-            ValueError: If the last map's sides are no multiples of ``merge``, or a finer map has
-                not twice the sides of the next.
+            ValueError: If the last map's sides are no multiples of ``merge``, or a map has not
+                twice the sides of the next.
         """
-        tokens = super().forward(features[-1])
-        height, width = features[-1].shape[-2:]
-        for depth, mlp in enumerate(self.finer, 1):
-            feature, factor = features[-1 - depth], 2**depth
-            if feature.shape[-2:] != (height * factor, width * factor):
-                raise ValueError(
-                    f'Feature map {tuple(feature.shape[-2:])} is not {factor} times as high and '
-                    f'wide as the last, {(height, width)}')
-            squares = F.pixel_unshuffle(feature, self.merge * factor)
-            tokens = tokens + mlp(squares.flatten(2).transpose(1, 2))
-        return tokens
+        merge = self.sides[-1]
+        if any(size % merge for size in features[-1].shape[-2:]):
+            raise ValueError(f'Feature map {tuple(features[-1].shape[-2:])} cannot be merged '
+                             f'{merge} × {merge}')
+        rows, columns = (size // merge for size in features[-1].shape[-2:])
+        code = sine_embedding(grid_points([(rows, columns)], features[-1].device),
+                              self.position.in_features // 2, MAX_CYCLES)
+        tokens = self.position(code.to(features[-1].dtype))
+        for feature, side, norm, projection in zip(
+                features, self.sides, self.norms, self.projections, strict=True):
+            if feature.shape[-2:] != (rows * side, columns * side):
+                raise ValueError(f'Feature map {tuple(feature.shape[-2:])} should be of '
+                                 f'{(rows * side, columns * side)}, {side} × {side} positions for '
+                                 f'each of {rows} × {columns} tokens')
+            squares = F.pixel_unshuffle(norm(feature), side)
+            tokens = tokens + projection(squares.flatten(2).transpose(1, 2))
+        return self.output(tokens)
