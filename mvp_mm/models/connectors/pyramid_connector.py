@@ -21,9 +21,9 @@ class PyramidConnector(BaseModule):
     """Turns all maps of the encoder into visual tokens, as many as :class:`MLPConnector`.
 
     Colour and fine texture fade towards the encoder's last map. Here each token also reads what
-    the finer maps hold of its square, all positions of it. Channels are normalised each on its own
-    (batch norm): beside those that mark edges, those of colour vary little, and a layer norm over
-    the square leaves them so. Batch norm reads the statistics of one process.
+    the finer maps hold of its square, all positions of it, and a code of where it is. Maps pass a
+    batch norm first: behind a layer norm over the square, colours are learned later. Batch norm
+    reads the statistics of one process.
 
     Args:
         in_channels: Channels of the encoder's maps, finest first; each map has twice the sides of
