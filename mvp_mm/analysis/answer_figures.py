@@ -13,6 +13,7 @@ from torch import Tensor
 from mvp_mm.analysis.gpu_figures import median_ms, profile_of, relative
 from mvp_mm.analysis.synthetic_batch import make_samples
 from mvp_mm.models.acceleration import accelerate_answers
+from mvp_mm.models.connectors import connect
 from mvp_mm.models.image_prefix import ImagePrefixes
 from mvp_mm.models.language import append_tokens
 from mvp_mm.models.mvp_lm import MVPLM
@@ -129,7 +130,7 @@ class AnswerFigures:
             _, language = model.forward_llm(state, batch)
             parts: dict[str, Callable[[], Any]] = {
                 'encoder': lambda: model.encoder(images),
-                'connector': lambda: model.connector(features[-1]),
+                'connector': lambda: connect(model.connector, features),
                 'pixel decoder': lambda: model.pixel_decoder(features, extent),
                 'LLM, prompt': lambda: model.forward_llm(state, batch),
                 'perception': lambda: model.perception.predict(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mvp_mm.models import MVPLM
+from mvp_mm.models.connectors import connect
 from mvp_mm.models.perception import PerceptionHead
 from mvp_mm.models.state import DecoderQueries, ImageState, InstructionBatch
 from mvp_mm.ops import DeformableAttention
@@ -155,7 +156,7 @@ class ImageGraph(nn.Module):
         """
         features = self.encoder(image)
         maps = self.pixel_decoder(features, extent)
-        return EncodedImage(self.connector(features[-1]), maps['memory'],
+        return EncodedImage(connect(self.connector, features), maps['memory'],
                             maps['mask_features'].contiguous(), maps['padding_mask'])
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from mvp_mm.models.building import train_only
+from mvp_mm.models.connectors import build_connector, connect
 from mvp_mm.models.language import (
     LanguageOutput,
     append_tokens,
@@ -73,9 +74,8 @@ class MVPLM(BaseModel):
         super().__init__(data_preprocessor=preprocessor, init_cfg=init_cfg)
         self.encoder = MODELS.build(encoder)
         self.llm = MODELS.build(llm)
-        self.connector = MODELS.build(dict(
-            in_channels=self.encoder.out_channels[-1], out_channels=self.llm.hidden_size,
-            **connector))
+        self.connector = build_connector(
+            connector, self.encoder.out_channels, self.llm.hidden_size)
         self.pixel_decoder = MODELS.build(dict(
             in_channels=self.encoder.out_channels, embed_dims=embed_dims, **pixel_decoder))
         self.perception = MODELS.build(dict(
@@ -147,7 +147,7 @@ class MVPLM(BaseModel):
             perceive: Also make memory and mask features, not the visual tokens alone.
         """
         features = self.encoder(images)
-        visual = self.connector(features[-1])
+        visual = connect(self.connector, features)
         if visual.shape[1] != self.tokenizer.num_visual_tokens:
             raise ValueError(
                 f'Images of {tuple(images.shape[-2:])} give {visual.shape[1]} visual tokens, '

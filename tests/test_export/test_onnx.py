@@ -91,7 +91,7 @@ def test_the_rest_of_the_page_runs(exported, image, monkeypatch, capsys):  # noq
     assert capsys.readouterr().out == '(2, 11, 4) (2, 11, 4) (2, 11, 32, 32)\n'
 
 
-@pytest.mark.parametrize('variant', ['plus', 'released'])
+@pytest.mark.parametrize('variant', ['plus', 'pyramid', 'released'])
 def test_variants_of_the_model_export_too(variant, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tokenizer = save_tokenizer(tmp_path / 'data/synthetic/tokenizer')
@@ -100,6 +100,9 @@ def test_variants_of_the_model_export_too(variant, tmp_path, monkeypatch):
             tokenizer, pixel_decoder=dict(num_layers=1, position=dict(type='CyclePosition')),
             perception=dict(similarity_head=dict(relation=True), decoder=dict(
                 num_layers=1, position_in_content=True, position_code='cycles')))
+    elif variant == 'pyramid':
+        model = build_model(
+            tokenizer, connector=dict(_delete_=True, type='PyramidConnector'), **ONE_LAYER)
     else:
         config = load_config(ROOT / 'configs/mvplm/released/tiny.py')
         config.merge_from_dict(dict(model=ONE_LAYER))

@@ -32,6 +32,7 @@ from mvp_mm.analysis.training_step import MadeUpStep
 from mvp_mm.engine.config_loading import load_config
 from mvp_mm.engine.launch import config_errors_in_one_line
 from mvp_mm.models import MVPLM
+from mvp_mm.models.connectors import connect
 from mvp_mm.models.language import language_loss
 from mvp_mm.models.losses import ImageShares, Targets, reduce_over_ranks
 from mvp_mm.models.state import ImageState, InstructionBatch
@@ -94,7 +95,7 @@ def forward_parts(model: MVPLM, images: torch.Tensor, samples: list[PerceptionDa
     with watch.part('encoder'):
         features = model.encoder(images)
     with watch.part('connector'):
-        visual = model.connector(features[-1])
+        visual = connect(model.connector, features)
     state = ImageState(visual)
     if model.perception_trains:
         with watch.part('pixel decoder'):

@@ -17,6 +17,7 @@ from mvp_mm.converters import Conversion, Layout, convert_layout, read_weights
 from mvp_mm.engine.checkpoint import compare_with_model
 from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.config_loading import load_config
+from mvp_mm.models.connectors import build_connector
 from mvp_mm.models.llms.building import without_weights
 from mvp_mm.models.position import DetrPosition
 from mvp_mm.models.released import DINODecoder
@@ -35,8 +36,8 @@ def build_parts(cfg: Config) -> nn.Module:
         in_channels=channels, embed_dims=cfg.model.embed_dims, **cfg.model.pixel_decoder))
     with torch.device('meta'):
         parts.llm = MODELS.build(without_weights(cfg.model.llm))
-        parts.connector = MODELS.build(dict(
-            in_channels=channels[-1], out_channels=parts.llm.hidden_size, **cfg.model.connector))
+        parts.connector = build_connector(
+            cfg.model.connector, channels, parts.llm.hidden_size)
         parts.perception = MODELS.build(dict(
             llm_dims=parts.llm.hidden_size, embed_dims=cfg.model.embed_dims,
             **cfg.model.perception))
