@@ -113,7 +113,8 @@ def test_the_summary_token_of_a_pretrained_llm_starts_at_the_mean(tokenizer_path
         assert torch.equal(after[others], before[others])
 
 
-@pytest.mark.parametrize('llm', [dict(), dict(frozen=True), dict(frozen=True, train_embeddings=True)])
+@pytest.mark.parametrize('llm', [
+    dict(), dict(frozen=True), dict(frozen=True, train_embeddings=True)])
 def test_a_full_vocabulary_gets_a_row_for_the_summary_token(tokenizer_path, tmp_path, llm):
     known = build_model(tokenizer_path).tokenizer.vocab_size
     plain = llm_folder(tmp_path, known - 1)
