@@ -11,7 +11,7 @@ load_from = None
 # The decoders start at random values.
 default_hooks = dict(handover=dict(pretrained_parts=['encoder', 'llm']))
 
-# Six epochs of COCO, six of RefCOCO/+/g. Parts that come with weights learn more slowly.
+# 720 000 images of COCO, 6 epochs, and as many of RefCOCO/+/g. Parts with weights learn slowly.
 total_batch_size = 16
 _max_iters = 90000
 optim_wrapper = dict(
