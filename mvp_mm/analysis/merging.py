@@ -98,20 +98,29 @@ def _apply(function: Any, runs: Sequence[Any]) -> Any:
     return round(float(function([float(run) for run in runs])), 4)
 
 
-def loss_shares(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Average the share of each loss in the total, in percent, over the last tenth of a run.
+def last_losses(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Average each loss over the last tenth of a run.
 
     Args:
         history: Lines of a training log with ``loss`` and ``<set>.loss_<name>``, in order; the
             sets of a name are added up.
+
+    Returns:
+        By name, ``total`` among them.
     """
     last = history[-max(1, len(history) // 10):]
-    total = sum(line['loss'] for line in last)
-    shares: dict[str, float] = {}
+    losses = dict(total=statistics.fmean(line['loss'] for line in last))
     for line in last:
         for key, value in line.items():
             name = key.rpartition('.')[2]
             if name.startswith('loss_'):
                 name = name.removeprefix('loss_')
-                shares[name] = shares.get(name, 0.0) + 100 * value / total
-    return {name: round(share, 2) for name, share in shares.items()}
+                losses[name] = losses.get(name, 0.0) + value / len(last)
+    return losses
+
+
+def loss_shares(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Tell the share of each of :func:`last_losses` in the total, in percent."""
+    losses = last_losses(history)
+    total = losses.pop('total')
+    return {name: round(100 * value / total, 2) for name, value in losses.items()}

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
 from torch import Tensor
@@ -34,6 +34,13 @@ NARROW = {
 }
 
 
+def forget_weights(model: ConfigDict) -> None:
+    """Have a model's config build random weights in place of those of files."""
+    model.llm.pretrained = None
+    if 'pretrained_path' in model.encoder.backbone:
+        model.encoder.backbone.pretrained_path = None
+
+
 @dataclass
 class MadeUpStep:
     """A model with random weights, its optimizer, and one batch.
@@ -59,7 +66,7 @@ class MadeUpStep:
         """Build a config's model and make up a batch for it; no files are read.
 
         Args:
-            cfg: A loaded config; ``model.llm.pretrained`` is set to None.
+            cfg: A loaded config; its parts forget their files of weights.
             images: Images; None for the config's own number.
             sentences: Sentences about each image, beside one word list.
             words: Names in the word list.
@@ -68,7 +75,7 @@ class MadeUpStep:
         """
         init_default_scope(cfg.get('default_scope', 'mvp_mm'))
         torch.manual_seed(0)
-        cfg.model.llm.pretrained = None
+        forget_weights(cfg.model)
         model = MODELS.build(cfg.model).to(device).train()
         # In place of the tokenizer's, so that no tokenizer is needed.
         model.per_id = model.llm.vocab_size - 1

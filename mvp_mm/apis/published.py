@@ -124,12 +124,16 @@ def _name_tokenizers(settings: dict[str, Any], folder: Path) -> None:
             shutil.copy(file, folder / TOKENIZER)
 
 
+# GGUF files name the model that they come from as well.
+_NAMES_OF_ORIGIN = ('_name_or_path', '_model_name_or_path', 'auto_map')
+
+
 def _drop_sources(settings: dict[str, Any], model: nn.Module) -> None:
     """Take out where the parts' first weights came from; an LLM's sizes stay."""
     for part in _dicts(settings):
         if part.get('type') == 'CausalLM' and part.get('pretrained'):
             sizes = {key: value for key, value in model.llm.lm.config.to_dict().items()
-                     if key not in ('_name_or_path', 'auto_map')}
+                     if key not in _NAMES_OF_ORIGIN}
             part.update(pretrained=None, config=sizes)
         elif part.get('pretrained_path'):
             part['pretrained_path'] = None

@@ -23,6 +23,7 @@ from mvp_mm.models.language import (
     pool_phrases,
     prompt_ids,
 )
+from mvp_mm.models.llms.building import make_room
 from mvp_mm.models.losses import ImageShares, Targets, read_scalars, reduce_over_ranks
 from mvp_mm.models.state import ImageState, InstructionBatch, image_extent
 from mvp_mm.models.vocabulary_parts import LLMRows
@@ -84,6 +85,7 @@ class MVPLM(BaseModel):
         self.thinking = thinking
         self.max_response_tokens = max_response_tokens
         if self.llm.pretrained and self.tokenizer.per_is_new:
+            make_room(self.llm.lm, self.tokenizer.vocab_size)
             self.llm.start_at_mean(self.per_id, self.tokenizer.vocab_size)
         self.answering = Answering.from_config(answering)
         if trainable is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mvp_mm.analysis.merging import loss_shares, merge, over_seeds, update
+from mvp_mm.analysis.merging import last_losses, loss_shares, merge, over_seeds, update
 
 
 def part(dataset, variant='thinking', weights='w', seconds=2):
@@ -40,6 +40,8 @@ def test_the_sets_of_a_loss_count_together_at_the_end_of_a_run():
     early = {'loss': 9.0, 'loss_llm': 9.0}
     late = {'loss': 8.0, 'loss_llm': 2.0, 'd0.loss_word': 4.0, 'loss_word': 2.0, 'lr': 1.0}
     assert loss_shares([early] * 9 + [late]) == dict(llm=25.0, word=75.0)
+    assert last_losses([early] * 9 + [late]) == dict(total=late['loss'], llm=late['loss'] / 4,
+                                                     word=late['loss'] * 3 / 4)
 
 
 def test_a_dataset_measured_again_takes_its_place_and_says_what_made_it():

@@ -23,6 +23,8 @@ def published(tmp_path_factory):
     torch.manual_seed(0)
     config = Config(dict(model=tiny_model_config(tokenizer)))
     model = MODELS.build(config.model)
+    # As of an LLM that was read from a GGUF file.
+    model.llm.lm.config._model_name_or_path = 'Tiny Model 8k'
     model.llm.lm.save_pretrained(root / 'phi')
     config.model.llm = dict(type='CausalLM', pretrained=str(root / 'phi'))
     config.inferencer = dict(

@@ -49,7 +49,8 @@ def test_keys_and_types_of_a_leaf_are_known(path, tmp_path):
 
 @pytest.mark.parametrize('path', ALL, ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_inheritance_is_at_most_three_levels_deep(path):
-    grouped = path.parent.name in ('ablations', 'eval', 'finetune', 'plus', 'released', 'tiny')
+    grouped = path.parent.name in (
+        'ablations', 'eval', 'finetune', 'plus', 'released', 'small', 'tiny')
     assert depth(path) <= (3 if grouped else 2)
 
 

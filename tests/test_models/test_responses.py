@@ -113,6 +113,26 @@ def test_the_summary_token_of_a_pretrained_llm_starts_at_the_mean(tokenizer_path
         assert torch.equal(after[others], before[others])
 
 
+@pytest.mark.parametrize('llm', [
+    dict(), dict(frozen=True), dict(frozen=True, train_embeddings=True)])
+def test_a_full_vocabulary_gets_a_row_for_the_summary_token(tokenizer_path, tmp_path, llm):
+    known = build_model(tokenizer_path).tokenizer.vocab_size
+    plain = llm_folder(tmp_path, known - 1)
+    model = build_model(tokenizer_path, llm=dict(pretrained=str(tmp_path), **llm))
+    assert model.per_id == known - 1 and model.llm.vocab_size == known
+    trains = llm != dict(frozen=True)
+    for name in ('model.embed_tokens.weight', 'lm_head.weight', 'lm_head.bias'):
+        before, after = plain.get_parameter(name), model.llm.lm.get_parameter(name)
+        assert torch.equal(after[:-1], before) and after.requires_grad == trains
+        torch.testing.assert_close(after[-1], before.mean(0))
+
+
+def test_a_vocabulary_that_lacks_several_tokens_is_refused(tokenizer_path, tmp_path):
+    llm_folder(tmp_path, build_model(tokenizer_path).tokenizer.vocab_size - 2)
+    with pytest.raises(ValueError, match='The tokenizer has .* tokens, the LLM embeds'):
+        build_model(tokenizer_path, llm=dict(pretrained=str(tmp_path)))
+
+
 def test_a_summary_token_that_the_folder_knows_is_kept(tokenizer_path, tmp_path, monkeypatch):
     plain = llm_folder(tmp_path)
     kind = type(build_model(tokenizer_path).tokenizer)

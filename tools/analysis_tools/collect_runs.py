@@ -2,8 +2,8 @@
 """Put the results of several recipes, each with one seed or more, into one result file.
 
 A run is given as ``RECIPE=FILE[,FILE]``: its result files of ``measure_model.py``, a dataset or
-more in each. Runs of one recipe are averaged. ``--history RECIPE=FILE`` adds the share of each
-loss in the total, averaged over the last tenth of a training log of JSON lines.
+more in each. Runs of one recipe are averaged. ``--history RECIPE=FILE`` adds the losses, averaged
+over the last tenth of a training log of JSON lines (``last_loss``), and their shares (``loss``).
 
 Example::
 
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mvp_mm.analysis.merging import loss_shares, merge, over_seeds
+from mvp_mm.analysis.merging import last_losses, loss_shares, merge, over_seeds
 from mvp_mm.analysis.results import command_line
 from mvp_mm.utils.atomic import write_text
 
@@ -50,7 +50,8 @@ def main() -> None:
         for history in args.history:
             recipe, _, name = history.partition('=')
             lines = Path(name).read_text().splitlines()
-            recipes[recipe]['loss'] = loss_shares([json.loads(line) for line in lines])
+            steps = [json.loads(line) for line in lines]
+            recipes[recipe].update(loss=loss_shares(steps), last_loss=last_losses(steps))
     except (OSError, ValueError, KeyError) as error:
         sys.exit(f'collect_runs: error: {error}')
     every = [run for runs in found.values() for run in runs]

@@ -27,6 +27,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mvp_mm.analysis.synthetic_batch import canvas_side, make_samples
+from mvp_mm.analysis.training_step import forget_weights
 from mvp_mm.engine.config_loading import load_config
 from mvp_mm.engine.launch import config_errors_in_one_line
 from mvp_mm.models import MVPLM
@@ -103,7 +104,7 @@ def main() -> None:
         cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mvp_mm'))
     torch.manual_seed(0)
-    cfg.model.llm.pretrained = None
+    forget_weights(cfg.model)
     model = MODELS.build(cfg.model).eval()
     # In place of the tokenizer's, so that no tokenizer is needed.
     model.per_id = model.llm.vocab_size - 1

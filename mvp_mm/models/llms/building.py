@@ -235,6 +235,23 @@ def add_lora(lm: PreTrainedModel, r: int, alpha: float, dropout: float = 0.0,
         raise ValueError(f'llm.lora: no layer is named as in target_modules={target_modules}')
 
 
+def make_room(lm: PreTrainedModel, vocabulary: int) -> None:
+    """Add a row for the newest of a tokenizer's tokens, in place, where every row is in use.
+
+    SmolLM2's vocabulary is full, others have spare rows. The row trains if the others do.
+    """
+    if vocabulary != lm.config.vocab_size + 1:
+        return
+    trains = [part.weight.requires_grad for part in _embeddings(lm)]
+    lm.resize_token_embeddings(vocabulary, mean_resizing=False)
+    for part, flag in zip(_embeddings(lm), trains, strict=True):
+        part.requires_grad_(flag)
+
+
+def _embeddings(lm: PreTrainedModel) -> tuple[nn.Module, nn.Module]:
+    return lm.get_input_embeddings(), lm.get_output_embeddings()
+
+
 def decoder_layers(lm: PreTrainedModel) -> nn.ModuleList:
     """Find a model's list of transformer layers, whatever its family calls it."""
     count = lm.config.num_hidden_layers

@@ -70,7 +70,6 @@ class CausalLM(BaseModule):
         self.lm = build_lm(config, pretrained, attn_implementation)
         self.pretrained = pretrained
         self.hidden_size = self.lm.config.hidden_size
-        self.vocab_size = self.lm.config.vocab_size
         self.max_length = self.lm.config.max_position_embeddings
         self.kept_layers = tuple(kept_layers)
         self.split_by_length = split_by_length
@@ -101,6 +100,11 @@ class CausalLM(BaseModule):
     def train(self, mode: bool = True) -> CausalLM:
         """Set the mode; a frozen LLM stays in eval mode."""
         return super().train(mode and not self.frozen)
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens that are embedded."""
+        return self.lm.config.vocab_size
 
     def init_weights(self) -> None:
         """Keep the weights: transformers has drawn or read them, peft those of adapters.
