@@ -11,6 +11,7 @@ from mmengine.registry import init_default_scope
 
 from mvp_mm.analysis.memory import MemoryCounter, step_memory
 from mvp_mm.engine.config_loading import load_config
+from mvp_mm.models.encoders import swin
 from mvp_mm.ops import deformable_attention
 from tests.helpers import ROOT
 
@@ -24,7 +25,9 @@ def found():
     cfg = load_config(ROOT / 'configs/mvplm/stage2.py')
     init_default_scope('mvp_mm')
     attention, kernel = F.scaled_dot_product_attention, deformable_attention.sample_and_sum
+    kept_masks = swin.shift_mask.cache_info().currsize
     memory = step_memory(cfg, images=8)
+    assert swin.shift_mask.cache_info().currsize == kept_masks
     assert F.scaled_dot_product_attention is attention
     assert deformable_attention.sample_and_sum is kernel
     return {name: size / 2**30 for name, size in vars(memory).items()}

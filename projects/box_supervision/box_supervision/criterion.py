@@ -2,6 +2,7 @@
 """The criterion with mask losses for targets that have boxes alone."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,9 +65,11 @@ class BoxSupervisedCriterion(PerceptionCriterion):
         """Take the images (B, 3, H, W) of the batch, RGB in [0, 1]."""
         self.images = images
 
-    def sample(self, features: Tensor, targets: Targets, image_index: Tensor) -> GridMasks:
+    def sample(self, features: Tensor, targets: Targets, image_index: Tensor,
+               known_index: Sequence[int] | None = None) -> GridMasks:
         """See :meth:`PerceptionCriterion.sample`."""
-        return GridMasks(**vars(super().sample(features, targets, image_index)), grid=features)
+        masks = super().sample(features, targets, image_index, known_index)
+        return GridMasks(**vars(masks), grid=features)
 
     def forward(self, predictions: Predictions, targets: Targets, matches: Matches,
                 is_word: Tensor, masks: GridMasks, one_to_many: bool = False,
