@@ -72,7 +72,7 @@ def test_boxes_may_lack_ids_and_flags(tmp_path):
 
 @pytest.mark.parametrize('name', [
     'ñandú 雪 é.png', 'cafe\u0301.png', 'my photo (1).png', 'P1.PNG', 'a#b%20c.png', '🪁.png',
-    'a.b.c.jpg.png', 'deep/er/p1.png', 'a\nb.png', '../img/p1.png'])
+    'a.b.c.jpg.png', 'deep/er/p1.png', 'a\nb.png', '../img/p1.png', 'p1', 'sub\\p1.png'])
 def test_a_file_s_name_is_taken_as_it_stands(tmp_path, name):
     cfg = make_config(tmp_path)
     content = instances()
@@ -88,7 +88,7 @@ def test_a_file_s_name_is_taken_as_it_stands(tmp_path, name):
 @pytest.mark.parametrize('names', [
     ['road, route', 'boat'], ['hot-dog', 'dog'], ['st. bernard', 'dog.'], ['ñandú', '犬'],
     ['🪁', '⛵'], ['Cat', 'cat'], ['"cat"', "men's hat"], ['bat_(animal)', 'aerosol_can'],
-    ['<|endoftext|>', 'cat']])
+    ['<|endoftext|>', 'cat'], ['<PER>', '<image>'], ['container', 'container number']])
 def test_sound_class_names_are_asked_for_as_they_stand(tmp_path, names):
     cfg = make_config(tmp_path)
     content = instances()
@@ -109,6 +109,18 @@ def test_sound_sentences_are_asked_as_they_stand(tmp_path, text):
     path.write_bytes(pickle.dumps(refs))
     asked = [sample.instruction.phrases[0] for sample in DATASETS.build(cfg)[0]['data_samples']]
     assert text in asked
+
+
+@pytest.mark.parametrize('sentences', [['the cat', 'the dog'], 'the cat', None, [None]])
+def test_sentences_of_another_form_are_named(tmp_path, sentences):
+    cfg = make_config(tmp_path, 'RefCocoDataset', 'ReferringSegmentationTask')
+    path = tmp_path / 'refs(unc).p'
+    refs = pickle.loads(path.read_bytes())
+    refs[0]['sentences'] = sentences
+    path.write_bytes(pickle.dumps(refs))
+    with pytest.raises(ValueError, match=r'refs\(unc\).p: reference 1'):
+        DATASETS.build(cfg)
+    assert any('reference 1' in fault.where for fault in check_dataset(cfg).faults)
 
 
 @pytest.mark.parametrize('targets, number', [([-1], 0), ([10, 11], 2)])
