@@ -62,10 +62,11 @@ class Faults:
             self('empty class name', 'empty class names', f'or names that are no text, in '
                  f'{shown([name for name in names if not is_text(name)])}')
         cleaned = [clean(name) if isinstance(name, str) else shown(name) for name in names]
-        looks = Counter(map(same_look, cleaned))
-        repeated = sorted(name for name in set(cleaned) if looks[same_look(name)] > 1)
-        if repeated:
-            self('repeated class name', 'repeated class names', shown(repeated))
+        looks = list(map(same_look, cleaned))
+        if len(set(looks)) < len(looks):
+            counts = Counter(looks)
+            repeated = {name for name, look in zip(cleaned, looks, strict=True) if counts[look] > 1}
+            self('repeated class name', 'repeated class names', shown(sorted(repeated)))
         return cleaned
 
     def repeated(self, values: Sequence[Any], what: str) -> None:

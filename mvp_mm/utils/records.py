@@ -11,11 +11,12 @@ from mvp_mm.utils.texts import is_encodable, is_text, named, shown
 
 # Readers keep the lowest of the 64-bit numbers for records without an id and for texts as ids.
 _WHOLE = 1 << 63
-_KEPT = 1 << 40
+_LOWEST_ID = (1 << 40) - _WHOLE
 _MAX_SIDE = (1 << 31) - 1
 # What coordinates in pixels may be: polygons are drawn and areas of boxes multiplied in float32.
 MAX_COORDINATE = 1 << 20
 _NUMBERS = {int, float}
+_FOUR_FLOATS = [float] * 4
 _ABSENT: Any = object()
 
 
@@ -23,7 +24,7 @@ class Field(NamedTuple):
     """What a value of a record may be.
 
     Attributes:
-        accepts: Whether a value is one.
+        accepts: Whether a value, of any type, is one.
         expected: What is accepted, to be read after "expected".
         required: Whether every record has it.
         fault: What a check calls other values.
@@ -42,7 +43,7 @@ class Field(NamedTuple):
 
 def is_whole(value: Any) -> bool:
     """Whether a value is a whole number of 64 bits; true and false are none."""
-    return type(value) is int and _KEPT - _WHOLE <= value < _WHOLE
+    return type(value) is int and _LOWEST_ID <= value < _WHOLE
 
 
 def is_number(value: Any) -> bool:
@@ -57,12 +58,23 @@ def is_number(value: Any) -> bool:
 
 def _is_box(value: Any) -> bool:
     """Four numbers; whether they are finite is told apart from records that cannot be read."""
-    if type(value) is not list or len(value) != 4 or not _NUMBERS.issuperset(map(type, value)):
+    if type(value) is not list or len(value) != 4:
+        return False
+    types = list(map(type, value))
+    if types == _FOUR_FLOATS:
+        return True
+    if not _NUMBERS.issuperset(types):
         return False
     try:
         return bool(list(map(float, value)))
     except OverflowError:
         return False
+
+
+def _is_id_or_text(value: Any) -> bool:
+    if type(value) is int:
+        return _LOWEST_ID <= value < _WHOLE
+    return is_text(value)
 
 
 def _is_flag(value: Any) -> bool:
@@ -84,8 +96,7 @@ def list_of(item: Field) -> Field:
 
 
 ID = Field(is_whole, 'a whole number of 64 bits')
-ID_OR_TEXT = Field(lambda value: is_whole(value) or is_text(value),
-                   'a whole number of 64 bits or a text')
+ID_OR_TEXT = Field(_is_id_or_text, 'a whole number of 64 bits or a text')
 SIDE = Field(lambda value: type(value) is int and 0 < value <= _MAX_SIDE,
              'a positive whole number of 32 bits')
 COUNT = Field(lambda value: is_whole(value) and value >= 0, 'a whole number, 0 or more')
@@ -150,10 +161,8 @@ class RecordFormat:
             get = record.get
             for key, accepts, required in self._checks:
                 value = get(key, _ABSENT)
-                if value is _ABSENT:
-                    if required:
-                        break
-                elif not accepts(value):
+                # No field accepts what stands for a missing key.
+                if not accepts(value) and (required or value is not _ABSENT):
                     break
             else:
                 return True

@@ -69,4 +69,6 @@ def same_look(text: str) -> str:
     invisible characters left out and spaces joined; case counts. The key is for comparing: texts
     themselves reach a model as they stand in their file, but for :func:`clean`.
     """
+    if text.isascii() and text.isprintable():
+        return clean(text)
     return clean(_INVISIBLE.sub('', unicodedata.normalize('NFKC', text)))

@@ -7,9 +7,13 @@ import sys
 
 import click
 import pytest
+import torch
+from mmengine.config import Config
 
+from mvp_mm.cli.actions.train import use_float16
 from mvp_mm.cli.command import FAILED, INTERRUPTED, Command, ManyValues, reported, run
 from mvp_mm.cli.main import cli
+from mvp_mm.engine.config_error import ConfigError
 from tests.helpers import ROOT
 
 
@@ -148,3 +152,11 @@ def test_an_option_of_pairs_needs_one(capsys):
     toy = Command('toy', callback=lambda **given: None, params=[ManyValues(['--set'])])
     assert run(toy, 'toy', ['--set']) == 2
     assert "'--set' requires an argument" in capsys.readouterr().err
+
+
+def test_float16_without_a_gpu_is_refused_with_the_way_out(monkeypatch):
+    cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(ConfigError, match=r"--amp: .* needs a GPU; .*dtype='bfloat16'"):
+        use_float16(cfg)
+    assert cfg.optim_wrapper == dict(type='OptimWrapper')

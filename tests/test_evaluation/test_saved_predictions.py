@@ -212,6 +212,12 @@ def test_broken_files_are_named(tmp_path, name, edit, message):
      r'instances.json: prediction number 0 \(image 1\) has score nan, expected a number from'),
     ('instances.json', lambda c: c[0].update(bbox=[0, 0, 1e300, 5]),
      r'prediction number 0 \(image 1\) has bbox .*within 1048576'),
+    ('instances.json', lambda c: c[0].update(score=7), 'has score 7, expected a number'),
+    ('instances.json', lambda c: c[0].update(bbox=[5, 5, -3, -3]), 'of no negative size'),
+    ('instances.json', lambda c: c[0]['segmentation'].update(
+        counts=c[0]['segmentation']['counts'][:3]), r'prediction number 0 \(image 1\): '),
+    ('instances.json', lambda c: c[0].update(segmentation=[1, 1, 5, 1, 5, 5]),
+     r'prediction number 0 \(image 1\): '),
     ('instances.json', lambda c: c[0].update(segmentation=dict(
         encode(np.ones((1, 9, 9)))[0], counts='X1')),
      r'instances.json: prediction number 0 \(image 1\): RLE of size \[9, 9\] on an image'),

@@ -148,7 +148,8 @@ def read_tables(path: str, layout: CocoLayout, faults: Faults) -> Tables:
         ValueError: If the file is no JSON object with the three lists; where ``faults`` raises.
     """
     collector = Collector(layout, faults)
-    for key, record, begin, end in JsonStream(path).records(('images', 'annotations',
-                                                             'categories')):
-        collector.add(key, record, begin, end)
+    places = dict.fromkeys(collector.take, -1)
+    for key, record, begin, end in JsonStream(path).records(tuple(places)):
+        places[key] += 1
+        collector.take[key](places[key], record, begin, end)
     return Tables(collector)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,28 +55,20 @@ class Collector:
         self.begins, self.lengths = array('q'), array('i')
         # Number of the image, place of its record.
         self.image_spans: dict[int | str, tuple[int, int]] = {}
-        self._places = dict(images=-1, annotations=-1, categories=-1)
-        self._take = dict(images=self._image, annotations=self._annotation,
-                          categories=self._category)
+        # Read once: they are asked for at every object.
+        self._with_labels, self._with_areas = layout.with_labels, layout.with_areas
+        self._object_records = layout.object_records
+        # Takes a record of each list: its place in the list, the record (of any type), and where
+        # its text begins and ends in the file.
+        self.take: dict[str, Callable[[int, Any, int, int], None]] = dict(
+            images=self._image, annotations=self._annotation, categories=self._category)
 
-    def add(self, key: str, record: Any, begin: int, end: int) -> None:
-        """Take a record.
-
-        Args:
-            key: Its list: ``images``, ``annotations`` or ``categories``.
-            record: The record, of any type.
-            begin: Where its text begins in the file.
-            end: Where its text ends.
-        """
-        self._places[key] += 1
-        self._take[key](record, begin, end)
-
-    def _category(self, record: dict, begin: int, end: int) -> None:
-        if self.layout.category.accepts(record, self.faults, self._places['categories']):
+    def _category(self, place: int, record: Any, begin: int, end: int) -> None:
+        if self.layout.category.accepts(record, self.faults, place):
             self.categories.append(record)
 
-    def _image(self, record: dict, begin: int, end: int) -> None:
-        if not self.layout.image.accepts(record, self.faults, self._places['images']):
+    def _image(self, place: int, record: Any, begin: int, end: int) -> None:
+        if not self.layout.image.accepts(record, self.faults, place):
             return
         self.heights.append(record['height'])
         self.widths.append(record['width'])
@@ -85,8 +77,8 @@ class Collector:
         if self.layout.image_records == 'images':
             self.image_spans[record['id']] = (begin, end - begin)
 
-    def _annotation(self, record: dict, begin: int, end: int) -> None:
-        if not self.layout.annotation.accepts(record, self.faults, self._places['annotations']):
+    def _annotation(self, place: int, record: Any, begin: int, end: int) -> None:
+        if not self.layout.annotation.accepts(record, self.faults, place):
             return
         image_id = record['image_id']
         if self.layout.segment is None:
@@ -97,8 +89,8 @@ class Collector:
         self.image_spans[image_id] = (begin, end - begin)
         within = f'image {named(image_id)}, '
         ids = []
-        for place, segment in enumerate(record['segments_info']):
-            if self.layout.segment.accepts(segment, self.faults, place, within=within):
+        for number, segment in enumerate(record['segments_info']):
+            if self.layout.segment.accepts(segment, self.faults, number, within=within):
                 ids.append(segment['id'])
                 self._object(segment, image_id, begin, end)
         if len(set(ids)) != len(ids):
@@ -113,12 +105,12 @@ class Collector:
         self.idents.append(ident)
         self.owners.append(self.number_of.setdefault(image_id, len(self.number_of)))
         self.crowd.append(record.get('iscrowd', 0))
-        if self.layout.with_labels:
+        if self._with_labels:
             self.classes.append(self.class_of.setdefault(record['category_id'],
                                                          len(self.class_of)))
-        if self.layout.with_areas:
+        if self._with_areas:
             self.areas.append(record.get('area', _NOT_KNOWN))
-        if self.layout.object_records:
+        if self._object_records:
             self.begins.append(begin)
             self.lengths.append(end - begin)
 

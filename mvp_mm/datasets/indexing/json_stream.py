@@ -13,6 +13,7 @@ from mvp_mm.utils.texts import shown
 _WINDOW = 8 << 20
 _LONGEST = 1 << 28
 _SPACE = re.compile(r'[ \t\n\r]*')
+_COMMA = re.compile(r'[ \t\n\r]*,[ \t\n\r]*')
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -67,8 +68,7 @@ class JsonStream:
                 self._take(':')
                 if key in lists and self._next() == '[':
                     seen.add(key)
-                    for record in self._members():
-                        yield key, *record
+                    yield from self._members(key)
                 else:
                     self._value()
                 more = self._take(',}') == ','
@@ -78,14 +78,18 @@ class JsonStream:
             if key not in seen:
                 raise ValueError(f'{self.path}: no list of {key}')
 
-    def _members(self) -> Iterator[tuple[Any, int, int]]:
+    def _members(self, key: str) -> Iterator[tuple[str, Any, int, int]]:
         self._at += 1
         if self._next() == ']':
             self._at += 1
             return
         while True:
-            yield self._value()
-            if self._take(',]') == ']':
+            value, begin, end = self._value()
+            yield key, value, begin, end
+            comma = _COMMA.match(self._text, self._at)
+            if comma:
+                self._at = comma.end()
+            elif self._take(',]') == ']':
                 return
 
     def _take(self, allowed: str) -> str:
@@ -121,7 +125,8 @@ class JsonStream:
 
     def _value(self) -> tuple[Any, int, int]:
         """Decode the value that comes next."""
-        self._next()
+        if self._text[self._at:self._at + 1] != '{':
+            self._next()
         size = _WINDOW
         while True:
             try:
@@ -135,9 +140,8 @@ class JsonStream:
                 if not cut or len(self._text) - self._at > _LONGEST or not self._grow(size):
                     self._fail(str(error))
             size *= 2
-        text = self._text[self._at:end]
         first = self._start + self._at
-        if not text.isascii():
+        if not self._text.isascii() and not (text := self._text[self._at:end]).isascii():
             try:
                 value = json.loads(text.encode('latin-1'))
             except ValueError as error:
