@@ -2,7 +2,7 @@
 # line per addition; its switch is the key. Effects were seen at the tiny size with a pretrained
 # encoder, one seed each (docs/reference/architecture.md, "Additions"): the paper had REC 60.9,
 # PQ 86.9 and mask AP 66.7; these lines with a ranking weight of 0.5 had 73.5, 85.6 and 64.4.
-# No addition was measured alone, and none at full size.
+# Each alone: the same page. None was measured at full size.
 _plus = dict(
     perception=dict(
         # Sentences have a second cosine, with an embedding that knows the query's box: categories
