@@ -145,7 +145,11 @@ def plot(figures: dict[str, dict[str, Figures]], rates: list[float], path: Path)
         for condition, style in (('own', '-'), ('none', '--'), ('shuffled', ':')):
             axis.axhline(found[condition][key]['mean'], color='grey', linestyle=style,
                          label=condition)
-        axis.set(title=name, xlabel='share of the mentions that are wrong', ylabel=key)
+        # Ten points at least: differences within rounding must not look like effects.
+        low, high = axis.get_ylim()
+        margin = max(0.0, 10 - (high - low)) / 2
+        axis.set(title=name, xlabel='share of the mentions that are wrong', ylabel=key,
+                 ylim=(low - margin, high + margin))
         axis.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=100)
