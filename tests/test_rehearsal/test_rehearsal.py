@@ -73,7 +73,8 @@ def documented():
                 script = next((scripts[word] for word in words[:2] if word in scripts), script)
             found |= {(script, word) for word in words
                       if word.startswith(f'{CONFIGS}/') and word.endswith('.py')
-                      and '/tiny/' not in word and script not in NOT_TYPED | MEASURING}
+                      and not {'tiny', 'small'} & set(word.split('/'))
+                      and script not in NOT_TYPED | MEASURING}
     return sorted(found)
 
 
