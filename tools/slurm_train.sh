@@ -7,7 +7,8 @@
 #
 # GRACE (120) seconds before its time ends the run gets SIGUSR1, saves a checkpoint and exits with
 # code 75. Inside a batch job (sbatch --requeue) the job then goes back into the queue; when it
-# starts again, it continues from the newest checkpoint in WORK_DIR.
+# starts again, it continues from the newest checkpoint in WORK_DIR that this job has saved.
+# Before the first, it begins again as typed.
 set -euo pipefail
 
 if [ $# -lt 4 ]; then
@@ -22,21 +23,6 @@ if [ "$GPUS_PER_NODE" -gt "$GPUS" ]; then
 fi
 TOOLS="$(dirname "${BASH_SOURCE[0]}")"
 
-ARGUMENTS=("${@:5}")
-if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then
-    # Started again: the run continues itself, wherever it began.
-    ARGUMENTS=(--resume)
-    for ((i = 5; i <= $#; i++)); do
-        next="${*:i+1:1}"
-        case "${!i}" in
-            --load-from) i=$((i + 1)) ;;
-            --resume) [ -z "$next" ] || [ "${next#-}" != "$next" ] || i=$((i + 1)) ;;
-            --load-from=* | --resume=*) ;;
-            *) ARGUMENTS+=("${!i}") ;;
-        esac
-    done
-fi
-
 STATUS=0
 # SRUN_ARGS are words, to be split.
 # shellcheck disable=SC2086
@@ -44,7 +30,7 @@ PYTHONPATH="$TOOLS/..:${PYTHONPATH:-}" srun --partition="$1" --job-name="$2" \
     --gres="gpu:$GPUS_PER_NODE" --ntasks="$GPUS" --ntasks-per-node="$GPUS_PER_NODE" \
     --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 --signal="USR1@${GRACE:-120}" \
     ${SRUN_ARGS:-} python -u "$TOOLS/train.py" "$3" --work-dir="$4" --launcher=slurm \
-    ${ARGUMENTS[@]+"${ARGUMENTS[@]}"} || STATUS=$?
+    "${@:5}" || STATUS=$?
 
 if [ "$STATUS" -eq "$SAVED" ] && [ -n "${SLURM_JOB_ID:-}" ]; then
     echo "saved; job $SLURM_JOB_ID goes back into the queue" >&2

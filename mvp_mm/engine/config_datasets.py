@@ -13,7 +13,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from mvp_mm.engine.config_error import ConfigError, hint, named_loaders
+from mvp_mm.engine.config_error import ConfigError, hint, named_loaders, walk_dicts
 
 MODES = ('train', 'val', 'test')
 # Pipelines of ``pipelines`` for datasets that name none.
@@ -29,8 +29,10 @@ def expand_datasets(cfg: Config) -> None:
         cfg: With any of ``datasets``, ``pipelines`` and ``test_loader_defaults`` at top level.
 
     Raises:
-        ConfigError: If a name is unknown, or a loader gives both ``mix`` and ``dataset``.
+        ConfigError: If a name is unknown, what it stands for cannot be, used or not, or a loader
+            gives both ``mix`` and ``dataset``.
     """
+    _check_named(cfg)
     for mode in MODES:
         where = f'{mode}_dataloader'
         for path, loader in named_loaders(cfg.get(where), where):
@@ -55,10 +57,44 @@ def expand_datasets(cfg: Config) -> None:
 def named_datasets(cfg: Config) -> dict[str, dict]:
     """List the entries of ``datasets``: what reads the files, without pipelines and metrics."""
     found = {}
-    for name in cfg.get('datasets') or {}:
-        entry = _dataset(cfg, name, f'datasets.{name}', None, [])
-        found[name] = entry
+    _check_named(cfg)
+    for name, entry in (cfg.get('datasets') or {}).items():
+        if entry is not None:
+            found[name] = _dataset(cfg, name, f'datasets.{name}', None, [])
     return found
+
+
+def _check_named(cfg: Config) -> None:
+    """Refuse datasets and pipelines of another form; None takes an inherited one out."""
+    for name, entry in (cfg.get('datasets') or {}).items():
+        if entry is not None:
+            _entry_of(cfg, name)
+    for name, steps in (cfg.get('pipelines') or {}).items():
+        if steps is not None:
+            _steps_of(cfg, name)
+    for key in ('datasets', 'pipelines'):
+        for path, part in walk_dicts(cfg.get(key), key):
+            kind = part.get('type', '')
+            if not isinstance(kind, str) and not callable(kind):
+                raise ConfigError(f'{path}.type: must be the name of a type, got {kind!r}')
+
+
+def _entry_of(cfg: Config, name: str) -> dict:
+    entry = cfg.datasets[name]
+    if not isinstance(entry, dict):
+        raise ConfigError(f'datasets.{name}: must be a dict with a type, got {entry!r}')
+    return entry
+
+
+def _steps_of(cfg: Config, name: str) -> list[str | dict]:
+    steps = cfg.pipelines[name]
+    if not isinstance(steps, (list, tuple)):
+        raise ConfigError(f'pipelines.{name}: must be a list of steps, got {steps!r}')
+    for position, step in enumerate(steps):
+        if not isinstance(step, (str, dict)):
+            raise ConfigError(f'pipelines.{name}[{position}]: must be a dict with a type or the '
+                              f'name of a pipeline, got {step!r}')
+    return list(steps)
 
 
 def _expand_mix(cfg: Config, loader: dict, path: str) -> None:
@@ -101,10 +137,7 @@ def _dataset(cfg: Config, entry: Any, path: str, pipeline: str | None,
         known = cfg.get('datasets') or {}
         if entry not in known:
             raise ConfigError(f"{path}: no dataset '{entry}' in datasets{hint(entry, known)}")
-        if not isinstance(known[entry], dict):
-            raise ConfigError(f'datasets.{entry}: must be a dict with a type, got '
-                              f'{known[entry]!r}')
-        entry = copy.deepcopy(known[entry])
+        entry = copy.deepcopy(_entry_of(cfg, entry))
     if not isinstance(entry, dict):
         return entry
     found = entry.pop('metrics', None)
@@ -136,17 +169,10 @@ def _pipeline(cfg: Config, name: str, path: str, outer: tuple[str, ...] = ()) ->
     if name not in known or name in outer:
         reason = 'holds itself' if name in outer else f'is not in pipelines{hint(name, known)}'
         raise ConfigError(f"{path}: pipeline '{name}' {reason}")
-    if not isinstance(known[name], (list, tuple)):
-        raise ConfigError(f'pipelines.{name}: must be a list of steps, got {known[name]!r}')
     steps: list[dict] = []
-    for position, step in enumerate(known[name]):
-        if isinstance(step, str):
-            steps += _pipeline(cfg, step, f'pipelines.{name}', (*outer, name))
-        elif isinstance(step, dict):
-            steps.append(copy.deepcopy(step))
-        else:
-            raise ConfigError(f'pipelines.{name}[{position}]: must be a dict with a type or the '
-                              f'name of a pipeline, got {step!r}')
+    for step in _steps_of(cfg, name):
+        steps += (_pipeline(cfg, step, f'pipelines.{name}', (*outer, name))
+                  if isinstance(step, str) else [copy.deepcopy(step)])
     return steps
 
 

@@ -74,8 +74,11 @@ def _range_problems(key: str, value: Any, path: str) -> Iterator[str]:
     """Check one value, or the numbers of a list."""
     if isinstance(value, (list, tuple)) and (key not in RANGES or key in _MAY_BE_LISTS):
         for position, child in enumerate(value):
-            if isinstance(child, (int, float)):
-                yield from _range_problems(key, child, join_path(path, position))
+            where = join_path(path, position)
+            if key in RANGES and child is None:
+                yield f'{where}: must be a number, {RANGES[key]}, got None'
+            elif key in RANGES or isinstance(child, (int, float)):
+                yield from _range_problems(key, child, where)
         return
     if isinstance(value, float) and not math.isfinite(value) and not (
             value > 0 and key in _MAY_BE_INFINITE):
@@ -138,6 +141,18 @@ def type_problems(value: Mapping[str, Any], component: Callable, path: str) -> I
         elif (wanted is dict and defaults[key] is inspect.Parameter.empty and 'type' not in child
               and component.__module__.startswith('mvp_mm.')):
             yield f'{path}.{key}: must be a dict with a type, got {child!r}'
+        elif key not in hints and _is_numbers(defaults.get(key)) and isinstance(
+                child, (list, tuple)):
+            for position, item in enumerate(child):
+                if isinstance(item, (str, dict)):
+                    where = join_path(join_path(path, key), position)
+                    yield f'{where}: must be a number, got {item!r}'
+
+
+def _is_numbers(value: Any) -> bool:
+    """Whether a default is a list of numbers, which annotations do not tell."""
+    return isinstance(value, (list, tuple)) and bool(value) and all(
+        isinstance(item, (int, float)) for item in value)
 
 
 def _annotations(component: Callable) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
 from mvp_mm.engine.config_error import ConfigError
@@ -13,7 +13,7 @@ _NAME = re.compile(r'(?:iter|epoch)_(\d+)\.pth')
 
 
 def find_resumable(folder: str | Path, tell: Callable[[str], None] = print,
-                   known: Collection[tuple[str, float]] = ()) -> str | None:
+                   wanted: Callable[[Path], bool] | None = None) -> str | None:
     """Find the newest checkpoint of a run that is whole and finite.
 
     ``last_checkpoint`` is a hint that a kill may have left empty, or that names a file which is
@@ -22,7 +22,7 @@ def find_resumable(folder: str | Path, tell: Callable[[str], None] = print,
     Args:
         folder: The run folder.
         tell: Called with one line per checkpoint that is passed over.
-        known: Checkpoints to leave out without a word, as :func:`list_checkpoints` gives them.
+        wanted: Says whether a checkpoint may be taken; others are left out without a word.
 
     Returns:
         Its path; None if the folder has none.
@@ -33,7 +33,7 @@ def find_resumable(folder: str | Path, tell: Callable[[str], None] = print,
     folder = Path(folder)
     reasons = []
     for path in _newest_first(folder):
-        if known and _entry(path) in known:
+        if wanted is not None and not wanted(path):
             continue
         try:
             checkpoint = read_checkpoint(path)
@@ -59,10 +59,11 @@ def list_checkpoints(folder: str | Path) -> list[tuple[str, float]]:
     Returns:
         Path, and the time at which it was saved, of each, the last saved first.
     """
-    return [_entry(path) for path in _newest_first(Path(folder))]
+    return [describe_checkpoint(path) for path in _newest_first(Path(folder))]
 
 
-def _entry(path: Path) -> tuple[str, float]:
+def describe_checkpoint(path: Path) -> tuple[str, float]:
+    """Tell a checkpoint from another of its name: its path, and when it was saved."""
     return str(path), _saved_at(path)
 
 

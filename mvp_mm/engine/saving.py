@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mvp_mm.engine.hooks import unwrap
+from mvp_mm.engine.restart import JOB_KEY, slurm_job
 from mvp_mm.registry import HOOKS
 from mvp_mm.utils.atomic import remove_parts, write_bytes, write_text
 from mvp_mm.utils.checkpoint_format import check_sums, check_zip
@@ -159,8 +160,11 @@ class VerifiedCheckpointHook(CheckpointHook):
                 runner.logger.info(f'{name}: removed, a save that was cut short')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Note when the checkpoint is saved, which a copy of the file keeps."""
+        """Note when the checkpoint is saved, and by which job; a copy of the file keeps it."""
         checkpoint['meta']['saved_at'] = time.time()
+        job = slurm_job()
+        if job is not None:
+            checkpoint['meta'][JOB_KEY] = job
 
     def after_train(self, runner: Runner) -> None:
         """Wait for the last save."""

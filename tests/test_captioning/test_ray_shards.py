@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -109,6 +110,38 @@ def test_shards_that_fail_are_named_and_the_others_are_done(cluster, folder, tmp
     assert list(report.failed) == ['3.png']
     assert (report.images, report.before, report.captioned) == (IMAGES, 7, 2)
     assert not report.complete
+
+
+@pytest.fixture
+def address():
+    """A captioner's server, which makes the caption of an image from its pixels."""
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name('caption_server.py')), '{}'],
+        stdout=subprocess.PIPE, text=True)
+    yield f'http://127.0.0.1:{int(process.stdout.readline())}/v1'
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def run_captions(monkeypatch, address, out, *options):
+    monkeypatch.setattr(sys, 'argv', [
+        'auto_caption', '--images', 'img', '--out', out, '--captioner', 'vlm', '--endpoint',
+        address, '--model', 'm', *options])
+    load_tool('data/auto_caption').main()
+
+
+def test_captions_of_the_command_are_the_same_with_and_without_ray(
+        cluster, folder, address, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run_captions(monkeypatch, address, 'embedded')
+    run_captions(monkeypatch, address, 'ray', '--ray-shards', '3')
+    assert capsys.readouterr().out.count(
+        '10 images: 0 captioned before, 10 now, 0 cannot be') == 2
+    assert len(list(Path('ray/vlm').glob('?????-of-00003.jsonl'))) == 3
+    found = merged(Path('ray'), Path('r.jsonl'))
+    assert len(found.splitlines()) == len(set(found.splitlines())) == IMAGES
+    assert found == merged(Path('embedded'), Path('e.jsonl'))
 
 
 def run_answers(monkeypatch, folder, out, *options):

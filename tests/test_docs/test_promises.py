@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Every promise of the pages on reliability and scale names a test that exists."""
+"""Every promise of the pages on reliability, scale and weights names a test that exists."""
 from __future__ import annotations
 
 import ast
@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers import ROOT
 
-PAGES = ('reliability', 'scale')
+PAGES = ('reliability', 'scale', 'weights')
 
 
 def tables(page):

@@ -28,6 +28,9 @@ def tiny(tmp_path_factory):
     ('optim_wrapper.clip_grad.max_norm', 0, 'above 0, got 0'),
     ('optim_wrapper.optimizer.lr', float('nan'), 'nan is not finite'),
     ('optim_wrapper.optimizer.betas', (0.9, 1.5), 'from 0 to below 1, got 1.5'),
+    ('optim_wrapper.optimizer.betas', (0.9, 'x'), "betas[1]: must be a number, from 0 to below"),
+    ('optim_wrapper.optimizer.betas', (None, 0.9), 'betas[0]: must be a number'),
+    ('model.encoder.backbone.strides', (4, 'x', 2, 2), "strides[1]: must be a number, got 'x'"),
     ('param_scheduler.1.eta_min', (1, 2), 'got (1, 2)'),
     ('model.perception.denoising.box_noise', -1, '0 or more, got -1'),
     ('model.perception', {}, 'a dict with a type'),
@@ -101,8 +104,15 @@ def test_a_named_pipeline_is_a_list_of_steps(value, message):
 @pytest.mark.parametrize('key, value, message', [
     ('train_dataloader.mix', 0, 'train_dataloader.mix: must be a dict of shares by name, got 0'),
     ('datasets.syn_refcoco_val.metrics', float('nan'), 'metrics: must be a list of dicts'),
-    ('datasets.syn_refcoco_val.metrics', [dict(type={})], 'metrics: must be a list of dicts')])
-def test_what_names_stand_for_has_the_right_form(key, value, message):
+    ('datasets.syn_refcoco_val.metrics', [{}], 'metrics: must be a list of dicts'),
+    ('datasets.syn_refcoco_val.metrics', [dict(type={})],
+     r'datasets.syn_refcoco_val.metrics\[0\].type: must be the name of a type, got {}'),
+    ('datasets.syn_captions_train.tasks', [dict(type=3.7)],
+     r'datasets.syn_captions_train.tasks\[0\].type: must be the name of a type, got 3.7'),
+    ('datasets.syn_captions_train', 3, 'datasets.syn_captions_train: must be a dict with a type'),
+    ('pipelines.train_tar', 0, 'pipelines.train_tar: must be a list of steps, got 0'),
+    ('pipelines.train_tar', ['load', 3], r'pipelines.train_tar\[1\]: must be a dict with a type')])
+def test_what_names_stand_for_has_the_right_form_used_or_not(key, value, message):
     with pytest.raises(ConfigError, match=message):
         load_config(TINY, {key: value})
 

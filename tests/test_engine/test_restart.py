@@ -17,7 +17,7 @@ from torch.distributed import TCPStore
 
 from mvp_mm.cli.actions.train import apply_start
 from mvp_mm.engine.config_error import ConfigError
-from mvp_mm.engine.restart import RENDEZVOUS, find_own_checkpoint, restarts_allowed
+from mvp_mm.engine.restart import RENDEZVOUS, find_own_checkpoint, may_be_restarted
 from tests.helpers import ROOT, load_tool
 from tests.test_engine.processes import start_clean
 
@@ -135,7 +135,7 @@ def save(path, saved_at):
 
 
 def test_a_restart_continues_what_its_own_launch_has_saved_alone(launch, tmp_path):
-    assert restarts_allowed()
+    assert may_be_restarted()
     save(tmp_path / 'iter_8.pth', 20.0)  # of an earlier run, by a clock that went ahead
     assert find_own_checkpoint(tmp_path) is None
     save(tmp_path / 'iter_2.pth', 10.0)
@@ -145,10 +145,11 @@ def test_a_restart_continues_what_its_own_launch_has_saved_alone(launch, tmp_pat
 
 
 def test_without_restarts_nothing_is_looked_for(monkeypatch):
+    monkeypatch.delenv('SLURM_JOB_ID', raising=False)
     monkeypatch.delenv('TORCHELASTIC_MAX_RESTARTS', raising=False)
-    assert not restarts_allowed()
+    assert not may_be_restarted()
     monkeypatch.setenv('TORCHELASTIC_MAX_RESTARTS', '0')
-    assert not restarts_allowed()
+    assert not may_be_restarted()
 
 
 def test_restarts_that_would_begin_anew_are_refused(launch, tmp_path, monkeypatch):

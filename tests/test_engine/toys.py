@@ -131,6 +131,26 @@ class LoseNodeHook(Hook):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+@HOOKS.register_module()
+class SignalHook(Hook):
+    """Sends its process signals before iterations, the first time that the run comes to them.
+
+    Args:
+        folder: Where a file notes each iteration at which it was done.
+        signals: Iterations, and the names of their signals.
+    """
+
+    def __init__(self, folder: str, signals: dict[int, str]) -> None:
+        self.folder, self.signals = Path(folder), signals
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        coming = runner.iter + 1
+        note = self.folder / f'signal_at_{coming}'
+        if coming in self.signals and not note.exists():
+            note.touch()
+            os.kill(os.getpid(), signal.Signals[self.signals[coming]])
+
+
 def toy_loader(size: int = 5, **sampler) -> dict:
     """A data loader config over :class:`ToyDataset`."""
     sampler = sampler or dict(type='DefaultSampler', shuffle=False, round_up=False)

@@ -135,33 +135,6 @@ def test_slurm_gets_a_task_a_gpu(tmp_path, gpus, per_node):
     assert done[-4:] == ['c.py', '--work-dir=w d', '--launcher=slurm', '--amp']
 
 
-@pytest.mark.parametrize('status, restarts, requeued, arguments', [
-    (75, 0, True, ['--load-from', 'a b.pth', '--amp']),
-    (75, 1, True, ['--resume', '--amp']),
-    (1, 0, False, ['--load-from', 'a b.pth', '--amp']),
-    (0, 2, False, ['--resume', '--amp'])])
-def test_a_slurm_job_that_saved_at_a_signal_goes_back_into_the_queue(
-        tmp_path, status, restarts, requeued, arguments):
-    (tmp_path / 'srun').write_text(
-        f'#!/usr/bin/env bash\nprintf "%s\\n" "$@" > {tmp_path}/srun.log\nexit {status}\n')
-    (tmp_path / 'scontrol').write_text(
-        f'#!/usr/bin/env bash\necho "$@" > {tmp_path}/scontrol.log\n')
-    for name in ('srun', 'scontrol'):
-        (tmp_path / name).chmod(0o755)
-    env = {**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}', 'SLURM_JOB_ID': '42',
-           'SLURM_RESTART_COUNT': str(restarts), 'GRACE': '90'}
-    done = subprocess.run(
-        ['bash', ROOT / 'tools' / 'slurm_train.sh', 'part', 'job', 'c.py', 'w',
-         '--load-from', 'a b.pth', '--amp'], env=env, capture_output=True, text=True)
-    assert done.returncode == status
-    given = (tmp_path / 'srun.log').read_text().splitlines()
-    assert '--signal=USR1@90' in given
-    assert given[given.index('--launcher=slurm') + 1:] == arguments
-    asked = tmp_path / 'scontrol.log'
-    assert asked.exists() == requeued
-    assert not requeued or asked.read_text() == 'requeue 42\n'
-
-
 @pytest.mark.parametrize('version, message', [
     ('3.9.18', 'Python 3.9.18 (.*) is not supported'),
     ('3.13.0', 'Python 3.13.0 (.*) is not supported'),

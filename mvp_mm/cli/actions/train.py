@@ -15,9 +15,9 @@ from mvp_mm.engine.batching import count_processes, is_first_process, spread_bat
 from mvp_mm.engine.config_check import check_config
 from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.config_guards import missing_guards
-from mvp_mm.engine.latest_checkpoint import find_resumable
+from mvp_mm.engine.latest_checkpoint import find_resumable, list_checkpoints
 from mvp_mm.engine.launch import config_from_args, prepare_processes
-from mvp_mm.engine.restart import find_own_checkpoint, restarts_allowed
+from mvp_mm.engine.restart import find_own_checkpoint, may_be_restarted, requeued
 from mvp_mm.registry import RUNNERS
 from mvp_mm.utils.terminal import say_busy
 
@@ -36,11 +36,13 @@ def apply_start(cfg: Config, resume: str | None, load_from: str | None) -> None:
         resume = 'auto'
     first = is_first_process(cfg.get('launcher', 'none'))
     tell = print if first else lambda line: None
-    if resume != 'auto' and restarts_allowed():
+    if resume != 'auto' and may_be_restarted():
         own = find_own_checkpoint(cfg.work_dir, tell)
         if own is not None:
             tell(f'train: started again, continues from {own}')
             resume = own
+        elif requeued():
+            tell(f'train: started again, nothing of this job in {cfg.work_dir}: begins as typed')
     if resume == 'auto':
         # Found here, not by the Runner: it would believe last_checkpoint, or resume from the
         # config's load_from instead.
@@ -49,6 +51,9 @@ def apply_start(cfg: Config, resume: str | None, load_from: str | None) -> None:
             print(f'--resume auto: no checkpoint in {cfg.work_dir}, starting from the beginning')
             cfg.resume = False
         resume = latest
+    elif resume is None and first and list_checkpoints(cfg.work_dir):
+        tell(f'train: note: begins anew in {cfg.work_dir}, where an earlier run has saved; '
+             '--resume continues what was saved last')
     if resume is not None:
         cfg.resume = True
         cfg.load_from = resume
