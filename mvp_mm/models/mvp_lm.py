@@ -269,8 +269,7 @@ class MVPLM(BaseModel):
         language = self._respond(state, batch, self.thinking if thinking is None else thinking)
         found = self.perception.decode(state, batch, language.text, language.summary)
         raws = llm_rows.raw_predictions(
-            found, self.perception.similarity_head, self.perception.num_queries,
-            answering.separate_stuff)
+            found, self.perception.similarity_head, self.perception.num_queries)
         for sample, raw, first in zip(data_samples, raws, llm_rows.first, strict=True):
             raw.answering = answering
             raw.caption = caption_of(self.tokenizer.decode(language.captions[first].tolist()))

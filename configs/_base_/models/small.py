@@ -33,5 +33,4 @@ _small = dict(
         decoder=dict(num_layers=6, feedforward=1024, **_base_._plus.perception.decoder),
         similarity_head=_base_._plus.perception.similarity_head,
         criterion=_base_._plus.perception.criterion),
-    answering=_base_._plus.answering,
     max_response_tokens=96)
