@@ -18,8 +18,8 @@ import argparse
 import sys
 
 from mvp_mm.captioning.backends import CaptionerError
-from mvp_mm.captioning.jobs import AnswerJob
-from mvp_mm.captioning.ray_shards import add_shard_arguments, work_on_shards
+from mvp_mm.captioning.jobs import AnswerJob, make_parser
+from mvp_mm.captioning.ray_shards import work_on_shards
 
 
 def words_of(text: str) -> list[str]:
@@ -29,15 +29,8 @@ def words_of(text: str) -> list[str]:
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument('--images', help='folder of images')
-    source.add_argument('--config', help='config with the dataset')
-    parser.add_argument('--dataset', default='train_dataloader.dataset',
-                        help='its name, or where it stands in the config')
-    parser.add_argument('--out', required=True, help='folder of the answers, of all questions')
+    parser = make_parser(__doc__.splitlines()[0], 'folder of the answers, of all questions',
+                         'ask again about images that could not be read')
     parser.add_argument('--name', required=True, help='name of the question in that folder')
     parser.add_argument('--weights', required=True,
                         help='a published folder, a checkpoint, or a name of the model zoo')
@@ -51,9 +44,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--threshold', type=float, help='least score of an answer')
     parser.add_argument('--device', help='default: cuda where there is one, else cpu')
     parser.add_argument('--batch-size', type=int, default=1, help='images of a forward pass')
-    parser.add_argument('--retry-failed', action='store_true',
-                        help='ask again about images that could not be read')
-    add_shard_arguments(parser)
     args = parser.parse_args()
     if not (args.words or args.text or args.task):
         parser.error('ask with --words or --text, or name a --task that needs neither')

@@ -66,7 +66,7 @@ def _answer(model: MVPLM, inputs: torch.Tensor,
     _, language = model.forward_llm(state, batch)
     found = model.perception.decode(state, batch, language.text, language.summary)
     raws = rows.raw_predictions(found, model.perception.similarity_head,
-                                model.perception.num_queries, model.answering.separate_stuff)
+                                model.perception.num_queries)
     for sample, raw in zip(data_samples, raws, strict=True):
         raw.answering = model.answering
         raw.caption = sample.pred_caption

@@ -12,10 +12,32 @@ from typing import Any
 
 from mvp_mm.captioning.backends import Answer, CaptionBackend, CaptionSampling, ImageError
 from mvp_mm.captioning.images import ImageSet, images_of_dataset, images_of_folder
+from mvp_mm.captioning.ray_shards import add_shard_arguments
 from mvp_mm.captioning.run import RunReport, caption_shard, make_manifest
 from mvp_mm.datasets.captions.shards import Shard
 
 ShardWork = Callable[[Shard], RunReport]
+
+
+def make_parser(description: str, out: str, retry: str) -> argparse.ArgumentParser:
+    """Make a parser with the options of every job: which images, which shards, where to.
+
+    Args:
+        description: What the command does.
+        out: Help of ``--out``.
+        retry: Help of ``--retry-failed``.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument('--images', help='folder of images')
+    source.add_argument('--config', help='config with the dataset')
+    parser.add_argument('--dataset', default='train_dataloader.dataset',
+                        help='its name, or where it stands in the config')
+    parser.add_argument('--out', required=True, help=out)
+    add_shard_arguments(parser)
+    parser.add_argument('--retry-failed', action='store_true', help=retry)
+    return parser
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ from mvp_mm.models.llms.building import without_weights
 from mvp_mm.registry import MODELS
 from mvp_mm.utils.checkpoint_io import peek_meta, peek_names
 
+# The setting that names an LLM's folder.
+_FOLDER = 'pretrained'
+
 
 def names_given(path: str | Path | None) -> frozenset[str]:
     """List the tensors that a checkpoint gives, with those that it has left in another file.
@@ -52,7 +55,7 @@ def replaced_files(model: Mapping[str, Any], names: Collection[str]) -> set[str]
         Dotted places below ``model``, such as ``encoder.backbone.pretrained_path``. An LLM's
         folder is not among them: its sizes and its tokenizer are needed all the same.
     """
-    return {place for place, _, _ in _candidates(model, names) if not place.endswith('pretrained')}
+    return {place for place, _, _ in _candidates(model, names) if not place.endswith(_FOLDER)}
 
 
 def build_model(model: Mapping[str, Any], names: Collection[str]) -> nn.Module:
@@ -71,13 +74,21 @@ def build_model(model: Mapping[str, Any], names: Collection[str]) -> nn.Module:
         ValueError: If a component cannot be built.
     """
     found = list(_candidates(model, names))
-    built = MODELS.build(_without(model, [place for place, _, _ in found]))
+    built = _build(model, [place for place, _, _ in found])
     own = built.state_dict()
     given = named_as_in(own.keys(), dict.fromkeys(names))
     lacking = [key for key in own if key not in given and not key.endswith(COMPUTED)]
     whole = [place for place, prefix, _ in found
              if not any(key.startswith(prefix) for key in lacking)]
-    return built if len(whole) == len(found) else MODELS.build(_without(model, whole))
+    return built if len(whole) == len(found) else _build(model, whole)
+
+
+def _build(model: Mapping[str, Any], places: Collection[str]) -> nn.Module:
+    built = MODELS.build(_without(model, places))
+    if f'llm.{_FOLDER}' in places:
+        # The folder's sizes are those before the tokenizer's new token.
+        built.make_room()
+    return built
 
 
 def _candidates(model: Mapping[str, Any],
@@ -90,7 +101,7 @@ def _candidates(model: Mapping[str, Any],
         init = part.get('init_cfg')
         if isinstance(init, Mapping) and init.get('type') == 'Pretrained':
             yield f'{prefix}init_cfg.checkpoint', prefix, part
-        for key in ('pretrained_path', 'pretrained'):
+        for key in ('pretrained_path', _FOLDER):
             if isinstance(part.get(key), str) and part[key]:
                 yield f'{prefix}{key}', prefix, part
 
@@ -111,7 +122,7 @@ def _without(model: Mapping[str, Any], places: Collection[str]) -> dict[str, Any
         part = copied
         for step in path:
             part = part[step]
-        if key == 'pretrained':
+        if key == _FOLDER:
             part.update(without_weights(part))
         else:
             part[key] = None

@@ -85,7 +85,7 @@ class MVPLM(BaseModel):
         self.thinking = thinking
         self.max_response_tokens = max_response_tokens
         if self.llm.pretrained and self.tokenizer.per_is_new:
-            make_room(self.llm.lm, self.tokenizer.vocab_size)
+            self.make_room()
             self.llm.start_at_mean(self.per_id, self.tokenizer.vocab_size)
         self.answering = Answering.from_config(answering)
         if trainable is not None:
@@ -102,6 +102,11 @@ class MVPLM(BaseModel):
     def ending(self) -> list[int]:
         """Token ids that every perceiving response ends with: its result and ``<PER>``."""
         return [*self.tokenizer.encode(f' {RESULT}'), self.per_id]
+
+    def make_room(self) -> None:
+        """Give ``<PER>`` a row of an LLM whose folder has none left, before weights are loaded."""
+        if self.tokenizer.per_is_new:
+            make_room(self.llm.lm, self.tokenizer.vocab_size)
 
     def check_tokenizer(self) -> None:
         """Compare tokenizer, LLM and response limit.
@@ -264,8 +269,7 @@ class MVPLM(BaseModel):
         language = self._respond(state, batch, self.thinking if thinking is None else thinking)
         found = self.perception.decode(state, batch, language.text, language.summary)
         raws = llm_rows.raw_predictions(
-            found, self.perception.similarity_head, self.perception.num_queries,
-            answering.separate_stuff)
+            found, self.perception.similarity_head, self.perception.num_queries)
         for sample, raw, first in zip(data_samples, raws, llm_rows.first, strict=True):
             raw.answering = answering
             raw.caption = caption_of(self.tokenizer.decode(language.captions[first].tolist()))

@@ -49,19 +49,18 @@ class LLMRows:
             parts = [part.instruction for part in instruction.parts] or [instruction]
             self.rows += [LLMRow(part, int(sample.image_index)) for part in parts]
 
-    def raw_predictions(self, found: DecodedQueries, head: SimilarityHead, num_dynamic: int,
-                        separate_stuff: bool = False) -> list[RawPrediction]:
+    def raw_predictions(self, found: DecodedQueries, head: SimilarityHead,
+                        num_dynamic: int) -> list[RawPrediction]:
         """Join the rows to one raw prediction per sample, without its caption.
 
         Args:
             found: The decoded queries of the rows.
             head: Compares queries with phrases.
             num_dynamic: Dynamic queries N of a row; the others are stuff queries.
-            separate_stuff: Whether decoding lets dynamic queries name things only.
         """
         logits = head(found.states, found.boxes, found.text)
         return [
-            _joint_prediction(instruction, first, found, head, num_dynamic, separate_stuff)
+            _joint_prediction(instruction, first, found, head, num_dynamic)
             if instruction.parts else
             _prediction(instruction, logits[first], first, found, num_dynamic)
             for instruction, first in zip(self.instructions, self.first, strict=True)]
@@ -81,8 +80,7 @@ def _prediction(instruction: Instruction, logits: Tensor, row: int, found: Decod
 
 
 def _joint_prediction(instruction: Instruction, first: int, found: DecodedQueries,
-                      head: SimilarityHead, num_dynamic: int,
-                      separate_stuff: bool) -> RawPrediction:
+                      head: SimilarityHead, num_dynamic: int) -> RawPrediction:
     """The queries of all parts, each compared with the names of all parts.
 
     So every probability is over the whole list. A dynamic query answers for the phrases of its
@@ -103,7 +101,7 @@ def _joint_prediction(instruction: Instruction, first: int, found: DecodedQuerie
     text = _joint_text(found.text, first, parts)
     logits = head(together(found.states)[None], boxes[None], text)[0]
     owner = torch.arange(len(parts), device=boxes.device).repeat_interleave(num_dynamic)
-    logits = _answers(logits, owner, instruction, separate_stuff)
+    logits = _answers(logits, owner, instruction)
     return RawPrediction(logits, boxes, together(found.masks), len(owner))
 
 
@@ -118,15 +116,13 @@ def _joint_text(text: TextEmbeddings, first: int, parts: list[VocabularyPart]) -
                           text.is_word[first:first + 1])
 
 
-def _answers(logits: Tensor, owner: Tensor, instruction: Instruction,
-             separate_stuff: bool) -> Tensor:
+def _answers(logits: Tensor, owner: Tensor, instruction: Instruction) -> Tensor:
     """Logits of K phrases from those of P names, where a dynamic query answers for its part's.
 
     Args:
         logits: (q, P + 1) of the names of all parts and of "no object".
         owner: (N',) the part of each dynamic query; the other queries are stuff queries.
         instruction: The whole list.
-        separate_stuff: See :meth:`LLMRows.raw_predictions`.
 
     Returns:
         (q, K + 1); a softmax over it gives what a softmax over the names' phrases gives.
@@ -141,10 +137,6 @@ def _answers(logits: Tensor, owner: Tensor, instruction: Instruction,
         part_of[part.classes] = number
     others = owner[:, None] != torch.from_numpy(part_of).to(device)
     elsewhere = best[:dynamic].masked_fill(~others, float('-inf'))
-    if separate_stuff and instruction.use_stuff_queries:
-        # As in decoding, dynamic queries compare things alone.
-        is_thing = torch.from_numpy(instruction.is_thing).to(device)
-        elsewhere = elsewhere.masked_fill(~is_thing, float('-inf'))
     nothing = logits[:, -1:].clone()
     nothing[:dynamic] = torch.cat([elsewhere, nothing[:dynamic]], 1).logsumexp(1, keepdim=True)
     best[:dynamic] = best[:dynamic].masked_fill(others, torch.finfo(best.dtype).min)

@@ -87,8 +87,10 @@ def starts_from(*files: str, random: Collection[str] = ()) -> Check:
     """
     def check(place: Path, output: str) -> None:
         table = output.partition('Where the weights come from:\n')[2].partition('mmengine')[0]
-        missing = [file for file in files if not re.search(rf'\s{re.escape(file)}$', table,
-                                                          re.MULTILINE)]
+        # The table follows links.
+        missing = [file for file in files if not any(
+            re.search(rf'\s{re.escape(name)}$', table, re.MULTILINE)
+            for name in (file, str((place / file).resolve())))]
         if missing:
             raise RuntimeError(f'no weight came from {missing[0]}:\n{table}')
         warned = re.search(r'TRAINED FROM RANDOM VALUES: (.*?)\. ', output)

@@ -9,13 +9,10 @@ from mmengine.config import Config
 from mvp_mm.utils.shipped import shipped_root
 
 CONFIGS = 'configs/mvplm'
-# Their parts are no fabricated ones: small encoders and LLMs of other layouts, or the weights that
-# are shipped. Every one of small/ takes a step in a test of its own.
-_OWN_PARTS = (f'{CONFIGS}/small/', f'{CONFIGS}/tiny/stage1_pyramid.py')
 
 
 def find_leaves(folder: str = '') -> list[str]:
-    """List the whole configs below ``configs/mvplm`` that fabricated parts fit.
+    """List the whole configs below ``configs/mvplm``.
 
     Files that only others inherit are none.
 
@@ -28,8 +25,7 @@ def find_leaves(folder: str = '') -> list[str]:
     root = shipped_root()
     paths = sorted((root / CONFIGS / folder).rglob('*.py'))
     names = {path: path.relative_to(root).as_posix() for path in paths}
-    return [name for path, name in names.items()
-            if not name.startswith(_OWN_PARTS) and _is_whole(path)]
+    return [name for path, name in names.items() if _is_whole(path)]
 
 
 def _is_whole(path: Path) -> bool:

@@ -6,20 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mvp_mm.engine.config_loading import load_datasets
+from mvp_mm.rehearsal.small_parts import write_small_parts
 from mvp_mm.rehearsal.trees.boxes import write_goldg, write_objects365, write_odinw
 from mvp_mm.rehearsal.trees.coco import HELD_OUT, TRAIN, write_coco
 from mvp_mm.rehearsal.trees.maps import write_ade20k, write_cityscapes, write_voc
 from mvp_mm.rehearsal.trees.refer import write_reason_seg, write_ref_adv, write_refer
 from mvp_mm.rehearsal.trees.texts import write_cc3m, write_own_labels, write_store, write_tars
-from mvp_mm.rehearsal.weights import (
-    write_efficientnet,
-    write_maskdino,
-    write_phi,
-    write_released,
-    write_swin,
-)
+from mvp_mm.rehearsal.weights import write_maskdino, write_phi, write_released, write_swin
 from mvp_mm.synthetic import WorldParameters, make_world
-from mvp_mm.utils.shipped import shipped_root
+from mvp_mm.utils.shipped import PACKAGE, shipped_root
 
 RELEASED = 'downloads/mvp_lm.bin'
 SWIN = 'downloads/swin_base_patch4_window12_384_22k.pth'
@@ -37,9 +32,9 @@ def make_place(folder: Path, data: Path | None = None, llm: Path | None = None) 
     """Make the folder that the commands are typed in.
 
     Args:
-        folder: A new or empty folder. It gets links to the shipped configs and tools, ``data/``
-            with every dataset in miniature, ``checkpoints/`` and ``downloads/`` with the public
-            files of weights.
+        folder: A new or empty folder. It gets links to the shipped configs, tools and weights,
+            ``data/`` with every dataset in miniature, ``checkpoints/`` and ``downloads/`` with
+            the public files of weights.
         data: A user's own folder of datasets. Those that it has are linked, not fabricated.
         llm: A user's own folder of Phi-1.5, whose tokenizer takes the fabricated one's place.
 
@@ -49,13 +44,15 @@ def make_place(folder: Path, data: Path | None = None, llm: Path | None = None) 
     folder.mkdir(parents=True, exist_ok=True)
     for name in SHIPPED:
         (folder / name).symlink_to(shipped_root() / name)
+    # As in a checkout: a config starts from weights that come with the package.
+    (folder / PACKAGE.name).symlink_to(PACKAGE)
     own = [] if data is None else [
         name for name in (*_TREES, 'odinw') if name != 'own' and (data / name).is_dir()]
     _write_datasets(folder, own)
     for name in own:
         (folder / 'data' / name).symlink_to((data / name).resolve())
     write_swin(folder / SWIN)
-    write_efficientnet(folder / 'checkpoints/efficientnet_lite0.safetensors')
+    write_small_parts(folder)
     write_maskdino(folder / DETECTOR)
     write_phi(folder / PHI, tokenizer=llm)
     write_phi(folder / FUSED_PHI, fused=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from mvp_mm.engine import load_config
 from mvp_mm.rehearsal import sizes
 from mvp_mm.rehearsal.checks import (
     full_rows,
@@ -26,9 +27,14 @@ RELEASED_LEAF, MINI_COCO = f'{CONFIGS}/released/stage2.py', f'{CONFIGS}/mini_coc
 CHECKPOINT = 'CHECKPOINT'
 _STAGE1_CHECKPOINT = 'work_dirs/stage1/iter_4650.pth'
 _PERCEPTION, _RELEASED = 'checkpoints/perception.pth', 'checkpoints/released.pth'
+PYRAMID, PRETRAINED = f'{CONFIGS}/tiny/stage1_pyramid.py', f'{CONFIGS}/tiny/pretrained.py'
 # Small by themselves, as all of tiny/ are.
-_SMALL = (MINI_COCO, f'{CONFIGS}/released/tiny.py', f'{CONFIGS}/finetune/tiny.py')
-_SMALL_OPTIONS = {'model.max_response_tokens': sizes.MODEL_OPTIONS['model.max_response_tokens']}
+_TINY = (MINI_COCO, f'{CONFIGS}/released/tiny.py', f'{CONFIGS}/finetune/tiny.py')
+_TINY_OPTIONS = {'model.max_response_tokens': sizes.MODEL_OPTIONS['model.max_response_tokens']}
+# The configs for one GPU. Two of them are tested too: on COCO, and on the sample photographs.
+_SMALL = f'{CONFIGS}/small/'
+_SMALL_TESTED = (f'{_SMALL}lite0_smollm2-135m_512.py', f'{_SMALL}mini_coco.py')
+_SAMPLES = dict(MVP_MM_SAMPLE_DATA='samples')
 # Two images per step; four on two processes, or on one by gradient accumulation.
 _TWO, _FOUR = ({'total_batch_size': total, 'train_dataloader.batch_size': 2} for total in (2, 4))
 _ENCODER = ('model.encoder.backbone.init_cfg.type=Pretrained '
@@ -50,11 +56,12 @@ def phases() -> list[tuple[list[Step], list[Step]]]:
         side by side; the first has the commands that run in processes of their own.
     """
     leaves = find_leaves()
-    apart = [leaf for leaf in leaves if _is_small(leaf) or leaf == RELEASED_LEAF]
+    small = [leaf for leaf in leaves if leaf.startswith(_SMALL)]
+    apart = [*small, *(leaf for leaf in leaves if _is_tiny(leaf) or leaf == RELEASED_LEAF)]
     others = [leaf for leaf in leaves if leaf not in (STAGE1, STAGE2, SHARDED, *apart)
               and not _is_evaluation(leaf)]
     return [
-        ([*chain_steps()], [*data_steps(), *_train_and_test(apart)]),
+        ([*chain_steps()], [*data_steps(), *_train_and_test(apart), *pyramid_steps()]),
         ([*process_steps()], [*_train_and_test(others), *evaluation_steps(leaves), *use_steps()]),
         ([], [*pretrained_steps()]),
     ]
@@ -109,7 +116,8 @@ def process_steps() -> Iterator[Step]:
 
 
 def _train_and_test(leaves: list[str]) -> list[Step]:
-    return [step for leaf in leaves for step in leaf_steps(leaf)]
+    return [step for leaf in leaves
+            for step in (small_steps if leaf.startswith(_SMALL) else leaf_steps)(leaf)]
 
 
 def leaf_steps(leaf: str) -> Iterator[Step]:
@@ -119,11 +127,12 @@ def leaf_steps(leaf: str) -> Iterator[Step]:
         leaf: The config, as it is typed.
     """
     name = leaf.removeprefix(f'{CONFIGS}/').removesuffix('.py').replace('/', '_')
-    kept, small = f'{name}.pth', _is_small(leaf)
+    kept, small = f'{name}.pth', _is_tiny(leaf)
     settings, start, needs, random = dict(_TWO), '', (_STAGE1_CHECKPOINT, ), _RANDOM
-    environment = dict(MVP_MM_SAMPLE_DATA='samples') if leaf == MINI_COCO else {}
+    environment = _SAMPLES if leaf == MINI_COCO else {}
     if small:
-        settings, needs, random = {**_SMALL_OPTIONS, 'train_dataloader.batch_size': 2}, (), ()
+        settings, random = {**_TINY_OPTIONS, 'train_dataloader.batch_size': 2}, ()
+        needs = tuple(filter(None, [load_config(leaf).load_from]))
     elif leaf.startswith(f'{CONFIGS}/finetune/'):
         start, needs, random = f' --load-from {CHECKPOINT}', (CHECKPOINT, ), ()
     elif leaf == RELEASED_LEAF:
@@ -137,6 +146,40 @@ def leaf_steps(leaf: str) -> Iterator[Step]:
     tested = {key: value for key, value in settings.items() if key.startswith('model.')}
     yield Step(f'python tools/test.py {leaf} {kept}', sizes=tested, keeps_sizes=small,
                environment=environment, needs=(kept, ))
+
+
+def small_steps(leaf: str) -> Iterator[Step]:
+    """Train a config for one GPU from timm's file of its encoder and the folder of its LLM.
+
+    Those that are not tested take a single step: it loads, trains and saves the same parts.
+
+    Args:
+        leaf: The config, as it is typed.
+    """
+    name = Path(leaf).stem
+    kept, encoder = f'small_{name}.pth', name.partition('-')[0]
+    environment = _SAMPLES if name == 'mini_coco' else {}
+    model = load_config(leaf).model
+    parts = (model.encoder.backbone.pretrained_path, model.llm.pretrained)
+    tested = leaf in _SMALL_TESTED
+    options = {**sizes.TIMM_OPTIONS, **sizes.SMALL_OPTIONS.get(encoder, {})}
+    yield Step(f'python tools/train.py {leaf}', environment=environment, needs=parts,
+               sizes={**options, **_TWO, **({} if tested else sizes.ONE_STEP)},
+               after=together(starts_from(*parts), keep(leaf, kept)))
+    if tested:
+        yield Step(f'python tools/test.py {leaf} {kept}', sizes=options, needs=(kept, ),
+                   environment=environment, after=scores_all(leaf))
+
+
+def pyramid_steps() -> Iterator[Step]:
+    """Train on with the other connector, as the config of its stage 1 says."""
+    yield Step(f'python tools/train.py {PRETRAINED} --load-from tiny_stage1_pyramid.pth '
+               '--work-dir work_dirs/pyramid --cfg-options '
+               'model.connector.type=PyramidConnector '
+               'model.encoder.backbone.pretrained_path=None', keeps_sizes=True,
+               sizes={**_TINY_OPTIONS, 'train_dataloader.batch_size': 2, **sizes.ONE_STEP},
+               needs=('tiny_stage1_pyramid.pth', ),
+               after=starts_from('tiny_stage1_pyramid.pth'))
 
 
 def evaluation_steps(leaves: list[str]) -> Iterator[Step]:
@@ -180,8 +223,8 @@ def pretrained_steps() -> Iterator[Step]:
                after=starts_from(_PERCEPTION, _STAGE1_CHECKPOINT, PHI))
 
 
-def _is_small(leaf: str) -> bool:
-    return leaf in _SMALL or leaf.startswith(f'{CONFIGS}/tiny/')
+def _is_tiny(leaf: str) -> bool:
+    return leaf in _TINY or leaf.startswith(f'{CONFIGS}/tiny/')
 
 
 def _is_evaluation(leaf: str) -> bool:

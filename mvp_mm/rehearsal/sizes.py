@@ -15,6 +15,23 @@ PHI_VOCABULARY, RELEASED_VOCABULARY, PHI_LAYERS, PHI_WIDTH = 51_200, 50_297, 4, 
 PHI = dict(hidden_size=PHI_WIDTH, intermediate_size=64, num_hidden_layers=PHI_LAYERS,
            num_attention_heads=2, partial_rotary_factor=0.5, max_position_embeddings=2048,
            hidden_act='gelu_new', layer_norm_eps=1e-5)
+# Parts of the small configs: widths and depths shrink, ratios of heads and vocabularies stay.
+VIT = dict(depth=2, embed_dim=32, num_heads=2)
+CONVNEXT = dict(depths=(1, 1, 2, 1), dims=(8, 16, 32, 64))
+SMOLLM2_135M = dict(
+    architectures=['LlamaForCausalLM'], model_type='llama', vocab_size=49_152, hidden_size=48,
+    intermediate_size=128, num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1,
+    max_position_embeddings=8192, rms_norm_eps=1e-5, rope_theta=100_000, bos_token_id=1,
+    eos_token_id=2, pad_token_id=2, transformers_version='4.42.3')
+SMOLLM2_360M = dict(SMOLLM2_135M, hidden_size=96, intermediate_size=256, num_attention_heads=6,
+                    num_key_value_heads=2)
+# Its heads are wider than hidden_size / num_attention_heads.
+QWEN3 = dict(
+    architectures=['Qwen3ForCausalLM'], model_type='qwen3', vocab_size=151_936, hidden_size=32,
+    intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+    head_dim=16, max_position_embeddings=40_960, rms_norm_eps=1e-6, rope_theta=1_000_000,
+    bos_token_id=151_643, eos_token_id=151_645, sliding_window=None,
+    transformers_version='4.51.0')
 # Decoders: heads and sampled points as at full size.
 WIDTH, FEEDFORWARD, ENCODER_LAYERS, DECODER_LAYERS, HEADS, POINTS = 32, 64, 2, 3, 8, 4
 # The smallest on which an image at an aspect ratio of 2 has 300 memory tokens (table 8).
@@ -43,6 +60,14 @@ RELEASED_OPTIONS = {
     **{f'model.llm.config.{key}': PHI[key] for key in (
         'hidden_size', 'intermediate_size', 'num_hidden_layers', 'num_attention_heads')},
 }
+# The small configs' encoders are timm's: Swin's settings have no place in them.
+TIMM_OPTIONS = {f'model.encoder.backbone.{key}': None
+                for key in ('embed_dims', 'depths', 'num_heads')}
+SMALL_OPTIONS = {
+    'vit': {f'model.encoder.backbone.model_args.{key}': value for key, value in VIT.items()},
+    'convnext': {f'model.encoder.backbone.model_args.{key}': value
+                 for key, value in CONVNEXT.items()},
+}
 # A training of two steps. Batches, mix and gradient accumulation keep their ways.
 STEPS = 2
 TRAIN_OPTIONS = {
@@ -51,4 +76,5 @@ TRAIN_OPTIONS = {
     'default_hooks.checkpoint.interval': STEPS,
     'train_dataloader.num_workers': 0,
 }
+ONE_STEP = {'train_cfg.max_iters': 1, 'default_hooks.checkpoint.interval': 1}
 TEST_OPTIONS = {'test_loader_defaults.num_workers': 0}

@@ -6,54 +6,16 @@ converters, so that a rehearsal compares two sources.
 """
 from __future__ import annotations
 
-from collections import OrderedDict
 from pathlib import Path
 
-import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mvp_mm.rehearsal import sizes
+from mvp_mm.rehearsal.draw import Random
 from mvp_mm.rehearsal.scenes import write_json
 from mvp_mm.rehearsal.tokenizer import copy_tokenizer, write_tokenizer
-
-State = dict[str, Tensor]
-
-
-class Random:
-    """Draws seeded tensors and collects them by name."""
-
-    def __init__(self, seed: int) -> None:
-        self.state: State = OrderedDict()
-        self._generator = torch.Generator().manual_seed(seed)
-
-    def add(self, name: str, *shape: int) -> None:
-        """Draw one tensor."""
-        self.state[name] = 0.05 * torch.randn(*shape, generator=self._generator)
-
-    def linear(self, name: str, inputs: int, outputs: int, bias: bool = True) -> None:
-        """Draw a linear layer."""
-        self.add(f'{name}.weight', outputs, inputs)
-        if bias:
-            self.add(f'{name}.bias', outputs)
-
-    def norm(self, name: str, width: int) -> None:
-        """Draw a norm near its neutral values."""
-        self.add(f'{name}.weight', width)
-        self.state[f'{name}.weight'] += 1
-        self.add(f'{name}.bias', width)
-
-    def conv(self, name: str, inputs: int, outputs: int, kernel: int, bias: bool = True) -> None:
-        """Draw a convolution."""
-        self.add(f'{name}.weight', outputs, inputs, kernel, kernel)
-        if bias:
-            self.add(f'{name}.bias', outputs)
-
-    def mlp(self, name: str, *widths: int) -> None:
-        """Draw an MLP as DETR's code names it."""
-        for k, (inputs, outputs) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
-            self.linear(f'{name}.layers.{k}', inputs, outputs)
 
 
 def write_swin(path: Path) -> None:
@@ -65,13 +27,6 @@ def write_swin(path: Path) -> None:
     draw.linear('head', width, 218)
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(dict(model=draw.state), path)
-
-
-def write_efficientnet(path: Path) -> None:
-    """Write random weights of EfficientNet-Lite0 in the layout of timm."""
-    torch.manual_seed(2)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(timm.create_model('tf_efficientnet_lite0').state_dict(), path)
 
 
 def add_swin(draw: Random, prefix: str) -> None:

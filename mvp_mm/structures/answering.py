@@ -24,8 +24,6 @@ class Answering:
             answer alone.
         nms_iou: Box IoU above which the lower-scored of two answers with one label is removed,
             for instances, detections, grounded phrases and generalised referring; None keeps all.
-        separate_stuff: Where stuff queries take part, let dynamic queries name things only and
-            stuff queries stuff only; otherwise every query may name every phrase.
         least_score: Answers with lower scores are left out, whatever the task's own threshold.
 
     Raises:
@@ -34,7 +32,6 @@ class Answering:
 
     same_iou: float | None = None
     nms_iou: float | None = None
-    separate_stuff: bool = False
     least_score: float = 0.0
 
     def __post_init__(self) -> None:
@@ -42,9 +39,6 @@ class Answering:
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and 0 < value <= 1):
                 raise ValueError(f'answering.{name} must be None or in (0, 1], got {value!r}')
-        if not isinstance(self.separate_stuff, bool):
-            raise ValueError('answering.separate_stuff must be True or False, got '
-                             f'{self.separate_stuff!r}')
         if not (_is_number(self.least_score) and 0 <= self.least_score <= 1):
             raise ValueError(f'answering.least_score must be in [0, 1], got {self.least_score!r}')
 

@@ -13,7 +13,6 @@ from mvp_mm.tasks.released import (
     ReleasedGeneralizedReferringTask,
     ReleasedPanopticTask,
     ReleasedReferringTask,
-    ReleasedSemanticTask,
 )
 from mvp_mm.tasks.semantic import SemanticTask
 from mvp_mm.tasks.sentence import SentenceTask
@@ -23,5 +22,5 @@ __all__ = [
     'BaseTask', 'CaptionTask', 'DetectionTask', 'GeneralizedReferringTask', 'InstanceTask',
     'PanopticTask', 'PhraseGroundingTask', 'ReferringComprehensionTask',
     'ReferringSegmentationTask', 'ReleasedGeneralizedReferringTask', 'ReleasedPanopticTask',
-    'ReleasedReferringTask', 'ReleasedSemanticTask', 'SemanticTask', 'SentenceTask', 'WordTask'
+    'ReleasedReferringTask', 'SemanticTask', 'SentenceTask', 'WordTask'
 ]

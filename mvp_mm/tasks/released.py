@@ -2,7 +2,6 @@
 """Decodes as the authors' released code does, where that differs from the tasks."""
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,14 +20,6 @@ from mvp_mm.tasks.decoding.frames import gather_answers, mask_weights
 from mvp_mm.tasks.generalized_referring import GeneralizedReferringTask
 from mvp_mm.tasks.panoptic import PanopticTask
 from mvp_mm.tasks.referring import ReferringSegmentationTask
-from mvp_mm.tasks.semantic import SemanticTask
-
-
-def without_sides(sample: PerceptionDataSample) -> PerceptionDataSample:
-    """Copy a sample's frames and instruction, letting every query name every phrase."""
-    free = PerceptionDataSample(metainfo=sample.metainfo)
-    free.instruction = replace(sample.instruction, use_stuff_queries=False)
-    return free
 
 
 def decode_things(raw: RawPrediction, sample: PerceptionDataSample, num: int) -> InstanceData:
@@ -43,7 +34,7 @@ def decode_things(raw: RawPrediction, sample: PerceptionDataSample, num: int) ->
         ``bboxes`` (n, 4), ``masks`` (n, h, w), ``labels`` (n,) and ``scores`` (n,), weighed by
         the mean probability inside the mask; best first.
     """
-    scores = word_probabilities(raw, without_sides(sample))[:, :-1]
+    scores = word_probabilities(raw, sample)[:, :-1]
     phrases = scores.shape[1]
     top, index = scores.flatten().topk(min(num, scores.numel()))
     kept = thing_flags(raw, sample)[index % phrases] & (top > raw.answering.least_score)
@@ -74,7 +65,7 @@ def decode_best(raw: RawPrediction, sample: PerceptionDataSample, order: Tensor,
 
 @TASKS.register_module()
 class ReleasedPanopticTask(PanopticTask):
-    """Lets every query name a thing or stuff; instances are the things among the best pairs.
+    """Takes as instances the things among the best pairs of all phrases.
 
     Arguments: see :class:`PanopticTask`.
     """
@@ -82,24 +73,13 @@ class ReleasedPanopticTask(PanopticTask):
     def decode(self, raw: RawPrediction, sample: PerceptionDataSample) -> None:
         """See :meth:`BaseTask.decode`."""
         sample.pred_caption = raw.caption
-        free = without_sides(sample)
         sample.pred_panoptic_seg = decode_panoptic(
-            raw, free, score_thr=self.score_thr, mask_thr=self.mask_thr,
+            raw, sample, score_thr=self.score_thr, mask_thr=self.mask_thr,
             overlap_thr=self.overlap_thr)
         if self.segments_only:
             return
-        sample.pred_sem_seg = decode_semantic(raw, free)
+        sample.pred_sem_seg = decode_semantic(raw, sample)
         sample.pred_instances = decode_things(raw, sample, self.max_instances)
-
-
-@TASKS.register_module()
-class ReleasedSemanticTask(SemanticTask):
-    """Lets every query name a thing or stuff. Arguments: see :class:`WordTask`."""
-
-    def decode(self, raw: RawPrediction, sample: PerceptionDataSample) -> None:
-        """See :meth:`BaseTask.decode`."""
-        sample.pred_caption = raw.caption
-        sample.pred_sem_seg = decode_semantic(raw, without_sides(sample))
 
 
 @TASKS.register_module()

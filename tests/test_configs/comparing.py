@@ -13,7 +13,6 @@ DEFAULTS_OF_ADDITIONS = {
     'perception.criterion.ranking_weight': 0.0,
     'perception.criterion.sentence_reduction': 'mean',
     'perception.criterion.positive_iou': None,
-    'answering.separate_stuff': False,
     'answering.same_iou': None,
     'answering.nms_iou': None,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mvp_mm.apis import PerceptionInferencer
 from mvp_mm.engine import load_config
@@ -66,6 +66,22 @@ def test_the_weights_of_an_llm_folder_are_not_read_but_its_sizes_are(settings, s
     assert {p.dtype for p in model.llm.parameters()} == {torch.float32}
     assert model.llm.state_dict().keys() == {
         key.removeprefix('llm.') for key in state if key.startswith('llm.')}
+
+
+def test_an_llm_whose_vocabulary_is_full_has_a_row_for_per_as_in_training(settings, tmp_path):
+    backbone = dict(settings['encoder']['backbone'], pretrained_path=None)
+    settings = dict(settings, encoder=dict(settings['encoder'], backbone=backbone))
+    full = AutoTokenizer.from_pretrained(settings['tokenizer']['path'])
+    config = dict(settings['llm']['config'], vocab_size=len(full))
+    lm = MODELS.build(dict(settings['llm'], config=config)).lm
+    lm.save_pretrained(tmp_path)
+    llm = {key: value for key, value in settings['llm'].items() if key != 'config'}
+    settings = dict(settings, llm=dict(llm, pretrained=str(tmp_path)))
+    trained = MODELS.build(settings)
+    assert trained.llm.vocab_size == len(full) + 1
+    tested = build_model(settings, trained.state_dict())
+    tested.load_state_dict(trained.state_dict())
+    tested.check_tokenizer()
 
 
 def test_parts_that_a_checkpoint_took_from_elsewhere_are_not_replaced(tmp_path):

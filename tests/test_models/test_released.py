@@ -11,10 +11,9 @@ from mmengine.config import Config
 from mvp_mm.models.released.heads import split_background
 from mvp_mm.models.state import InstructionBatch
 from mvp_mm.registry import MODELS, TASKS, TOKENIZERS
-from mvp_mm.structures import Answering
 from tests.helpers import CANVAS, ROOT, make_batch, make_samples, tiny_model_config
 
-WORDS = ('ReleasedPanopticTask', 'ReleasedSemanticTask', 'InstanceTask', 'PhraseGroundingTask')
+WORDS = ('ReleasedPanopticTask', 'SemanticTask', 'InstanceTask', 'PhraseGroundingTask')
 SENTENCES = ('ReleasedReferringTask', 'ReleasedGeneralizedReferringTask')
 
 
@@ -176,12 +175,6 @@ def test_dinos_decoder_serves_the_core_model_too(tokenizer_path):
     total.backward()
     assert torch.isfinite(total)
     assert not [n for n, p in model.perception.named_parameters() if p.grad is None]
-
-
-def test_core_tasks_that_split_queries_are_refused(model, samples, monkeypatch):
-    monkeypatch.setattr(model, 'answering', Answering(separate_stuff=True))
-    with pytest.raises(ValueError, match='answers by ReleasedPanopticTask'):
-        run(model, [samples('PanopticTask', training=False)], False)
 
 
 def test_word_lists_in_parts_are_refused(model, samples):

@@ -24,7 +24,7 @@ class KeepRaw:
 
 @pytest.fixture(scope='module')
 def model(tokenizer_path):
-    return build_model(tokenizer_path, answering=dict(separate_stuff=True)).eval()
+    return build_model(tokenizer_path).eval()
 
 
 @pytest.fixture
@@ -104,12 +104,11 @@ def expected_probabilities(model, divided):
         visual = head.embed(found.states[r, q])
         best = {}
         for k, name in names:
-            if not whole.use_stuff_queries or whole.is_thing[k] == (q < number):
-                score = float(head.scale * visual @ name)
-                best[k] = max(best.get(k, score), score)
+            score = float(head.scale * visual @ name)
+            best[k] = max(best.get(k, score), score)
         nothing = float(head.scale * visual @ units(head.no_object, dim=0))
         total = sum(np.exp(list(best.values()))) + np.exp(nothing)
-        result.append([np.exp(best[k]) / total if k in answers and k in best else 0
+        result.append([np.exp(best[k]) / total if k in answers else 0
                        for k in range(len(whole.phrases))])
     return np.array(result)
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -15,7 +16,8 @@ from mvp_mm.rehearsal import sizes
 from mvp_mm.rehearsal.checks import full_rows, left_in_file, starts_from
 from mvp_mm.rehearsal.place import PHI, make_place
 from mvp_mm.rehearsal.scenes import draw_scene, run_lengths
-from mvp_mm.rehearsal.tokenizer import BLANKS, GPT2_TOKENS
+from mvp_mm.rehearsal.small_parts import CONVNEXT, LITE0, QWEN3, SMOLLM2_135M, SMOLLM2_360M, VIT
+from mvp_mm.rehearsal.tokenizer import BLANKS, GPT2_TOKENS, QWEN3_ADDED, SMOLLM2_SPECIAL
 from mvp_mm.utils.masks import rle_masks, to_rle
 from tests.helpers import ROOT
 
@@ -39,14 +41,46 @@ def test_every_dataset_of_the_configs_has_its_files(place, name):
                 and not (place / cfg['data_root'] / file).exists()]
 
 
-def test_the_llm_has_the_names_and_shapes_of_its_family(place):
-    config = AutoConfig.from_pretrained(place / PHI)
+def shapes(state):
+    return {name: tensor.shape for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize('folder, vocabulary, left_out', [
+    (PHI, 51_200, set()), (QWEN3, 151_936, set()),
+    # Tied, and not stored beside the embedding.
+    (SMOLLM2_135M, 49_152, {'lm_head.weight'}), (SMOLLM2_360M, 49_152, {'lm_head.weight'})])
+def test_an_llm_has_the_names_and_shapes_of_its_family(place, folder, vocabulary, left_out):
+    config = AutoConfig.from_pretrained(place / folder)
     with torch.device('meta'):
         model = AutoModelForCausalLM.from_config(config)
-    shapes = {name: tensor.shape for name, tensor in load_file(
-        place / PHI / 'model.safetensors').items()}
-    assert shapes == {name: tensor.shape for name, tensor in model.state_dict().items()}
-    assert config.vocab_size == 51_200
+    expected = shapes(model.state_dict())
+    found = shapes(load_file(place / folder / 'model.safetensors'))
+    assert set(expected) - set(found) == left_out
+    assert found == {name: expected[name] for name in found}
+    assert config.vocab_size == vocabulary
+
+
+@pytest.mark.parametrize('file, name, sizes_of', [
+    (LITE0, 'tf_efficientnet_lite0', {}), (CONVNEXT, 'convnext_tiny', sizes.CONVNEXT),
+    (VIT, 'vit_small_patch14_dinov2', dict(sizes.VIT, num_classes=0))])
+def test_an_encoder_has_the_names_and_shapes_of_timm(place, file, name, sizes_of):
+    with torch.device('meta'):
+        model = timm.create_model(name, **sizes_of)
+    assert shapes(load_file(place / file)) == shapes(model.state_dict())
+
+
+def test_smollm2_uses_every_row_and_qwen3_leaves_some(place):
+    smollm2, qwen3 = (AutoTokenizer.from_pretrained(place / folder)
+                      for folder in (SMOLLM2_360M, QWEN3))
+    assert len(smollm2) == 49_152
+    assert smollm2.convert_ids_to_tokens([0, 16]) == [SMOLLM2_SPECIAL[0], SMOLLM2_SPECIAL[-1]]
+    assert len(qwen3) == 151_669 < 151_936
+    assert qwen3.convert_ids_to_tokens([151_643, 151_668]) == [QWEN3_ADDED[0], QWEN3_ADDED[-1]]
+    for tokenizer, text in ((smollm2, 'a 12'), (qwen3, "the dogs' 12  beds")):
+        ids = tokenizer(text).input_ids
+        assert tokenizer.decode(ids) == text
+    # Of Qwen3, digits stand alone.
+    assert {'1', '2'} <= set(qwen3.tokenize("the dogs' 12  beds"))
 
 
 def test_the_tokenizer_has_the_files_and_the_size_of_phi(place):

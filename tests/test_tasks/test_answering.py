@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from mvp_mm.structures import Answering
@@ -44,9 +43,8 @@ def undecided_sample(flags=(True, True, True, True)):
     return sample
 
 
-@pytest.mark.parametrize('separate', [False, True])
-def test_an_undecided_word_is_what_its_best_query_is(separate):
-    raw = make_raw(0, queries=4, phrases=2, dynamic=2, separate_stuff=separate)
+def test_an_undecided_word_is_what_its_best_query_is():
+    raw = make_raw(0, queries=4, phrases=2, dynamic=2)
     raw.logits = torch.tensor([[6., 0., 0.], [0., 2., 0.], [5., 4., 0.], [0., 8., 0.]])
     raw.mask_logits = torch.full((4, 16, 16), -9.)
     for query, rows in enumerate((slice(0, 4), slice(4, 8), slice(8, 9), slice(9, 16))):
@@ -59,7 +57,7 @@ def test_an_undecided_word_is_what_its_best_query_is(separate):
 
 
 def test_stuff_is_one_instance_where_it_is_asked_for():
-    raw = make_raw(0, queries=4, phrases=2, dynamic=2, separate_stuff=True)
+    raw = make_raw(0, queries=4, phrases=2, dynamic=2)
     raw.logits = torch.tensor([[6., 0., 0.], [5., 0., 0.], [0., 4., 0.], [0., 8., 0.]])
     arguments = dict(max_per_image=10, score_thr=0.1, with_masks=False)
     sample = make_sample((True, False), use_stuff_queries=True)

@@ -19,11 +19,6 @@ from tests.test_tasks.raws import make_raw, make_sample
 
 def panoptic_by_loops(raw, sample, score_thr, mask_thr, overlap_thr):
     logits, is_thing = raw.logits.clone(), sample.instruction.is_thing
-    if raw.answering.separate_stuff and sample.instruction.use_stuff_queries:
-        for query in range(len(logits)):
-            for k in range(len(is_thing)):
-                if is_thing[k] != (query < raw.num_dynamic):
-                    logits[query, k] = float('-inf')
     scores, labels = logits.softmax(-1).max(-1)
     keep = [q for q in range(len(logits)) if labels[q] < len(is_thing) and scores[q] > score_thr]
     panoptic, segments, stuff = torch.zeros(30, 50, dtype=torch.int32), [], {}
@@ -50,7 +45,7 @@ def panoptic_by_loops(raw, sample, score_thr, mask_thr, overlap_thr):
 @pytest.mark.parametrize('seed', range(6))
 @pytest.mark.parametrize('use_stuff_queries', [False, True])
 def test_panoptic_matches_loops(seed, use_stuff_queries):
-    raw = make_raw(seed, separate_stuff=True)
+    raw = make_raw(seed)
     sample = make_sample(use_stuff_queries=use_stuff_queries)
     thresholds = dict(score_thr=0.2, mask_thr=0.5, overlap_thr=0.3)
     panoptic, segments = panoptic_by_loops(raw, sample, **thresholds)

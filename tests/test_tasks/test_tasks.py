@@ -237,7 +237,7 @@ def test_sentences_that_cannot_be_asked_are_refused(wrong):
     (dict(same_io=0.7), "no option 'same_io'; did you mean 'same_iou'"),
     (dict(nms_iou=0), 'answering.nms_iou must be None or in'),
     (dict(nms_iou=float('nan')), 'nms_iou'), (dict(same_iou=1.1), 'same_iou'),
-    (dict(same_iou='0.7'), 'same_iou'), (dict(separate_stuff=1), 'separate_stuff'),
+    (dict(same_iou='0.7'), 'same_iou'), (dict(separate_stuff=True), "no option 'separate_stuff'"),
     (dict(least_score=2), 'least_score'), (dict(least_score=True), 'least_score')])
 def test_wrong_options_of_decoding_are_named(options, message):
     with pytest.raises(ValueError, match=message):
@@ -246,7 +246,7 @@ def test_wrong_options_of_decoding_are_named(options, message):
 
 def test_the_paper_s_decoding_is_the_default():
     assert Answering.from_config(None) == Answering(
-        same_iou=None, nms_iou=None, separate_stuff=False, least_score=0.0)
+        same_iou=None, nms_iou=None, least_score=0.0)
 
 
 @pytest.mark.parametrize('kind, arguments', [

@@ -26,7 +26,6 @@ def test_a_difference_shows_only_what_the_leaf_changes(capsys):
 def test_our_additions_are_what_differs_from_the_paper(capsys):
     TOOL.main([str(CONFIGS / 'plus/stage2.py'), '--diff'])
     assert sorted(capsys.readouterr().out.splitlines()) == [
-        "model.answering: + {'separate_stuff': True}",
         "model.llm.loss_average: + 'images'",
         'model.perception.criterion.ranking_weight: + 1.0',
         "model.perception.criterion.sentence_reduction: + 'sum'",

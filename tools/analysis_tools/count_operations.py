@@ -14,9 +14,9 @@ from __future__ import annotations
 import argparse
 
 import torch
-from mmengine.config import DictAction
 
 from mvp_mm.analysis.operations import table
+from mvp_mm.analysis.step_arguments import add_step_arguments, parse_step
 from mvp_mm.analysis.training_step import NARROW, MadeUpStep
 from mvp_mm.engine.config_loading import load_config
 from mvp_mm.engine.launch import config_errors_in_one_line
@@ -25,25 +25,12 @@ from mvp_mm.engine.launch import config_errors_in_one_line
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('config', help='config file of a Swin and Phi model')
-    parser.add_argument('--images', type=int, default=8, help='images (default 8)')
-    parser.add_argument('--sentences', type=int, default=2,
-                        help='sentences per image, beside one word list (default 2)')
-    parser.add_argument('--words', type=int, default=133,
-                        help='names in the word list (default 133)')
+    add_step_arguments(parser, 'config file of a Swin and Phi model')
     parser.add_argument('--dtype', choices=['bfloat16', 'float32'], default='bfloat16',
                         help='autocast to it (default bfloat16)')
     parser.add_argument('--full-width', action='store_true',
                         help="the config's own widths and canvas, for the bytes")
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
-                        metavar='KEY=VALUE', help='settings to override')
-    args = parser.parse_args()
-    for name in ('images', 'words'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name} must be at least 1, got {getattr(args, name)}')
-    if args.sentences < 0:
-        parser.error(f'--sentences must not be negative, got {args.sentences}')
-    return args
+    return parse_step(parser)
 
 
 def main() -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 
-from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 
 from mvp_mm.analysis.memory import step_memory
+from mvp_mm.analysis.step_arguments import add_step_arguments, parse_step
 from mvp_mm.engine.config_loading import load_config
 from mvp_mm.engine.launch import config_errors_in_one_line
 
@@ -20,21 +20,8 @@ from mvp_mm.engine.launch import config_errors_in_one_line
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('config', help='config file of a model that trains with AdamW')
-    parser.add_argument('--images', type=int, default=8, help='images (default 8)')
-    parser.add_argument('--sentences', type=int, default=2,
-                        help='sentences per image, beside one word list (default 2)')
-    parser.add_argument('--words', type=int, default=133,
-                        help='names in the word list (default 133)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
-                        metavar='KEY=VALUE', help='settings to override')
-    args = parser.parse_args()
-    for name in ('images', 'words'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name} must be at least 1, got {getattr(args, name)}')
-    if args.sentences < 0:
-        parser.error(f'--sentences must not be negative, got {args.sentences}')
-    return args
+    add_step_arguments(parser, 'config file of a model that trains with AdamW')
+    return parse_step(parser)
 
 
 def main() -> None:

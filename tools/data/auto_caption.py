@@ -22,22 +22,15 @@ import argparse
 import sys
 
 from mvp_mm.captioning.backends import PROMPT, CaptionerError, CaptionSampling
-from mvp_mm.captioning.jobs import CaptionJob
-from mvp_mm.captioning.ray_shards import add_shard_arguments, work_on_shards
+from mvp_mm.captioning.jobs import CaptionJob, make_parser
+from mvp_mm.captioning.ray_shards import work_on_shards
 from mvp_mm.captioning.run import summarise
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument('--images', help='folder of images')
-    source.add_argument('--config', help='config with the dataset')
-    parser.add_argument('--dataset', default='train_dataloader.dataset',
-                        help='its name, or where it stands in the config')
-    parser.add_argument('--out', required=True, help='folder of the captions, of all captioners')
+    parser = make_parser(__doc__.splitlines()[0], 'folder of the captions, of all captioners',
+                         'ask again about images that could not be captioned')
     parser.add_argument('--captioner', required=True, help='name of the captioner in that folder')
     backend = parser.add_mutually_exclusive_group(required=True)
     backend.add_argument('--endpoint', help='address of an OpenAI-compatible API, ending in /v1')
@@ -49,9 +42,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--top-p', type=float, default=sampling.top_p)
     parser.add_argument('--seed', type=int, help='seed of the sampling')
     parser.add_argument('--max-side', type=int, help='shrink larger images to this side, pixels')
-    add_shard_arguments(parser)
-    parser.add_argument('--retry-failed', action='store_true',
-                        help='ask again about images that could not be captioned')
     parser.add_argument('--max-failures-in-a-row', type=int, default=50,
                         help='stop after so many failures without a caption between them')
     served = parser.add_argument_group('with --endpoint')

@@ -7,14 +7,13 @@ _released_fit = [
 ]
 _released_questions = dict(
     panoptic=dict(type='ReleasedPanopticTask'),
-    semantic=dict(type='ReleasedSemanticTask'),
     referring_segmentation=dict(type='ReleasedReferringTask'),
     generalized_referring=dict(type='ReleasedGeneralizedReferringTask'))
 _released = dict(
     type='ReleasedMVPLM',
     # The released code writes nothing at test time.
     thinking=False,
-    answering=dict(same_iou=None, nms_iou=None, separate_stuff=False),
+    answering=dict(same_iou=None, nms_iou=None),
     connector=dict(_delete_=True, type='ConvConnector', planes=2048),
     tokenizer=dict(type='ReleasedTokenizer'),
     pixel_decoder=dict(type='ReleasedPixelDecoder'),

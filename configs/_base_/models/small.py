@@ -1,16 +1,10 @@
 # The sizes of a model for one GPU, laid over the full one: a small pretrained encoder that trains
 # too, a small pretrained LLM and shorter decoders, with our additions. Pretrained parts are local
 # files (docs/how_to/small_models.md).
-_base_ = './plus.py'
+_base_ = ['./plus.py', './lite0.py']
 
 _small = dict(
-    encoder=dict(
-        frozen=False,
-        backbone=dict(
-            _delete_=True,
-            type='TimmBackbone',
-            model_name='tf_efficientnet_lite0',
-            pretrained_path='checkpoints/efficientnet_lite0.safetensors')),
+    encoder=dict(frozen=False, backbone=_base_._lite0),
     llm=dict(
         pretrained='checkpoints/smollm2-135m-instruct',
         gradient_checkpointing=False,
@@ -33,5 +27,4 @@ _small = dict(
         decoder=dict(num_layers=6, feedforward=1024, **_base_._plus.perception.decoder),
         similarity_head=_base_._plus.perception.similarity_head,
         criterion=_base_._plus.perception.criterion),
-    answering=_base_._plus.answering,
     max_response_tokens=96)

@@ -49,5 +49,4 @@ _tiny_plus = dict(
         _tiny_head,
         similarity_head=_base_._plus.perception.similarity_head,
         decoder=dict(_tiny_head['decoder'], **_base_._plus.perception.decoder),
-        criterion=dict(_tiny_head['criterion'], **_base_._plus.perception.criterion)),
-    answering=_base_._plus.answering)
+        criterion=dict(_tiny_head['criterion'], **_base_._plus.perception.criterion)))

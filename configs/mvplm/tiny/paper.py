@@ -5,5 +5,4 @@ model = dict(
     perception=dict(
         similarity_head=dict(relation=False),
         decoder=dict(position_in_content=False),
-        criterion=dict(ranking_weight=0.0, sentence_reduction='mean')),
-    answering=dict(separate_stuff=False))
+        criterion=dict(ranking_weight=0.0, sentence_reduction='mean')))

@@ -3,14 +3,9 @@
 #   f=checkpoints/efficientnet_lite0.safetensors
 #   python tools/model_converters/convert_efficientnet.py --out $f
 # Without that file it ends with this command; stage2.py beside this file starts from nothing.
-_base_ = 'stage2.py'
+_base_ = ['stage2.py', '../../_base_/models/lite0.py']
 model = dict(
-    encoder=dict(
-        backbone=dict(
-            _delete_=True,
-            type='TimmBackbone',
-            model_name='tf_efficientnet_lite0',
-            pretrained_path='checkpoints/efficientnet_lite0.safetensors')),
+    encoder=dict(backbone=_base_._lite0),
     # Counting and ordinals need more than two layers.
     llm=dict(config=dict(num_hidden_layers=4)))
 default_hooks = dict(handover=dict(pretrained_parts=['encoder']))

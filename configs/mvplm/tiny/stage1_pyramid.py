@@ -3,16 +3,10 @@
 # encoder and decoder stay as they are. Then, with the path of its checkpoint:
 #   python tools/train.py configs/mvplm/tiny/pretrained.py --load-from CHECKPOINT --cfg-options \
 #       model.connector.type=PyramidConnector model.encoder.backbone.pretrained_path=None
-_base_ = 'stage2.py'
+_base_ = ['stage2.py', '../../_base_/models/lite0.py']
 model = dict(
     trainable=['connector', 'llm'],
-    encoder=dict(
-        frozen=True,
-        backbone=dict(
-            _delete_=True,
-            type='TimmBackbone',
-            model_name='tf_efficientnet_lite0',
-            pretrained_path=None)),
+    encoder=dict(frozen=True, backbone=dict(_base_._lite0, pretrained_path=None)),
     connector=dict(type='PyramidConnector'),
     llm=dict(config=dict(num_hidden_layers=4)))
 load_from = 'mvp_mm/weights/tiny/model.safetensors'

@@ -12,7 +12,6 @@ from mvp_mm.models.mvp_lm import MVPLM
 from mvp_mm.models.state import ImageState, InstructionBatch
 from mvp_mm.registry import MODELS
 from mvp_mm.structures import Answering, PerceptionDataSample
-from mvp_mm.tasks.released import ReleasedPanopticTask, ReleasedSemanticTask
 from mvp_mm.tokenization.released import ReleasedTokenizer
 
 
@@ -58,17 +57,11 @@ class ReleasedMVPLM(MVPLM):
         """See :meth:`MVPLM.predict`.
 
         Raises:
-            ValueError: If a word list is asked in parts, each of which would have a background,
-                or a task expects stuff of the stuff queries alone.
+            ValueError: If a word list is asked in parts, each of which would have a background.
         """
-        separate = (answering or self.answering).separate_stuff
         for sample in data_samples:
-            name = type(sample.task_object).__name__
             if sample.instruction.parts:
+                name = type(sample.task_object).__name__
                 raise ValueError(f'{name}: the word list is too long; the released variant '
                                  'cannot ask it in parts')
-            if separate and sample.instruction.use_stuff_queries and not isinstance(
-                    sample.task_object, (ReleasedPanopticTask, ReleasedSemanticTask)):
-                raise ValueError(f'{name} expects stuff of the stuff queries alone; the released '
-                                 f'variant answers by Released{name}')
         return super().predict(inputs, data_samples, thinking, answering, state)

@@ -45,9 +45,6 @@ def thing_flags(raw: RawPrediction, sample: PerceptionDataSample) -> Tensor:
 def word_probabilities(raw: RawPrediction, sample: PerceptionDataSample) -> Tensor:
     """Take the softmax over the phrases and "no object".
 
-    With ``answering.separate_stuff``, where stuff queries take part, dynamic queries name things
-    only and stuff queries stuff only.
-
     Args:
         raw: With ``logits`` (Q, K + 1).
         sample: With its ``instruction``.
@@ -58,17 +55,11 @@ def word_probabilities(raw: RawPrediction, sample: PerceptionDataSample) -> Tens
     Raises:
         ValueError: If the logits do not fit the instruction's phrases.
     """
-    instruction = sample.instruction
-    columns = len(instruction.phrases) + 1
+    columns = len(sample.instruction.phrases) + 1
     if raw.logits.ndim != 2 or raw.logits.shape[1] != columns:
         raise ValueError(f'A word instruction with {columns - 1} phrases needs logits of shape '
                          f'(Q, {columns}), got {tuple(raw.logits.shape)}')
-    logits = raw.logits.float()
-    if raw.answering.separate_stuff and instruction.use_stuff_queries:
-        dynamic = torch.arange(len(logits), device=logits.device) < raw.num_dynamic
-        forbidden = dynamic[:, None] != thing_flags(raw, sample)[None, :]
-        logits = logits.masked_fill(F.pad(forbidden, (0, 1)), float('-inf'))
-    return logits.softmax(dim=-1)
+    return raw.logits.float().softmax(dim=-1)
 
 
 def decode_semantic(raw: RawPrediction, sample: PerceptionDataSample) -> Tensor:
