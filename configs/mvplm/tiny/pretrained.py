@@ -11,6 +11,8 @@ model = dict(
             type='TimmBackbone',
             model_name='tf_efficientnet_lite0',
             pretrained_path='checkpoints/efficientnet_lite0.safetensors')),
+    # The encoder's last map loses colour in training; captions then name colours at random.
+    connector=dict(type='PyramidConnector'),
     # Counting and ordinals need more than two layers.
     llm=dict(config=dict(num_hidden_layers=4)))
 default_hooks = dict(handover=dict(pretrained_parts=['encoder']))
