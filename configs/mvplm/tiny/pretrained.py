@@ -17,7 +17,7 @@ model = dict(
     llm=dict(config=dict(num_hidden_layers=4)))
 default_hooks = dict(handover=dict(pretrained_parts=['encoder']))
 # Where N-acc and T-acc balance on images of their own: tools/analysis_tools/calibrate_presence.py.
-_presence = dict(presence_thr=0.79)
+_presence = dict(presence_thr=0.74)
 inferencer = dict(tasks=dict(generalized_referring=_presence))
 datasets = dict(
     syn_grefcoco_val=dict(tasks=[dict(type='GeneralizedReferringTask', **_presence)]))
