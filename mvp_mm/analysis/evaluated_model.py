@@ -59,7 +59,7 @@ class EvaluatedModel:
         if args.images < 1:
             raise ValueError(f'--images must be positive, got {args.images}')
         self.cfg = load_config(args.config, args.cfg_options)
-        self.cfg.load_from = None
+        self.cfg.load_from = args.checkpoint  # first weights that it replaces need not be there
         self.images = args.images
         # Tables of every single run would drown the tool's own.
         MMLogger.get_current_instance().setLevel('WARNING')

@@ -27,7 +27,6 @@ RELEASED_LEAF, MINI_COCO = f'{CONFIGS}/released/stage2.py', f'{CONFIGS}/mini_coc
 CHECKPOINT = 'CHECKPOINT'
 _STAGE1_CHECKPOINT = 'work_dirs/stage1/iter_4650.pth'
 _PERCEPTION, _RELEASED = 'checkpoints/perception.pth', 'checkpoints/released.pth'
-PYRAMID, PRETRAINED = f'{CONFIGS}/tiny/stage1_pyramid.py', f'{CONFIGS}/tiny/pretrained.py'
 # Small by themselves, as all of tiny/ are.
 _TINY = (MINI_COCO, f'{CONFIGS}/released/tiny.py', f'{CONFIGS}/finetune/tiny.py')
 _TINY_OPTIONS = {'model.max_response_tokens': sizes.MODEL_OPTIONS['model.max_response_tokens']}
@@ -61,7 +60,7 @@ def phases() -> list[tuple[list[Step], list[Step]]]:
     others = [leaf for leaf in leaves if leaf not in (STAGE1, STAGE2, SHARDED, *apart)
               and not _is_evaluation(leaf)]
     return [
-        ([*chain_steps()], [*data_steps(), *_train_and_test(apart), *pyramid_steps()]),
+        ([*chain_steps()], [*data_steps(), *_train_and_test(apart)]),
         ([*process_steps()], [*_train_and_test(others), *evaluation_steps(leaves), *use_steps()]),
         ([], [*pretrained_steps()]),
     ]
@@ -169,17 +168,6 @@ def small_steps(leaf: str) -> Iterator[Step]:
     if tested:
         yield Step(f'python tools/test.py {leaf} {kept}', sizes=options, needs=(kept, ),
                    environment=environment, after=scores_all(leaf))
-
-
-def pyramid_steps() -> Iterator[Step]:
-    """Train on with the other connector, as the config of its stage 1 says."""
-    yield Step(f'python tools/train.py {PRETRAINED} --load-from tiny_stage1_pyramid.pth '
-               '--work-dir work_dirs/pyramid --cfg-options '
-               'model.connector.type=PyramidConnector '
-               'model.encoder.backbone.pretrained_path=None', keeps_sizes=True,
-               sizes={**_TINY_OPTIONS, 'train_dataloader.batch_size': 2, **sizes.ONE_STEP},
-               needs=('tiny_stage1_pyramid.pth', ),
-               after=starts_from('tiny_stage1_pyramid.pth'))
 
 
 def evaluation_steps(leaves: list[str]) -> Iterator[Step]:

@@ -250,6 +250,13 @@ def test_a_config_without_named_tests_ends_in_one_error(place, monkeypatch, part
         MMLogger.get_current_instance().setLevel(level)
 
 
+def test_first_weights_that_the_checkpoint_replaces_need_not_be_there(run):
+    start = 'model.encoder.backbone.init_cfg'
+    figures, _ = run('robustness', 'robustness', 'refcoco_val', '--rules', 'request',
+                     '--cfg-options', f'{start}.type=Pretrained', f'{start}.checkpoint=gone.pth')
+    assert figures
+
+
 def test_a_missing_prediction_ends_in_one_error(run, monkeypatch):
     tool = importlib.import_module('mvp_mm.analysis.evaluated_model')
     answer = tool.EvaluatedModel.answer

@@ -1,15 +1,13 @@
-# Gives the weights of the repository a connector that reads all maps of the encoder, and true
-# captions, without training perception again.
+# Goes on with the captions of the weights of the repository, without training perception again.
 _base_ = '../../../configs/mvplm/tiny/pretrained.py'
 custom_imports = dict(imports=['projects.caption_tuning.caption_tuning'])
 
 _weights = 'mvp_mm/weights/tiny/model.safetensors'
 model = dict(
     type='CaptionTuning',
-    kept=dict(weights=_weights, connector=dict(type='MLPConnector', merge=1)),
+    kept=dict(weights=_weights, connector=dict(type='PyramidConnector', merge=1)),
     trainable=['connector', 'llm'],
-    encoder=dict(frozen=True, backbone=dict(pretrained_path=None)),
-    connector=dict(type='PyramidConnector'))
+    encoder=dict(frozen=True, backbone=dict(pretrained_path=None)))
 load_from = _weights
 
 _max_iters = 4000
