@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -86,7 +87,6 @@ class PerceptionInferencer:
         self.model.to(self.device).eval()
         self.perceiver = Perceiver(self.model, self.config.inferencer.pipeline, as_dtype(dtype))
         self.trained_classes = classes
-        self.visualizer = PerceptionVisualizer(name='perception_inferencer')
 
     def __call__(self, images: Picture | Iterable[Picture], task: str,
                  words: Sequence[str] | None = None, text: str | None = None, *,
@@ -161,6 +161,11 @@ class PerceptionInferencer:
         choice = choose_task(offered_tasks(self.config), words, text, stuff, known)
         question = self.question(choice.task, choice.words, choice.text, stuff=stuff, **options)
         return replace(question, reason=choice.reason)
+
+    @cached_property
+    def visualizer(self) -> PerceptionVisualizer:
+        """Draws the answers that are written to a folder."""
+        return PerceptionVisualizer(name='perception_inferencer')
 
     def _write(self, folder: Path, result: dict[str, Any], image: np.ndarray,
                sample: PerceptionDataSample) -> None:
