@@ -166,4 +166,5 @@ class _Rows:
             return maps
         below = maps.index_select(1, self.lower).mul_(self.weight)
         above = maps.index_select(1, self.upper)
-        return torch.addcmul(below, above, (1 - self.weight).expand_as(above))
+        # Written out along the rows: a broadcast weight would take torch's slow loop.
+        return below.addcmul_(above, (1 - self.weight).expand(-1, width).contiguous())
