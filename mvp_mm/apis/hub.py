@@ -37,7 +37,10 @@ class HubModel(ModelHubMixin, library_name='mvp_mm', paper_url=PAPER):
 
         Raises:
             FileExistsError: If the folder is not empty; nothing in it is touched.
+            ValueError: If the model is accelerated: its weights may be rounded.
         """
+        if self._inferencer.accelerated:
+            raise ValueError('An accelerated model cannot be saved: load it without acceleration')
         folder = Path(save_directory)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise FileExistsError(f'{folder} exists and is not an empty folder')
@@ -59,8 +62,8 @@ class HubModel(ModelHubMixin, library_name='mvp_mm', paper_url=PAPER):
 
         Args:
             pretrained_model_name_or_path: The folder, or ``organisation/name``.
-            **options: ``device`` and ``dtype`` of the model; ``revision``, ``token``,
-                ``cache_dir``, ``force_download`` and ``local_files_only`` of the hub.
+            **options: ``device``, ``dtype`` and ``acceleration`` of the model; ``revision``,
+                ``token``, ``cache_dir``, ``force_download`` and ``local_files_only`` of the hub.
 
         Raises:
             ValueError: If a file is damaged, or the config names anything but components of
@@ -70,13 +73,14 @@ class HubModel(ModelHubMixin, library_name='mvp_mm', paper_url=PAPER):
 
     @classmethod
     def _from_pretrained(cls: type[Model], *, model_id: str, device: Any = None,
-                         dtype: Any = None, **hub: Any) -> Model:
+                         dtype: Any = None, acceleration: Any = None,
+                         **hub: Any) -> Model:
         folder = Path(model_id)
         if not folder.is_dir():
             # Only what is read; a repository may hold anything.
             folder = Path(snapshot_download(
                 model_id, allow_patterns=[WEIGHTS, SETTINGS, f'{TOKENIZER}/*'], **hub))
-        return cls(folder, device=device, dtype=dtype)
+        return cls(folder, device=device, dtype=dtype, acceleration=acceleration)
 
     def generate_model_card(self, *, name: str = 'mvp_mm model', **card: Any) -> ModelCard:
         """Make the model card; see :func:`~mvp_mm.apis.model_card.model_card`."""

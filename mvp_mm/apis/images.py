@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageOps
@@ -14,7 +15,6 @@ from mvp_mm.utils import images
 Channels = Literal['rgb', 'bgr']
 ASKED_FOR = ('an image is a path, a PIL image, an array (h, w, 3) or a tensor (3, h, w) of uint8, '
              'uint16 or floats from 0 to 1')
-_FIRST = dict(rgb=slice(None, None, -1), bgr=slice(None))
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -84,7 +84,8 @@ def to_bgr(image: Any, name: str, channels: Channels | None = 'bgr') -> np.ndarr
         return np.repeat(pixels, 3, axis=2)
     if channels is None:
         _refuse(name, came, "say which order its channels have: channels='rgb' or 'bgr'")
-    return np.ascontiguousarray(pixels[..., :3][..., _FIRST[channels]])
+    pixels = np.ascontiguousarray(pixels[..., :3])
+    return pixels if channels == 'bgr' else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
 
 
 def _channels_last(image: np.ndarray | torch.Tensor, name: str, came: str) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from mvp_mm.datasets.vocabulary.known_words import known_things
 from mvp_mm.engine.checkpoint import load_whole
 from mvp_mm.engine.config_loading import load_config
 from mvp_mm.engine.replaced_weights import build_model
+from mvp_mm.models.acceleration import accelerate_answers
 from mvp_mm.structures import PerceptionDataSample
 from mvp_mm.utils.checkpoint_io import read_checkpoint
 from mvp_mm.visualization import PerceptionVisualizer
@@ -49,15 +51,19 @@ class PerceptionInferencer:
         device: Device of the model; None for CUDA where there is a device, else the CPU.
         dtype: Precision of matrix products (autocast): ``'bfloat16'`` or ``'float16'``; None for
             float32.
+        acceleration: Arguments of :func:`~mvp_mm.models.acceleration.accelerate_answers`, as in
+            ``test_cfg.acceleration``: ``weights``, None or the same as ``dtype``, and ``graphs``.
+            True is ``weights`` of ``dtype`` and graphs; None and False run the model as it is.
 
     Attributes:
+        accelerated: Whether the model has been accelerated; its weights are then not to be saved.
         trained_classes: Names of the classes that the checkpoint says it was trained on, and
             whether each is a thing.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If the weights cannot be read or do not fit, or the config lacks
-            ``inferencer``.
+        ValueError: If the weights cannot be read or do not fit, the config lacks
+            ``inferencer``, or the acceleration is unknown or does not fit.
 
     Example:
         >>> inferencer = PerceptionInferencer(None, 'model.pth')
@@ -66,7 +72,10 @@ class PerceptionInferencer:
 
     def __init__(self, config: str | Path | Config | None, weights: str | Path,
                  device: str | torch.device | None = None,
-                 dtype: str | torch.dtype | None = None) -> None:
+                 dtype: str | torch.dtype | None = None,
+                 acceleration: bool | Mapping[str, Any] | None = None) -> None:
+        precision = as_dtype(dtype)
+        settings = acceleration_settings(acceleration, precision)
         if Path(weights).is_dir():
             stored, state, classes = load_published(weights)
         else:
@@ -84,9 +93,11 @@ class PerceptionInferencer:
         self.device = _device(device)
         self.model = load_whole(build_model(self.config.model, state), state, weights)
         self.model.to(self.device).eval()
-        self.perceiver = Perceiver(self.model, self.config.inferencer.pipeline, as_dtype(dtype))
+        self.accelerated = settings is not None
+        if settings is not None:
+            accelerate_answers(self.model, **settings)
+        self.perceiver = Perceiver(self.model, self.config.inferencer.pipeline, precision)
         self.trained_classes = classes
-        self.visualizer = PerceptionVisualizer(name='perception_inferencer')
 
     def __call__(self, images: Picture | Iterable[Picture], task: str,
                  words: Sequence[str] | None = None, text: str | None = None, *,
@@ -162,6 +173,11 @@ class PerceptionInferencer:
         question = self.question(choice.task, choice.words, choice.text, stuff=stuff, **options)
         return replace(question, reason=choice.reason)
 
+    @cached_property
+    def visualizer(self) -> PerceptionVisualizer:
+        """Draws the answers that are written to a folder."""
+        return PerceptionVisualizer(name='perception_inferencer')
+
     def _write(self, folder: Path, result: dict[str, Any], image: np.ndarray,
                sample: PerceptionDataSample) -> None:
         """Write an answer as JSON and as a picture; ``result`` gets their paths."""
@@ -201,6 +217,31 @@ def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     if dtype not in (torch.bfloat16, torch.float16):
         raise ValueError(f"dtype must be 'float32', 'bfloat16' or 'float16', got {dtype!r}")
     return dtype
+
+
+def acceleration_settings(acceleration: bool | Mapping[str, Any] | None,
+                          dtype: torch.dtype | None) -> dict[str, Any] | None:
+    """Arguments of ``accelerate_answers``; None where nothing is to be accelerated.
+
+    Raises:
+        ValueError: If there is no such argument, or ``weights`` is another precision than the
+            model's.
+    """
+    if acceleration is None or acceleration is False:
+        return None
+    if acceleration is True:
+        return dict(weights=dtype)
+    if not isinstance(acceleration, Mapping):
+        raise ValueError('acceleration must be True, False or a dict of weights and graphs, got '
+                         f'{acceleration!r}')
+    unknown = sorted(set(acceleration) - {'weights', 'graphs'})
+    if unknown:
+        raise ValueError(f'acceleration has weights and graphs, got {", ".join(unknown)}')
+    weights = as_dtype(acceleration.get('weights'))
+    if weights not in (None, dtype):
+        raise ValueError(f'acceleration: weights={acceleration["weights"]!r} must be None or the '
+                         'same as dtype')
+    return dict(acceleration, weights=weights)
 
 
 def _listed(images: Picture | Iterable[Picture]) -> Iterator[tuple[str, Path | np.ndarray]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby, islice
 from pathlib import Path
@@ -43,10 +43,13 @@ class MVP(HubModel, OnnxModel):
         device: Device of the model; None for CUDA where there is a device, else the CPU.
         config: Config, or path of one, for a checkpoint that stores none.
         dtype: Precision of matrix products: ``'float32'``, ``'bfloat16'``, ``'float16'``.
+        acceleration: True to replay the model as CUDA graphs and to hold encoder and LLM in
+            ``dtype``, for many questions on a GPU; or a dict, as ``test_cfg.acceleration``. Such
+            a model can only be asked.
 
     Raises:
         FileNotFoundError: If there is no such file or name.
-        ValueError: If the weights cannot be read or do not fit.
+        ValueError: If the weights cannot be read or do not fit, or the acceleration is unknown.
 
     Example:
         >>> model = MVP('model_folder')
@@ -56,8 +59,10 @@ class MVP(HubModel, OnnxModel):
 
     def __init__(self, source: str | Path, device: str | torch.device | None = None,
                  config: str | Path | Config | None = None,
-                 dtype: str | torch.dtype | None = None) -> None:
-        self._inferencer = PerceptionInferencer(config, find_model(source), device, dtype)
+                 dtype: str | torch.dtype | None = None,
+                 acceleration: bool | Mapping[str, Any] | None = None) -> None:
+        self._inferencer = PerceptionInferencer(
+            config, find_model(source), device, dtype, acceleration)
         self._perceiver = self._inferencer.perceiver
 
     @property

@@ -30,10 +30,14 @@ class OnnxModel:
         Raises:
             ImportError: If the packages of the extra ``onnx`` are not installed.
             FileExistsError: If one of the files is there.
-            ValueError: If the model's canvas depends on the image, or a part cannot be exported.
+            ValueError: If the model's canvas depends on the image, a part cannot be exported, or
+                the model is accelerated.
             RuntimeError: If a graph differs from the model.
         """
         from mvp_mm.export import export_onnx
+        if self._inferencer.accelerated:
+            raise ValueError('An accelerated model cannot be exported: load it without '
+                             'acceleration')
         return export_onnx(self._inferencer.model, folder, self._canvas())
 
     def use_onnx(self, folder: str | Path,

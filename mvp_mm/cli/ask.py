@@ -29,6 +29,9 @@ from mvp_mm.cli.options import split_words
               help='A published folder, a checkpoint, or a name of the model zoo.')
 @click.option('--config', metavar='CONFIG', help='[default: the one stored in the weights]')
 @click.option('--device', help='[default: cuda where there is one, else cpu]')
+@click.option('--dtype', help='Precision of matrix products, such as bfloat16.')
+@click.option('--accelerate', 'acceleration', is_flag=True,
+              help='Replay the model as CUDA graphs, its weights held in --dtype.')
 @click.option('--batch-size', type=click.IntRange(min=1), default=1, show_default=True,
               help='Images in one forward pass.')
 @click.option('--out', type=click.Path(path_type=Path), default=Path('outputs'),
@@ -36,7 +39,7 @@ from mvp_mm.cli.options import split_words
               help='Folder for the pictures and JSON files of the answers.')
 def ask(images: tuple[str, ...], words: list[str] | None, text: tuple[str, ...],
         stuff: list[str] | None, weights: str, config: str | None, device: str | None,
-        out: Path, **options: Any) -> None:
+        dtype: str | None, acceleration: bool, out: Path, **options: Any) -> None:
     """Ask a trained model about images: files, folders or patterns such as "photos/*.jpg".
 
     \b
@@ -55,6 +58,7 @@ def ask(images: tuple[str, ...], words: list[str] | None, text: tuple[str, ...],
     if any(not sentence.strip() for sentence in text):
         raise click.UsageError('--text is empty')
     from mvp_mm.cli.actions.ask import ask_model
-    model = dict(source=weights, config=config, device=device)
+    model = dict(source=weights, config=config, device=device, dtype=dtype,
+                 acceleration=acceleration)
     question = dict(words=words, text=list(text) or None, stuff=stuff, **options)
     ask_model(images, model, question, out)

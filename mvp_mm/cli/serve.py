@@ -20,6 +20,8 @@ from mvp_mm.cli.options import check_pairs
 @click.option('--device', help='[default: cuda where there is one, else cpu]')
 @click.option('--config', metavar='CONFIG', help='[default: the one stored in the weights]')
 @click.option('--dtype', help='Type of the weights, such as bfloat16.')
+@click.option('--accelerate', 'acceleration', is_flag=True,
+              help='Replay the model as CUDA graphs, its weights held in --dtype.')
 @click.option('--page/--no-page', default=True, help='Show a page, or answer POST /predict alone.')
 @click.option('--examples', type=click.Path(path_type=Path), metavar='DIR',
               help='Pictures that the page offers.')

@@ -18,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--device', help='such as cpu or cuda:1 (CUDA where there is one)')
     parser.add_argument('--config', help='config of a checkpoint that stores none')
     parser.add_argument('--dtype', help='type of the weights, such as bfloat16')
+    parser.add_argument('--accelerate', dest='acceleration', action='store_true',
+                        help='replay the model as CUDA graphs, its weights held in DTYPE')
     parser.add_argument('--no-page', dest='page', action='store_false', help='POST /predict only')
     parser.add_argument('--examples', metavar='FOLDER', help='pictures that the page offers')
     parser.add_argument('--allow-host', dest='hosts', action='append', default=[], metavar='NAME',

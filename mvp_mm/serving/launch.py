@@ -23,7 +23,7 @@ logger = logging.getLogger('mvp_mm.serving')
 
 
 def launch(source: Any, host: str = '127.0.0.1', port: int = 7860, device: Any = None, *,
-           config: Any = None, dtype: Any = None, page: bool = True,
+           config: Any = None, dtype: Any = None, acceleration: Any = None, page: bool = True,
            examples: str | Path | None = None, hosts: tuple[str, ...] = (),
            trusted_proxies: tuple[str, ...] = (), root_path: str = '', **limits: Any) -> None:
     """Serve a model: a page at ``/`` and ``POST /predict``; returns after a shutdown.
@@ -37,6 +37,7 @@ def launch(source: Any, host: str = '127.0.0.1', port: int = 7860, device: Any =
         device: Device of the model; None for CUDA where there is one.
         config: Config of a checkpoint that stores none.
         dtype: Type of the weights, as ``MVP`` takes it.
+        acceleration: As ``MVP`` takes it.
         page: Whether there is a page; without it Gradio is not needed.
         examples: Folder of examples (:func:`~mvp_mm.serving.examples.read_examples`); None draws
             some.
@@ -59,7 +60,7 @@ def launch(source: Any, host: str = '127.0.0.1', port: int = 7860, device: Any =
         folder = Path(temporary).resolve()
         say_busy('loading PyTorch and the model')
         offered = _examples(examples, folder) if page else []
-        model = load(source, device, config, dtype)
+        model = load(source, device, config, dtype, acceleration)
         _warm_up(model)
         from mvp_mm.serving.app import build_app
         app = build_app(model, wanted, folder=folder if page else None, examples=offered,
@@ -69,12 +70,13 @@ def launch(source: Any, host: str = '127.0.0.1', port: int = 7860, device: Any =
         server.run(sockets=[listening])
 
 
-def load(source: Any, device: Any = None, config: Any = None, dtype: Any = None) -> Any:
+def load(source: Any, device: Any = None, config: Any = None, dtype: Any = None,
+         acceleration: Any = None) -> Any:
     """Load an ``MVP``, unless the source is one already."""
     if not isinstance(source, (str, os.PathLike)):
         return source
     from mvp_mm import MVP
-    return MVP(source, device=device, config=config, dtype=dtype)
+    return MVP(source, device=device, config=config, dtype=dtype, acceleration=acceleration)
 
 
 def _warm_up(model: Any) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
-from matplotlib.font_manager import FontProperties, findfont
 from PIL import Image, ImageDraw, ImageFont
 
 from mvp_mm.visualization.palette import Color, ink_on
@@ -20,6 +19,8 @@ Box = tuple[int, int, int, int]
 @lru_cache(maxsize=32)
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """Load the sans-serif face that matplotlib ships, at a size in pixels."""
+    from matplotlib.font_manager import FontProperties, findfont
+
     weight = 'bold' if bold else 'normal'
     return ImageFont.truetype(findfont(FontProperties('DejaVu Sans', weight=weight)), size)
 

@@ -30,11 +30,13 @@ class FakeAnswer:
 
 class FakeModel:
     calls: list = []
+    options: list = []
 
-    def __init__(self, source, device=None, config=None, dtype=None):
+    def __init__(self, source, device=None, config=None, dtype=None, acceleration=None):
         if source == 'none':
             raise FileNotFoundError('No such file: none')
         self.calls.append((source, device, config))
+        self.options.append((dtype, acceleration))
 
     def stream(self, image, words=None, text=None, stuff=None, task=None, thinking=None,
                  threshold=None, batch_size=1, progress=True):
@@ -62,6 +64,7 @@ def ask(tmp_path, monkeypatch, capsys):
     """Ask in a folder with three pictures; status, lines printed, text on stderr, calls."""
     monkeypatch.setattr(mvp_mm, 'MVP', FakeModel, raising=False)
     monkeypatch.setattr(FakeModel, 'calls', [])
+    monkeypatch.setattr(FakeModel, 'options', [])
     monkeypatch.chdir(tmp_path)
     Path('photos').mkdir()
     for name in ('photos/a.jpg', 'photos/b.png', 'c.jpg'):
@@ -85,6 +88,12 @@ def test_a_question_reaches_the_model_and_its_answer_the_screen(ask):
     assert lines == ['c.jpg: detection (words mean detection)', '  c-None  0.50  [1, 2, 3, 4]',
                      '  written: outputs/c-None.png, outputs/c-None.json']
     assert json.loads(Path('outputs/c-None.json').read_text()) == ['c-None']
+
+
+def test_precision_and_acceleration_reach_the_model(ask):
+    assert ask('c.jpg', '--words', 'dog', '--dtype', 'bfloat16', '--accelerate')[0] == 0
+    assert ask('c.jpg', '--words', 'dog')[0] == 0
+    assert FakeModel.options == [('bfloat16', True), (None, False)]
 
 
 def test_folders_patterns_and_files_are_asked_together_each_once(ask):

@@ -14,8 +14,7 @@ LARGE = dict(ori_shape=(61, 83), img_shape=(57, 77), batch_input_shape=(64, 96))
 
 
 @pytest.mark.parametrize('meta, size', [
-    (LARGE, (16, 24)), (dict(LARGE, img_shape=(64, 96)), (64, 96)),
-    (dict.fromkeys(LARGE, (64, 96)), (64, 96)), (META, (16, 16))])
+    (LARGE, (16, 24)), (dict(LARGE, img_shape=(64, 96)), (64, 96)), (META, (16, 16))])
 def test_bands_are_the_rows_of_full_maps(monkeypatch, meta, size):
     masks = torch.randn(6, *size, generator=torch.Generator().manual_seed(0))
     queries = torch.tensor([0, 2, 5])
@@ -24,6 +23,15 @@ def test_bands_are_the_rows_of_full_maps(monkeypatch, meta, size):
     assert len(parts) > 1 and all(part.shape[1] % 8 == 0 for part in parts[:-1])
     full = decoding.rescale_mask_logits(masks[queries], meta)
     assert torch.allclose(torch.cat(parts, 1), full, rtol=0, atol=1e-5)
+
+
+def test_logits_in_the_frame_of_the_image_are_not_copied(monkeypatch):
+    masks = torch.randn(6, 64, 96, generator=torch.Generator().manual_seed(0))
+    queries = torch.tensor([0, 2, 5])
+    monkeypatch.setattr(bands, '_BUDGET', 3 * 96 * 16)
+    (logits, rows), = MaskBands(masks, queries, dict.fromkeys(LARGE, (64, 96)))
+    assert logits is masks
+    assert torch.equal(rows, queries)
 
 
 @pytest.mark.parametrize('seed', range(3))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmdet.models.seg_heads.panoptic_fusion_heads import MaskFormerFusionHead
 from mmengine.config import ConfigDict
 
+from mvp_mm.ops.cpu_kernel import load_kernel
 from mvp_mm.structures import RawPrediction
 from mvp_mm.tasks import decoding
 from mvp_mm.tasks.decoding import tiles
@@ -77,6 +78,23 @@ def divide_densely(logits, rows, scores, mask_thr, overlap_thr):
     owner[masks.gather(0, owner[None])[0] < mask_thr] = len(rows)
     visible = torch.bincount(owner.flatten(), minlength=len(rows) + 1)[:-1]
     return owner, (visible > 0) & (owned >= overlap_thr * claimed)
+
+
+@pytest.mark.parametrize('compiled', [True, False])
+@pytest.mark.parametrize('size', [(64, 80), (61, 83), (5, 7), (8, 8), (9, 1)])
+def test_extremes_are_those_of_every_tile(monkeypatch, size, compiled):
+    if not compiled:
+        monkeypatch.setattr(tiles, 'load_kernel', lambda: None)
+    elif load_kernel() is None:
+        pytest.skip('the CPU kernels are not built: python -m mvp_mm.ops.cpu_kernel')
+    logits = torch.randn(5, *size, generator=torch.Generator().manual_seed(2))
+    logits[3, 0, 0] = float('nan')
+    rows = torch.tensor([1, 3, 4])
+    highest, lowest = tiles._extremes(logits, rows)
+    for extreme, found in ((torch.amax, highest), (torch.amin, lowest)):
+        wanted = torch.stack([torch.stack([extreme(tile, (1, 2)) for tile in band.split(8, 2)], 1)
+                              for band in logits[rows].split(8, 1)], 1)
+        assert torch.equal(found.nan_to_num(99.), wanted.nan_to_num(99.))
 
 
 @pytest.mark.parametrize('size', [(64, 80), (61, 83), (5, 7), (8, 8), (9, 1)])

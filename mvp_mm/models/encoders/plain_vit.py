@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from mvp_mm.models.encoders.timm_backbone import create_timm
@@ -89,6 +88,8 @@ class SimpleFeaturePyramid(BaseModule):
     """
 
     def __init__(self, in_channels: int) -> None:
+        from timm.layers import LayerNorm2d
+
         super().__init__()
         half, quarter = in_channels // 2, in_channels // 4
         self.num_features = [quarter, half, in_channels, in_channels]

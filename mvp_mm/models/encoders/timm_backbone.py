@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +19,8 @@ def create_timm(model_name: str, pretrained_path: str | None, **model_args: Any)
     Raises:
         CheckpointError: If the file cannot be read, or has no weight of the model.
     """
+    import timm
+
     if not pretrained_path:
         return timm.create_model(model_name, **model_args)
     state = read_weights(pretrained_path)
@@ -91,6 +92,8 @@ class TimmBackbone(nn.Module):
 
     @staticmethod
     def _last_four(model_name: str, model_args: dict) -> tuple[int, ...]:
+        import timm
+
         with torch.device('meta'):
             probe = timm.create_model(model_name, features_only=True, **model_args)
         count = len(probe.feature_info.channels())

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from mmengine.logging import MMLogger
-from peft import LoraConfig, inject_adapter_in_model
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
@@ -228,6 +227,8 @@ def add_lora(lm: PreTrainedModel, r: int, alpha: float, dropout: float = 0.0,
     Raises:
         ValueError: If no layer has such a name.
     """
+    from peft import LoraConfig, inject_adapter_in_model
+
     lm.requires_grad_(False)
     inject_adapter_in_model(LoraConfig(
         r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=target_modules), lm)

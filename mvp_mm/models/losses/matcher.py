@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
@@ -102,6 +101,8 @@ class HungarianMatcher(nn.Module):
             is_word: (R,) bool.
             masks: Where masks are compared.
         """
+        from scipy.optimize import linear_sum_assignment
+
         cost = self.cost(predictions, targets, is_word, masks)
         allowed = self.eligible(predictions, targets)
         table = cost.masked_fill(~allowed, self.forbidden).cpu().numpy()

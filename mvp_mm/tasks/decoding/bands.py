@@ -94,7 +94,10 @@ class MaskBands:
         budget = _budget(mask_logits.device)
         rows = max(_ALIGN, budget // (len(queries) * widest) // _ALIGN * _ALIGN)
         tallest = max(self.size[0], self.canvas[0])
-        self.height = self.size[0] if rows >= tallest else rows
+        # Logits that lie in the image's frame are there already: nothing is made, all are one band.
+        self.finished = (mask_logits.dtype == torch.float32 and mask_logits.is_contiguous() and
+                         {self.canvas, self.filled, self.size} == {tuple(mask_logits.shape[-2:])})
+        self.height = self.size[0] if self.finished or rows >= tallest else rows
 
     def __len__(self) -> int:
         return -(-self.size[0] // self.height)
@@ -106,8 +109,8 @@ class MaskBands:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         every = torch.arange(len(self.queries), device=self.queries.device)
         if len(self) == 1:
-            if {self.canvas, self.filled, self.size} == {tuple(self.mask_logits.shape[-2:])}:
-                yield self.mask_logits.float().contiguous(), self.queries
+            if self.finished:
+                yield self.mask_logits, self.queries
             else:
                 yield rescale_mask_logits(self.mask_logits[self.queries], self.meta), every
             return
@@ -161,6 +164,7 @@ class _Rows:
         maps = _resize(maps, (maps.shape[1], width))
         if self.same:
             return maps
-        below = maps[:, self.lower].mul_(self.weight)
-        above = maps[:, self.upper]
-        return torch.addcmul(below, above, (1 - self.weight).expand_as(above))
+        below = maps.index_select(1, self.lower).mul_(self.weight)
+        above = maps.index_select(1, self.upper)
+        # Written out along the rows: a broadcast weight would take torch's slow loop.
+        return below.addcmul_(above, (1 - self.weight).expand(-1, width).contiguous())

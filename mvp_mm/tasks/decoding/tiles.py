@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mvp_mm.ops.cpu_kernel import load_kernel
 from mvp_mm.tasks.decoding.bands import MaskBands
 
 _TILE = 8
@@ -160,6 +161,8 @@ class _Tiles:
 
 def _extremes(logits: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Highest and lowest logit of each tile, (n, ceil(h / 8), ceil(w / 8)) each."""
+    if logits.device.type == 'cpu' and (kernel := load_kernel()) is not None:
+        return kernel.tile_extremes(logits, rows)
     height, width = logits.shape[1:]
     shape = (len(rows), -(-height // _TILE), width)
     highest, lowest = logits.new_empty(shape), logits.new_empty(shape)
