@@ -44,6 +44,21 @@ def test_operations_count_for_the_innermost_part():
     assert counter.total.dispatched == 5
 
 
+def test_the_backward_pass_counts_for_the_part_that_led_to_it():
+    layer, counter = Layer(), OperationCounter()
+    x = torch.ones(3, requires_grad=True)
+    with counter:
+        counter.watch(layer, 'run', 'layer')
+        loss = layer.run(x.exp()).exp()
+        with counter.backward_of(loss):
+            loss.backward()
+    forward = counter.parts['layer'].names
+    assert forward == {'_to_copy': 1, 'mul': 1, 'sum': 1}
+    assert counter.parts['backward: layer'].names == {'expand': 1, 'mul': 1, '_to_copy': 1}
+    # A gradient of one to start with; what an exponential keeps is detached.
+    assert counter.parts[f'backward: {REST}'].names == {'ones_like': 1, 'mul': 2, 'detach': 3}
+
+
 def test_a_watched_method_is_its_own_again_afterwards():
     layer, counter = Layer(), OperationCounter()
     with counter:
