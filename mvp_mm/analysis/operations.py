@@ -8,7 +8,7 @@ batch, so a narrow model on a CPU tells it.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +27,7 @@ BACKWARD = 'backward:'
 _WAITING = frozenset({
     '_local_scalar_dense', 'nonzero', 'masked_select', 'unique_dim', '_unique2', 'is_nonzero',
     'equal', 'bincount'})
+_COPIES = frozenset({'_to_copy', 'copy_', '_foreach_copy_'})
 _INDEXING = frozenset({'index', 'index_put', 'index_put_', '_unsafe_index'})
 # Methods that read a tensor; on the CPU they dispatch nothing.
 _READING = ('tolist', 'cpu')
@@ -42,12 +43,14 @@ class Operations:
         waits: Operations and calls after which the host would wait for a GPU. An upper bound:
             reading a tensor that is on the host anyway counts too.
         bytes: Bytes that the operations which are no views read and write, at the sizes run.
+        cast_bytes: Those of the copies to another dtype.
     """
 
     names: Counter[str] = field(default_factory=Counter)
     casts: int = 0
     waits: Counter[str] = field(default_factory=Counter)
     bytes: int = 0
+    cast_bytes: int = 0
 
     @property
     def dispatched(self) -> int:
@@ -99,9 +102,10 @@ class OperationCounter(TorchDispatchMode):
         found.names[name] += 1
         tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor)]
         if not func.is_view:
-            found.bytes += sum(x.numel() * x.element_size() for x in tensors)
-        if name in ('_to_copy', 'copy_') and len({x.dtype for x in tensors}) > 1:
+            found.bytes += _size(tensors)
+        if name in _COPIES and len({x.dtype for x in tensors}) > 1:
             found.casts += 1
+            found.cast_bytes += _size({id(x): x for x in tensors}.values())
         by_mask = name in _INDEXING and any(x.dtype == torch.bool for x in tree_leaves(args[1])
                                             if isinstance(x, Tensor))
         if name in _WAITING or by_mask:
@@ -180,15 +184,20 @@ class OperationCounter(TorchDispatchMode):
             total.waits += part.waits
             total.casts += part.casts
             total.bytes += part.bytes
+            total.cast_bytes += part.cast_bytes
         return total
+
+
+def _size(tensors: Iterable[Tensor]) -> int:
+    return sum(x.numel() * x.element_size() for x in tensors)
 
 
 def table(parts: Mapping[str, Operations], total: Operations) -> str:
     """Lay out the counts as a Markdown table, one row per part and one of all."""
-    lines = ['| part | operations | casts | host waits | MB | most frequent |',
-             '|---|---|---|---|---|---|']
+    lines = ['| part | operations | casts | host waits | MB | of casts | most frequent |',
+             '|---|---|---|---|---|---|---|']
     for name, part in {**parts, 'all': total}.items():
         common = ', '.join(f'{op} {n}' for op, n in part.names.most_common(4))
         lines.append(f'| {name} | {part.dispatched} | {part.casts} | {part.waits.total()} | '
-                     f'{part.bytes / 1e6:.0f} | {common} |')
+                     f'{part.bytes / 1e6:.0f} | {part.cast_bytes / 1e6:.0f} | {common} |')
     return '\n'.join(lines)

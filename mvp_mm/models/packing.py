@@ -111,12 +111,12 @@ class PackedRows:
         Args:
             layout: Lengths of the rows and what they share.
             width: T.
-            joined: Join blocks end to end to sequences no longer than the longest block, in
-                place of one sequence per block.
+            joined: Join blocks end to end to sequences of nearly the same length, in place of
+                one sequence per block.
         """
         sizes = [prefix + sum(layout.lengths[row] - prefix for row in rows)
                  for rows, prefix in layout.sharing]
-        bins = fill_bins(sizes, max(sizes)) if joined else [[i] for i in range(len(sizes))]
+        bins = balanced_bins(sizes) if joined else [[i] for i in range(len(sizes))]
         lengths = [sum(sizes[i] for i in blocks) for blocks in bins]
         shape = (len(lengths), max(lengths))
         packed = cls(lengths, *(np.full(shape, fill) for fill in (0, 0, _PADDING, 0)),
@@ -173,26 +173,30 @@ class PackedRows:
         return bool((self.segment[sequences] > 1).any() or self.block[sequences].any())
 
 
-def fill_bins(sizes: list[int], room: int) -> list[list[int]]:
-    """Share out items among few bins: the largest first, each to the first bin that has room.
+def balanced_bins(sizes: list[int]) -> list[list[int]]:
+    """Share out items among bins, so that bins as large as the fullest have the least room left.
+
+    Bins are half as many as the items at least: more in one of them saves little padding, and
+    attention over a sequence grows with the square of its length.
 
     Args:
-        sizes: Sizes of the items, none larger than ``room``.
-        room: Size of a bin.
+        sizes: Sizes of the items.
 
     Returns:
         The indices of the items of each bin.
     """
-    bins: list[list[int]] = []
-    left: list[int] = []
-    for item in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        found = next((i for i, space in enumerate(left) if space >= sizes[item]), len(bins))
-        if found == len(bins):
-            bins.append([])
-            left.append(room)
-        bins[found].append(item)
-        left[found] -= sizes[item]
-    return bins
+    order = sorted(range(len(sizes)), key=lambda item: -sizes[item])
+    found = []
+    # From many bins to few: of equal ones the shortest sequences are taken.
+    for count in range(len(sizes), (len(sizes) - 1) // 2, -1):
+        bins: list[list[int]] = [[] for _ in range(count)]
+        filled = [0] * count
+        for item in order:
+            emptiest = filled.index(min(filled))
+            bins[emptiest].append(item)
+            filled[emptiest] += sizes[item]
+        found.append((count * max(filled), bins))
+    return min(found, key=lambda one: one[0])[1]
 
 
 def visible(segment: Tensor, block: Tensor) -> Tensor:

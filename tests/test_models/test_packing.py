@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mvp_mm.models.llms import CausalLM
-from mvp_mm.models.packing import PackedRows, RowLayout, fill_bins, visible
+from mvp_mm.models.packing import PackedRows, RowLayout, balanced_bins, visible
 from tests.helpers import build_model, make_batch, make_samples
 from tests.test_models.llms import MODELS, SIZES
 
@@ -73,8 +73,10 @@ def test_a_token_sees_the_prefix_and_what_is_before_it_in_its_row():
     assert seen[place[3, 7]].nonzero()[:, 0].tolist() == sorted(place[3, :8].tolist())
 
 
-def test_bins_take_the_largest_first_and_are_never_too_full():
-    assert fill_bins([7, 3, 9, 2, 4], 9) == [[2], [0, 3], [4, 1]]
+def test_bins_leave_the_least_room_and_are_as_many_as_that_allows():
+    assert balanced_bins([7, 3, 9, 2, 4]) == [[2], [0, 3], [4, 1]]
+    assert balanced_bins([5, 5, 5, 5]) == [[0], [1], [2], [3]]
+    assert balanced_bins([8]) == [[0]]
 
 
 def test_joined_blocks_do_not_see_each_other():

@@ -51,6 +51,8 @@ def accelerate_training(model: MVPLM, compile: Collection[str] = ('llm', 'pixel_
     if compile:
         torch._dynamo.config.cache_size_limit = max(
             torch._dynamo.config.cache_size_limit, _VARIANTS)
+        # Numbers such as an epsilon never change; otherwise each call wraps them in tensors.
+        torch._dynamo.config.specialize_float = True
     for module in compiled_regions(model, compile):
         if module._compiled_call_impl is None:
             module.compile(dynamic=True, backend=backend)

@@ -51,8 +51,8 @@ class CausalLM(BaseModule):
         shared_prefix: Run what rows about one image have in common (task text and visual tokens)
             once, behind a block mask, in place of once per row. Needs ``sdpa`` attention over the
             whole sequence.
-        sequence_packing: Sequence packing: join short sequences behind a block mask, so that the
-            layers run once, in place of apart by length; for ``sdpa`` attention likewise.
+        sequence_packing: Sequence packing: join sequences behind a block mask to ones of nearly
+            the same length, so that the layers run once; for ``sdpa`` attention likewise.
         bf16_weights: Train the layers on bfloat16 copies of their weights, made once per step
             (:class:`~mvp_mm.models.llms.working_copies.WorkingCopies`), and in bfloat16
             throughout, in place of a cast per layer under autocast. The parameters stay float32.
@@ -145,8 +145,9 @@ class CausalLM(BaseModule):
     def shard_units(self) -> list[nn.Module]:
         """FSDP wrap units: the transformer layers."""
         if not self.in_one_pass:
-            raise ValueError('A sharded LLM needs llm.split_by_length=False: ranks that run '
-                             'it a different number of times would wait for each other for ever')
+            raise ValueError(
+                'A sharded LLM needs llm.split_by_length=False or sequence_packing=True: ranks '
+                'that run it a different number of times would wait for each other for ever')
         if self.copies is not None:
             raise ValueError('llm.bf16_weights: a sharded LLM is gathered in bfloat16 already, '
                              'and has no whole weights to copy; leave it out')
