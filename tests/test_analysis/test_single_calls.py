@@ -26,8 +26,8 @@ def counts():
     step = MadeUpStep.build(cfg, images=2, sentences=2, words=20)
     step.run()
     plain = step.count()
-    calls = SingleCalls(step.model, ('llm', 'pixel_decoder', 'decoder'), capture_encoder=True)
-    for _ in range(3):
+    calls = SingleCalls(step.model, ('llm', 'pixel_decoder'), capture_encoder=True)
+    for _ in range(2):
         step.run()
     return plain, step.count(calls)
 
@@ -44,10 +44,8 @@ def test_a_region_counts_once_per_layer_and_pass(counts):
     # The LLM runs sequences of two lengths apart, and again in the backward pass.
     assert parts['LLM'].names[COMPILED] == 2 * LAYERS
     assert parts['pixel decoder'].names[COMPILED] == LAYERS
-    assert parts['decoder'].names[COMPILED] == LAYERS
     assert parts['backward: LLM'].names[COMPILED] == (2 + 2) * LAYERS
     assert parts['backward: pixel decoder'].names[COMPILED] == LAYERS
-    assert parts['backward: decoder'].names[COMPILED] == LAYERS
 
 
 def test_the_encoder_counts_as_one_graph(counts):
@@ -58,7 +56,7 @@ def test_the_encoder_counts_as_one_graph(counts):
 
 def test_nothing_is_lost_between_regions_and_the_rest(counts):
     plain, single = counts
-    assert single.total.dispatched < 0.7 * plain.total.dispatched
+    assert single.total.dispatched < 0.8 * plain.total.dispatched
     # The compiler's graphs have other operations than the layers have, not many fewer.
     outside = single.total.dispatched - single.total.names[COMPILED] - single.total.names[CAPTURED]
     assert single.inside.dispatched + outside > 0.7 * plain.total.dispatched

@@ -42,8 +42,10 @@ def _cast(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     # Each begins where kernels can read it in whole vectors.
     sizes = [-(-tensor.numel() // _ALIGNMENT) * _ALIGNMENT for tensor in tensors]
     block = tensors[0].new_empty(sum(sizes), dtype=dtype)
-    copies = [part if part.shape == tensor.shape else part[:tensor.numel()].view(tensor.shape)
-              for part, tensor in zip(block.split(sizes), tensors, strict=True)]
+    copies = []
+    for part, tensor in zip(block.split(sizes), tensors, strict=True):
+        part = part if len(part) == tensor.numel() else part[:tensor.numel()]
+        copies.append(part if tensor.ndim == 1 else part.view(tensor.shape))
     torch._foreach_copy_(copies, list(tensors))
     return copies
 
