@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -113,13 +113,14 @@ class TrainingFigures:
         """Run sequences apart by length again."""
         self.step.model.llm.sequence_packing = False
 
-    def with_little_memory(self) -> dict[str, Any]:
-        """Time steps that keep no activations of pixel decoder and decoder either."""
+    def with_little_memory(self, keep_llm: bool = False) -> dict[str, Any]:
+        """Time steps that recompute pixel decoder and decoder, and perhaps keep the LLM's states."""
         parts = (self.step.model.pixel_decoder, self.step.model.perception.decoder)
         for part in parts:
             part.gradient_checkpointing = True
         try:
-            return self.time()
+            with self._checkpointing(False) if keep_llm else nullcontext():
+                return self.time()
         finally:
             for part in parts:
                 part.gradient_checkpointing = False

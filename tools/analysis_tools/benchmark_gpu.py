@@ -118,6 +118,8 @@ def take_training(figures: Figures, training: TrainingFigures, args: argparse.Na
                     lambda: training.accelerated(('llm', 'pixel_decoder'), backend), 25)
     figures.section('profile of the accelerated step', training.profile, 15)
     figures.section('step accelerated, little memory', training.with_little_memory, 15)
+    figures.section('step accelerated, decoders recomputed, not the LLM',
+                    lambda: training.with_little_memory(keep_llm=True), 15)
     figures.section('step accelerated, without checkpointing', training.without_checkpointing, 20)
     figures.section('step accelerated, sequence packing',
                     lambda: training.with_llm(True, True), 25)
