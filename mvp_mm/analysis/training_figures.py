@@ -114,7 +114,7 @@ class TrainingFigures:
         self.step.model.llm.sequence_packing = False
 
     def with_little_memory(self, keep_llm: bool = False) -> dict[str, Any]:
-        """Time steps that recompute pixel decoder and decoder, and perhaps keep the LLM's states."""
+        """Time steps that recompute both decoders, and perhaps keep the LLM's activations."""
         parts = (self.step.model.pixel_decoder, self.step.model.perception.decoder)
         for part in parts:
             part.gradient_checkpointing = True
