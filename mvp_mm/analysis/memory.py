@@ -177,19 +177,21 @@ def _no_numbers() -> Iterator[None]:
 
 
 class _Kernel(torch.autograd.Function):
-    """Stands in for a kernel that keeps its inputs, and perhaps more, for its gradients."""
+    """Stands in for a kernel that keeps its inputs, and perhaps its output, for its gradients."""
 
     @staticmethod
-    def forward(ctx: Any, out: Tensor, kept: tuple[Tensor, ...], *inputs: Tensor) -> Tensor:
-        ctx.save_for_backward(*inputs)
-        # Not among what is saved: the function would give out an input of its own.
-        ctx.kept = kept
-        ctx.mark_dirty(out)
+    def forward(ctx: Any, shape: tuple[int, ...], keeps_output: bool,
+                *inputs: Tensor) -> Tensor:
+        out = inputs[0].new_empty(shape)
+        # A kernel that keeps its output also keeps a sum per row of it.
+        kept = (out, out.new_empty(shape[:-1], dtype=torch.float32)) if keeps_output else ()
+        ctx.count = len(inputs)
+        ctx.save_for_backward(*inputs, *kept)
         return out
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple:
-        return None, None, *(torch.empty_like(x) for x in ctx.saved_tensors)
+        return None, None, *(torch.empty_like(x) for x in ctx.saved_tensors[:ctx.count])
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -197,16 +199,14 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
     inputs = [query, key, value]
     if torch.is_autocast_enabled(_DEVICE.type):
         inputs = [x.to(torch.get_autocast_dtype(_DEVICE.type)) for x in inputs]
-    out = torch.empty_like(inputs[0])
-    sums = query.new_empty(query.shape[:-1], dtype=torch.float32)
-    return _Kernel.apply(out, (out.detach(), sums), *inputs)
+    return _Kernel.apply(query.shape, True, *inputs)
 
 
 def _sample_and_sum(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor,
                     weights: Tensor) -> Tensor:
     """mmcv's kernel: keeps values, locations and weights."""
-    out = value.new_empty(*locations.shape[:2], value.shape[2] * value.shape[3])
-    return _Kernel.apply(out, (), value, locations, weights)
+    shape = (*locations.shape[:2], value.shape[2] * value.shape[3])
+    return _Kernel.apply(shape, False, value, locations, weights)
 
 
 def _values_on_host(tensors: list[Tensor]) -> np.ndarray:

@@ -8,25 +8,29 @@ batch, so a narrow model on a CPU tells it.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mvp_mm.analysis.backward_parts import BackwardParts
+
 REST = 'rest of the forward pass'
+BACKWARD = 'backward:'
 # Operations that make the host wait for a GPU: their result's value or shape is needed.
 _WAITING = frozenset({
     '_local_scalar_dense', 'nonzero', 'masked_select', 'unique_dim', '_unique2', 'is_nonzero',
     'equal', 'bincount'})
+_COPIES = frozenset({'_to_copy', 'copy_', '_foreach_copy_'})
 _INDEXING = frozenset({'index', 'index_put', 'index_put_', '_unsafe_index'})
-# Calls that read a tensor; on the CPU they dispatch nothing.
-_READING = frozenset({Tensor.tolist, Tensor.cpu})
+# Methods that read a tensor; on the CPU they dispatch nothing.
+_READING = ('tolist', 'cpu')
 
 
 @dataclass
@@ -39,12 +43,14 @@ class Operations:
         waits: Operations and calls after which the host would wait for a GPU. An upper bound:
             reading a tensor that is on the host anyway counts too.
         bytes: Bytes that the operations which are no views read and write, at the sizes run.
+        cast_bytes: Those of the copies to another dtype.
     """
 
     names: Counter[str] = field(default_factory=Counter)
     casts: int = 0
     waits: Counter[str] = field(default_factory=Counter)
     bytes: int = 0
+    cast_bytes: int = 0
 
     @property
     def dispatched(self) -> int:
@@ -56,21 +62,31 @@ class OperationCounter(TorchDispatchMode):
     """Counts operations below autograd, where each is one trip through the dispatcher.
 
     Use it as a context manager; :meth:`watch` says which methods are a part of their own, and
-    :meth:`part` does so for a stretch of code. What a backward pass computes again counts as
-    backward.
+    :meth:`part` does so for a stretch of code. The backward pass of a watched method, and what is
+    computed again for it, is a part too.
 
     Attributes:
         parts: What each part dispatched, by its name, in the order of their first operation.
+        inside: What ran inside calls that are counted as one; it is in no part.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.parts: dict[str, Operations] = defaultdict(Operations)
+        self.inside = Operations()
         self._names = [REST]
+        self._single = False
+        self._backward = BackwardParts(self._enter_backward)
         self._stack = ExitStack()
 
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let compiled code run as compiled; see :meth:`single`."""
+        return True
+
     def __enter__(self) -> OperationCounter:
-        self._stack.enter_context(_ReadCounter(self))
+        for name in _READING:
+            self._stack.enter_context(patch.object(Tensor, name, self._reading(name)))
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
@@ -81,14 +97,15 @@ class OperationCounter(TorchDispatchMode):
                            kwargs: dict | None = None) -> Any:
         """Count an operation and run it."""
         out = func(*args, **(kwargs or {}))
-        found = self.parts[self._names[-1]]
+        found = self._counted
         name = str(func.overloadpacket).removeprefix('aten.')
         found.names[name] += 1
         tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor)]
         if not func.is_view:
-            found.bytes += sum(x.numel() * x.element_size() for x in tensors)
-        if name in ('_to_copy', 'copy_') and len({x.dtype for x in tensors}) > 1:
+            found.bytes += _size(tensors)
+        if name in _COPIES and len({x.dtype for x in tensors}) > 1:
             found.casts += 1
+            found.cast_bytes += _size({id(x): x for x in tensors}.values())
         by_mask = name in _INDEXING and any(x.dtype == torch.bool for x in tree_leaves(args[1])
                                             if isinstance(x, Tensor))
         if name in _WAITING or by_mask:
@@ -112,16 +129,51 @@ class OperationCounter(TorchDispatchMode):
         run: Callable[..., Any] = getattr(owner, method)
 
         def counted(*args: Any, **kwargs: Any) -> Any:
+            self._backward.name((args, kwargs), self._names[-1])
             with self.part(name):
-                return run(*args, **kwargs)
+                out = run(*args, **kwargs)
+            self._backward.name(out, name)
+            return out
 
         # Past nn.Module's own bookkeeping: the attribute hides the method of the class.
         vars(owner)[method] = counted
         self._stack.callback(vars(owner).pop, method)
 
-    def read(self, name: str) -> None:
-        """Count a call that reads a tensor."""
-        self.parts[self._names[-1]].waits[name] += 1
+    @contextmanager
+    def backward_of(self, loss: Tensor) -> Iterator[None]:
+        """Count the backward pass of a loss, which runs inside, by the parts that led to it."""
+        self._backward.name(loss, self._names[-1])
+        with self.part(f'{BACKWARD} {REST}'):
+            yield
+
+    def _enter_backward(self, part: str) -> None:
+        # A backward pass that starts within another part counts for that.
+        if self._names[-1].startswith(BACKWARD):
+            self._names[-1] = f'{BACKWARD} {part}'
+
+    @contextmanager
+    def single(self, name: str) -> Iterator[None]:
+        """Count what happens inside as one operation of this name."""
+        self._counted.names[name] += 1
+        before, self._single = self._single, True
+        try:
+            yield
+        finally:
+            self._single = before
+
+    @property
+    def _counted(self) -> Operations:
+        return self.inside if self._single else self.parts[self._names[-1]]
+
+    def _reading(self, name: str) -> Callable[..., Any]:
+        """A method of tensors that counts itself: it dispatches nothing, yet waits for a GPU."""
+        read = getattr(Tensor, name)
+
+        def counted(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+            self._counted.waits[name] += 1
+            return read(tensor, *args, **kwargs)
+
+        return counted
 
     @property
     def total(self) -> Operations:
@@ -132,28 +184,20 @@ class OperationCounter(TorchDispatchMode):
             total.waits += part.waits
             total.casts += part.casts
             total.bytes += part.bytes
+            total.cast_bytes += part.cast_bytes
         return total
 
 
-class _ReadCounter(TorchFunctionMode):
-    """Tells the counter of calls that dispatch nothing on the CPU, yet wait for a GPU."""
-
-    def __init__(self, counter: OperationCounter) -> None:
-        self.counter = counter
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (),
-                           kwargs: dict | None = None) -> Any:
-        if func in _READING:
-            self.counter.read(func.__name__)
-        return func(*args, **(kwargs or {}))
+def _size(tensors: Iterable[Tensor]) -> int:
+    return sum(x.numel() * x.element_size() for x in tensors)
 
 
 def table(parts: Mapping[str, Operations], total: Operations) -> str:
     """Lay out the counts as a Markdown table, one row per part and one of all."""
-    lines = ['| part | operations | casts | host waits | MB | most frequent |',
-             '|---|---|---|---|---|---|']
+    lines = ['| part | operations | casts | host waits | MB | of casts | most frequent |',
+             '|---|---|---|---|---|---|---|']
     for name, part in {**parts, 'all': total}.items():
         common = ', '.join(f'{op} {n}' for op, n in part.names.most_common(4))
         lines.append(f'| {name} | {part.dispatched} | {part.casts} | {part.waits.total()} | '
-                     f'{part.bytes / 1e6:.0f} | {common} |')
+                     f'{part.bytes / 1e6:.0f} | {part.cast_bytes / 1e6:.0f} | {common} |')
     return '\n'.join(lines)

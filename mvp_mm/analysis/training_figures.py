@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from mvp_mm.analysis.gpu_figures import counted_waits, median_ms, profile_of, re
 from mvp_mm.analysis.training_step import MadeUpStep
 from mvp_mm.models.acceleration import accelerate_training
 from mvp_mm.models.acceleration.training import REGIONS, compiled_regions
+from mvp_mm.models.llms.working_copies import WorkingCopies
 from mvp_mm.models.state import ImageState, InstructionBatch
 from mvp_mm.structures import PerceptionDataSample
 
@@ -96,12 +97,48 @@ class TrainingFigures:
         return dict(self.time(), first_step_seconds=seconds, regions=regions, parity={
             name: relative(after[name], before[name]) for name in before})
 
+    def with_llm(self, bf16_weights: bool, sequence_packing: bool) -> dict[str, Any]:
+        """Set how the LLM trains; time steps and compare states."""
+        start = time.monotonic()
+        before = self._states()
+        self._set_llm(bf16_weights, sequence_packing)
+        after = self._states()
+        self.step.run()
+        wait(self.device)
+        seconds = round(time.monotonic() - start, 1)
+        return dict(self.time(), first_step_seconds=seconds, parity={
+            name: relative(after[name], before[name]) for name in before})
+
+    def without_packing(self) -> None:
+        """Run sequences apart by length again."""
+        self.step.model.llm.sequence_packing = False
+
+    def with_little_memory(self, keep_llm: bool = False) -> dict[str, Any]:
+        """Time steps that recompute both decoders, and perhaps keep the LLM's activations."""
+        parts = (self.step.model.pixel_decoder, self.step.model.perception.decoder)
+        for part in parts:
+            part.gradient_checkpointing = True
+        try:
+            with self._checkpointing(False) if keep_llm else nullcontext():
+                return self.time()
+        finally:
+            for part in parts:
+                part.gradient_checkpointing = False
+
     def plain(self) -> None:
-        """Undo :meth:`accelerated`."""
+        """Undo :meth:`accelerated` and :meth:`with_llm`."""
+        self._set_llm(False, False)
         torch.set_float32_matmul_precision('highest')
         vars(self.step.model.encoder.backbone).pop('forward', None)
         for module in compiled_regions(self.step.model, REGIONS):
             module._compiled_call_impl = None
+
+    def _set_llm(self, bf16_weights: bool, sequence_packing: bool) -> None:
+        llm = self.step.model.llm
+        if llm.copies is not None:
+            llm.copies.drop()
+        llm.copies = WorkingCopies(llm.lm) if bf16_weights else None
+        llm.sequence_packing = sequence_packing
 
     def repeats(self) -> dict[str, Any]:
         """Whether loss and gradients of one batch are the same bits twice, and at what price."""

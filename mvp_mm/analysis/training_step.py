@@ -12,6 +12,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor
 
 from mvp_mm.analysis.operations import OperationCounter
+from mvp_mm.analysis.single_calls import SingleCalls
 from mvp_mm.analysis.synthetic_batch import canvas_side, make_samples
 from mvp_mm.models import MVPLM
 from mvp_mm.models.data_preprocessor import masks_on_device
@@ -104,14 +105,18 @@ class MadeUpStep:
         """Take one step of the optimizer; nothing is waited for."""
         self.optimizer.update_params(self.loss())
 
-    def count(self) -> OperationCounter:
+    def count(self, calls: SingleCalls | None = None) -> OperationCounter:
         """Take a step and count what each of its parts dispatches.
 
-        An optimizer sets up its state in its first step: take one before.
+        An optimizer sets up its state in its first step, regions are compiled in theirs: take
+        steps before.
+
+        Args:
+            calls: What has accelerated the model and counts as one operation per call.
         """
         counter = OperationCounter()
         perception = self.model.perception
-        with counter:
+        with counter, calls.told_to(counter) if calls else nullcontext():
             for owner, method, part in (
                     (self.model.encoder, 'forward', 'encoder'),
                     (self.model.connector, 'forward', 'connector'),
@@ -124,7 +129,7 @@ class MadeUpStep:
                     (perception.criterion, 'forward', 'losses')):
                 counter.watch(owner, method, part)
             total = self.loss()
-            with counter.part('backward'):
+            with counter.backward_of(total):
                 self.optimizer.backward(total)
             with counter.part('optimizer'):
                 self.optimizer.step()

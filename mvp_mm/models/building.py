@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from mvp_mm.registry import MODELS
 
@@ -46,3 +49,16 @@ def train_only(model: nn.Module, parts: Sequence[str]) -> None:
     for name, child in children.items():
         if name not in parts:
             child.requires_grad_(False)
+
+
+def checkpointed(layers: Iterable[nn.Module], on: bool) -> list[Callable]:
+    """Give layers whose activations are recomputed in the backward pass, where there is one.
+
+    Args:
+        layers: Layers that draw no random numbers.
+        on: False gives them as they are.
+    """
+    if not on or not torch.is_grad_enabled():
+        return list(layers)
+    return [partial(checkpoint, layer, use_reentrant=False, preserve_rng_state=False)
+            for layer in layers]

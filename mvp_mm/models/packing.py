@@ -83,7 +83,7 @@ class RowLayout:
 
 @dataclass
 class PackedRows:
-    """R rows as S sequences, each a prefix and what follows it in every row that shares it.
+    """R rows as S sequences of blocks, each a prefix and what follows it in the rows that share it.
 
     A token sees what it would see in its row alone, at the same positions: the prefix, and the
     tokens before it in its own row.
@@ -92,7 +92,8 @@ class PackedRows:
         lengths: Tokens of each sequence.
         source: (S, P) int64, the token of the (R · T) that each place holds.
         positions: (S, P) int64, its position in its row.
-        segment: (S, P) int64: 0 in the prefix, then one number per row; -1 in padding.
+        segment: (S, P) int64: 0 in a prefix, then one number per row of a block; -1 in padding.
+        block: (S, P) int64, the number of the block in its sequence; 0 in padding.
         place: (R, T) int64, the place among (S · P) of every row's token; 0 in padding.
     """
 
@@ -100,25 +101,44 @@ class PackedRows:
     source: np.ndarray
     positions: np.ndarray
     segment: np.ndarray
+    block: np.ndarray
     place: np.ndarray
 
     @classmethod
-    def of(cls, layout: RowLayout, width: int) -> PackedRows:
-        """Pack rows padded to ``width`` T tokens."""
-        lengths = [prefix + sum(layout.lengths[row] - prefix for row in rows)
-                   for rows, prefix in layout.sharing]
+    def of(cls, layout: RowLayout, width: int, joined: bool = False) -> PackedRows:
+        """Pack rows padded to ``width`` T tokens.
+
+        Args:
+            layout: Lengths of the rows and what they share.
+            width: T.
+            joined: Join blocks end to end to sequences of nearly the same length, in place of
+                one sequence per block.
+        """
+        sizes = [prefix + sum(layout.lengths[row] - prefix for row in rows)
+                 for rows, prefix in layout.sharing]
+        bins = balanced_bins(sizes) if joined else [[i] for i in range(len(sizes))]
+        lengths = [sum(sizes[i] for i in blocks) for blocks in bins]
         shape = (len(lengths), max(lengths))
-        packed = cls(lengths, *(np.full(shape, fill) for fill in (0, 0, _PADDING)),
+        packed = cls(lengths, *(np.full(shape, fill) for fill in (0, 0, _PADDING, 0)),
                      np.zeros((len(layout.lengths), width), dtype=np.int64))
-        for s, (rows, prefix) in enumerate(layout.sharing):
-            packed._put(s, 0, rows[0], 0, prefix, _PREFIX)
-            first = prefix
-            for number, row in enumerate(rows, start=1):
-                packed.place[row, :prefix] = s * shape[1] + np.arange(prefix)
-                length = layout.lengths[row]
-                packed._put(s, first, row, prefix, length, number)
-                first += length - prefix
+        for s, blocks in enumerate(bins):
+            first = 0
+            for number, index in enumerate(blocks):
+                packed.block[s, first:first + sizes[index]] = number
+                packed._put_block(s, first, layout, *layout.sharing[index])
+                first += sizes[index]
         return packed
+
+    def _put_block(self, sequence: int, first: int, layout: RowLayout, rows: list[int],
+                   prefix: int) -> None:
+        """Place the prefix that rows share from ``first`` on, and behind it the rest of each."""
+        self._put(sequence, first, rows[0], 0, prefix, _PREFIX)
+        shared = sequence * self.source.shape[1] + first + np.arange(prefix)
+        first += prefix
+        for number, row in enumerate(rows, start=1):
+            self.place[row, :prefix] = shared
+            self._put(sequence, first, row, prefix, layout.lengths[row], number)
+            first += layout.lengths[row] - prefix
 
     def _put(self, sequence: int, first: int, row: int, start: int, end: int,
              segment: int) -> None:
@@ -150,14 +170,41 @@ class PackedRows:
 
     def shared(self, sequences: list[int]) -> bool:
         """Whether any of the sequences holds several rows."""
-        return bool((self.segment[sequences] > 1).any())
+        return bool((self.segment[sequences] > 1).any() or self.block[sequences].any())
 
 
-def visible(segment: Tensor) -> Tensor:
+def balanced_bins(sizes: list[int]) -> list[list[int]]:
+    """Share out items among bins, so that bins as large as the fullest have the least room left.
+
+    Bins are half as many as the items at least: more in one of them saves little padding, and
+    attention over a sequence grows with the square of its length.
+
+    Args:
+        sizes: Sizes of the items.
+
+    Returns:
+        The indices of the items of each bin.
+    """
+    order = sorted(range(len(sizes)), key=lambda item: -sizes[item])
+    found = []
+    # From many bins to few: of equal ones the shortest sequences are taken.
+    for count in range(len(sizes), (len(sizes) - 1) // 2, -1):
+        bins: list[list[int]] = [[] for _ in range(count)]
+        filled = [0] * count
+        for item in order:
+            emptiest = filled.index(min(filled))
+            bins[emptiest].append(item)
+            filled[emptiest] += sizes[item]
+        found.append((count * max(filled), bins))
+    return min(found, key=lambda one: one[0])[1]
+
+
+def visible(segment: Tensor, block: Tensor) -> Tensor:
     """Tell which token sees which in packed sequences.
 
     Args:
         segment: (S, P) int64, see :class:`PackedRows`.
+        block: (S, P) int64, likewise.
 
     Returns:
         (S, 1, P, P) bool: what a token (dim 2) sees (dim 3).
@@ -165,4 +212,4 @@ def visible(segment: Tensor) -> Tensor:
     length = segment.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=segment.device).tril()
     seen = (segment == _PREFIX)[:, None] | (segment[:, :, None] == segment[:, None])
-    return (causal & seen)[:, None]
+    return (causal & seen & (block[:, :, None] == block[:, None]))[:, None]

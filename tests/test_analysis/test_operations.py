@@ -22,14 +22,24 @@ class Layer:
         return (x.double() * 2).sum()
 
 
-@pytest.fixture(scope='module')
-def step_operations():
+SETTINGS = {
+    'stage2': {},
+    'bf16 weights, packed': {'model.llm.bf16_weights': True, 'model.llm.sequence_packing': True}}
+
+
+def count_step(settings):
     """The operations of a stage-2 step with all layers, narrow: two images, six instructions."""
-    cfg = load_config(ROOT / 'configs/mvplm/stage2.py')
+    cfg = load_config(ROOT / 'configs/mvplm/stage2.py', settings)
     cfg.merge_from_dict(NARROW)
     step = MadeUpStep.build(cfg, images=2, sentences=2, words=20)
     step.run()
     return step.count()
+
+
+@pytest.fixture(scope='module', params=SETTINGS)
+def budget_and_step(request):
+    """What a step may dispatch, and what it does."""
+    return json.loads(BUDGET.read_text())[request.param], count_step(SETTINGS[request.param])
 
 
 def test_operations_count_for_the_innermost_part():
@@ -42,6 +52,21 @@ def test_operations_count_for_the_innermost_part():
     assert counter.parts['layer'].names == {'_to_copy': 1, 'mul': 1, 'sum': 1}
     assert counter.parts['layer'].casts == 1
     assert counter.total.dispatched == 5
+
+
+def test_the_backward_pass_counts_for_the_part_that_led_to_it():
+    layer, counter = Layer(), OperationCounter()
+    x = torch.ones(3, requires_grad=True)
+    with counter:
+        counter.watch(layer, 'run', 'layer')
+        loss = layer.run(x.exp()).exp()
+        with counter.backward_of(loss):
+            loss.backward()
+    forward = counter.parts['layer'].names
+    assert forward == {'_to_copy': 1, 'mul': 1, 'sum': 1}
+    assert counter.parts['backward: layer'].names == {'expand': 1, 'mul': 1, '_to_copy': 1}
+    # A gradient of one to start with; what an exponential keeps is detached.
+    assert counter.parts[f'backward: {REST}'].names == {'ones_like': 1, 'mul': 2, 'detach': 3}
 
 
 def test_a_watched_method_is_its_own_again_afterwards():
@@ -69,6 +94,15 @@ def test_operations_that_stay_on_the_device_wait_for_nothing():
     assert not counter.total.waits
 
 
+def test_a_cast_counts_the_bytes_that_it_reads_and_writes():
+    x = torch.ones(4, 4)
+    with OperationCounter() as counter:
+        x.bfloat16()
+        torch._foreach_copy_([torch.empty(2, dtype=torch.float64)], [x[0, :2]])
+    assert counter.total.casts == 2
+    assert counter.total.cast_bytes == 64 + 32 + 2 * (4 + 8)
+
+
 def test_bytes_are_those_of_tensors_read_and_written_without_views():
     x = torch.ones(4, 4)
     with OperationCounter() as counter:
@@ -76,23 +110,23 @@ def test_bytes_are_those_of_tensors_read_and_written_without_views():
     assert counter.total.bytes == 2 * 64
 
 
-def test_no_part_of_a_training_step_dispatches_more_than_its_budget(step_operations):
-    budget = json.loads(BUDGET.read_text())
-    found = {name: part.dispatched for name, part in step_operations.parts.items()}
+def test_no_part_of_a_training_step_dispatches_more_than_its_budget(budget_and_step):
+    budget, step = budget_and_step
+    found = {name: part.dispatched for name, part in step.parts.items()}
     assert found.keys() == budget['dispatched'].keys()
     for name, most in budget['dispatched'].items():
         assert found[name] <= SLACK * most, f'{name}: {found[name]} operations, budget {most}'
-    total = step_operations.total
-    assert total.casts <= SLACK * budget['casts']
-    assert total.waits.total() <= budget['waits']
+    assert step.total.casts <= SLACK * budget['casts']
+    assert step.total.waits.total() <= budget['waits']
 
 
-def test_the_budget_follows_what_has_become_cheaper(step_operations):
-    budget = json.loads(BUDGET.read_text())
-    assert SLACK * step_operations.total.dispatched >= sum(budget['dispatched'].values()), (
+def test_the_budget_follows_what_has_become_cheaper(budget_and_step):
+    budget, step = budget_and_step
+    assert SLACK * step.total.dispatched >= sum(budget['dispatched'].values()), (
         f'lower {BUDGET.name}')
 
 
-def test_the_table_has_a_row_for_every_part(step_operations):
-    lines = table(step_operations.parts, step_operations.total).splitlines()
-    assert [line.split('|')[1].strip() for line in lines[2:]] == [*step_operations.parts, 'all']
+def test_the_table_has_a_row_for_every_part(budget_and_step):
+    _, step = budget_and_step
+    lines = table(step.parts, step.total).splitlines()
+    assert [line.split('|')[1].strip() for line in lines[2:]] == [*step.parts, 'all']

@@ -144,6 +144,20 @@ def test_boxes_may_be_encoded_as_in_detr(box_head, inputs):
     assert not any(isinstance(m, torch.nn.LayerNorm) for m in decoder.position)
 
 
+def test_gradient_checkpointing_recomputes_layers_and_changes_nothing(decoder, box_head, inputs):
+    runs, found = [], []
+    decoder.train().layers[1].norm1.register_forward_hook(lambda *_: runs.append(1))
+    state = make_state()
+    for on in (False, True):
+        decoder.gradient_checkpointing = on
+        decoder.zero_grad()
+        states, boxes = decode(decoder, box_head, inputs, state)
+        (states.square().sum() + boxes.square().sum()).backward()
+        found.append([p.grad for p in decoder.parameters()])
+    assert len(runs) == 1 + 2
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 def test_other_codes_are_refused():
     with pytest.raises(ValueError, match="decoder.position_code must be one of 'detr', 'cycles'"):
         MultiGranularityDecoder(WIDTH, position_code='sine')

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mvp_mm.models.llms import CausalLM
-from mvp_mm.models.packing import PackedRows, RowLayout, visible
+from mvp_mm.models.packing import PackedRows, RowLayout, balanced_bins, visible
 from tests.helpers import build_model, make_batch, make_samples
 from tests.test_models.llms import MODELS, SIZES
 
@@ -68,22 +68,43 @@ def test_every_token_has_a_place_and_the_prefix_only_one():
 
 def test_a_token_sees_the_prefix_and_what_is_before_it_in_its_row():
     packed = PackedRows.of(find(), 12)
-    seen = visible(torch.from_numpy(packed.segment))[0, 0]
+    seen = visible(*map(torch.from_numpy, (packed.segment, packed.block)))[0, 0]
     place = torch.from_numpy(packed.place)
     assert seen[place[3, 7]].nonzero()[:, 0].tolist() == sorted(place[3, :8].tolist())
 
 
-@pytest.mark.parametrize('split', [True, False])
+def test_bins_leave_the_least_room_and_are_as_many_as_that_allows():
+    assert balanced_bins([7, 3, 9, 2, 4]) == [[2], [0, 3], [4, 1]]
+    assert balanced_bins([5, 5, 5, 5]) == [[0], [1], [2], [3]]
+    assert balanced_bins([8]) == [[0]]
+
+
+def test_joined_blocks_do_not_see_each_other():
+    layout = RowLayout.separate([4, 9, 3, 2])
+    packed = PackedRows.of(layout, 9, joined=True)
+    assert packed.lengths == [9, 9]
+    seen = visible(*map(torch.from_numpy, (packed.segment, packed.block)))[:, 0]
+    place = torch.from_numpy(packed.place)
+    for row, length in enumerate(layout.lengths):
+        sequence, last = divmod(int(place[row, length - 1]), 9)
+        within = seen[sequence, last].nonzero()[:, 0] + 9 * sequence
+        assert within.tolist() == place[row, :length].tolist()
+        assert packed.positions.flat[packed.place[row, :length]].tolist() == list(range(length))
+
+
+@pytest.mark.parametrize('layout', [
+    dict(split_by_length=True), dict(split_by_length=False), dict(sequence_packing=True)],
+    ids=['by length', 'padded', 'packed'])
 @pytest.mark.parametrize('family', MODELS)
-def test_states_and_gradients_behind_a_shared_prefix_are_those_of_separate_rows(family, split):
+def test_states_and_gradients_behind_a_shared_prefix_are_those_of_separate_rows(family, layout):
     ids = torch.from_numpy(make_ids())
     mask = torch.arange(12)[None] < torch.tensor(LENGTHS)[:, None]
     weight = torch.randn(4, 12, SIZES['hidden_size']) * mask[..., None]
     found = []
-    for shared in (True, False):
+    for settings in (dict(layout, shared_prefix=True), {}):
         torch.manual_seed(0)
-        llm = CausalLM({**SIZES, **MODELS[family]}, kept_layers=(1, -1), split_by_length=split,
-                       shared_prefix=shared, gradient_checkpointing=True).train()
+        llm = CausalLM({**SIZES, **MODELS[family]}, kept_layers=(1, -1), **settings,
+                       gradient_checkpointing=True).train()
         embeds = llm.embed(ids)
         states = llm(embeds, mask, find())
         (states[-1] * weight).sum().backward()
@@ -105,22 +126,36 @@ def test_only_what_is_shared_runs_once():
     assert ran == [(2, 18, 32)]
 
 
+def test_packed_rows_run_once_with_little_padding():
+    llm = CausalLM({**SIZES, **MODELS['phi']}, sequence_packing=True)
+    ran = []
+    llm.lm.get_decoder().register_forward_pre_hook(
+        lambda module, args, kwargs: ran.append(kwargs['inputs_embeds'].shape), with_kwargs=True)
+    lengths = torch.tensor([12, 5, 6, 4, 7])
+    llm(torch.randn(5, 12, 32), torch.arange(12)[None] < lengths[:, None])
+    assert ran == [(3, 12, 32)]
+
+
+@pytest.mark.parametrize('setting', ['shared_prefix', 'sequence_packing'])
 @pytest.mark.parametrize(('sizes', 'attention', 'message'), [
     (dict(MODELS['phi']), 'eager', "needs attn_implementation='sdpa'"),
     (dict(model_type='mistral', num_key_value_heads=2, sliding_window=8), 'sdpa',
      'mistral attends within a window')])
-def test_attention_that_no_block_mask_reaches_is_refused(sizes, attention, message):
-    with pytest.raises(ValueError, match=message):
-        CausalLM({**SIZES, **sizes}, attn_implementation=attention, shared_prefix=True)
+def test_attention_that_no_block_mask_reaches_is_refused(
+        sizes, attention, message, setting):
+    with pytest.raises(ValueError, match=f'llm.{setting}.*{message}'):
+        CausalLM({**SIZES, **sizes}, attn_implementation=attention, **{setting: True})
 
 
-def test_losses_and_gradients_of_the_whole_model_are_those_of_separate_rows(tokenizer_path):
+@pytest.mark.parametrize('packing', [False, True])
+def test_losses_and_gradients_of_the_whole_model_are_those_of_separate_rows(
+        tokenizer_path, packing):
     sentences = make_samples('ReferringSegmentationTask', tokenizer_path, max_per_image=3)
     groups = [[*sentences, *make_samples('PanopticTask', tokenizer_path)],
               make_samples('ReferringSegmentationTask', tokenizer_path, seed=1)]
     found = []
-    for shared in (True, False):
-        model = build_model(tokenizer_path, llm=dict(shared_prefix=shared)).train()
+    for settings in (dict(shared_prefix=True, sequence_packing=packing), {}):
+        model = build_model(tokenizer_path, llm=settings).train()
         torch.manual_seed(1)
         losses = model(**model.data_preprocessor(copy.deepcopy(make_batch(groups)), True),
                        mode='loss')

@@ -80,6 +80,20 @@ def test_gradients_reach_every_map_and_weight(decoder):
     assert all(p.grad.abs().sum() > 0 for p in decoder.parameters())
 
 
+def test_gradient_checkpointing_recomputes_layers_and_changes_nothing(decoder):
+    maps, extent = make_maps(), torch.ones(2, 2)
+    runs, found = [], []
+    decoder.layers[1].norm1.register_forward_hook(lambda *_: runs.append(1))
+    for on in (False, True):
+        decoder.gradient_checkpointing = on
+        decoder.zero_grad()
+        out = decoder(maps, extent)
+        (out['memory'].square().sum() + out['mask_features'].square().sum()).backward()
+        found.append([p.grad for p in decoder.parameters()])
+    assert len(runs) == 1 + 2
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 def test_sine_embedding_is_sines_then_cosines_of_each_coordinate():
     found = sine_embedding(torch.tensor([[0.2, 0.9]]), width=6, max_cycles=8)
     expected = []

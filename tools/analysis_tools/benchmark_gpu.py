@@ -112,11 +112,18 @@ def take_training(figures: Figures, training: TrainingFigures, args: argparse.Na
     figures.section('step plain', training.time)
     figures.section('step plain: waits', training.waits)
     figures.section('step tf32, captured encoder', lambda: training.accelerated((), backend))
+    figures.section('step + bf16 weights', lambda: training.with_llm(True, False))
     figures.section('step + compiled LLM', lambda: training.accelerated(('llm',), backend), 30)
     figures.section('step + compiled pixel decoder',
                     lambda: training.accelerated(('llm', 'pixel_decoder'), backend), 25)
     figures.section('profile of the accelerated step', training.profile, 15)
+    figures.section('step accelerated, little memory', training.with_little_memory, 15)
+    figures.section('step accelerated, decoders recomputed, not the LLM',
+                    lambda: training.with_little_memory(keep_llm=True), 15)
     figures.section('step accelerated, without checkpointing', training.without_checkpointing, 20)
+    figures.section('step accelerated, sequence packing',
+                    lambda: training.with_llm(True, True), 25)
+    training.without_packing()
     figures.section('step accelerated: waits', training.waits)
     visual, vocabulary = model.tokenizer.num_visual_tokens, model.llm.vocab_size
     batches = dict(

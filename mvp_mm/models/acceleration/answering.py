@@ -43,7 +43,7 @@ def accelerate_answers(model: MVPLM, weights: torch.dtype | None = None,
         convert_llm(model.llm, weights)
     if not graphs:
         return
-    check_block_mask(model.llm.lm.config)
+    check_block_mask(model.llm.lm.config, 'accelerate_answers')
     for part in (model.encoder, model.connector, model.pixel_decoder):
         part.forward = CapturedFunction(part.forward)
     model.llm.runner = CapturedRunner(model.llm)

@@ -2,7 +2,7 @@
 """Makes training steps faster, without changing the model's code."""
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import torch
 from torch import nn
@@ -33,7 +33,7 @@ def compiled_regions(model: MVPLM, regions: Collection[str]) -> list[nn.Module]:
 
 def accelerate_training(model: MVPLM, compile: Collection[str] = ('llm', 'pixel_decoder'),
                         capture_encoder: bool = True, tf32: bool = True,
-                        backend: str = 'inductor') -> None:
+                        backend: str | Callable = 'inductor') -> None:
     """Prepare a model for faster steps, in place.
 
     Args:
@@ -51,6 +51,8 @@ def accelerate_training(model: MVPLM, compile: Collection[str] = ('llm', 'pixel_
     if compile:
         torch._dynamo.config.cache_size_limit = max(
             torch._dynamo.config.cache_size_limit, _VARIANTS)
+        # Numbers such as an epsilon never change; otherwise each call wraps them in tensors.
+        torch._dynamo.config.specialize_float = True
     for module in compiled_regions(model, compile):
         if module._compiled_call_impl is None:
             module.compile(dynamic=True, backend=backend)

@@ -8,7 +8,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mvp_mm.models.building import check_choice
+from mvp_mm.models.building import check_choice, checkpointed
 from mvp_mm.models.heads import mlp
 from mvp_mm.models.position import detr_embedding, sine_embedding
 from mvp_mm.models.state import ImageState, QueriesPerImage
@@ -68,14 +68,18 @@ class MultiGranularityDecoder(BaseModule):
         position_code: How a query's box is encoded: ``'detr'``, an MLP of DETR's code with its
             temperature, or ``'cycles'``, a normed MLP of
             :func:`~mvp_mm.models.position.sine_embedding`.
+        gradient_checkpointing: Gradient checkpointing: recompute a layer's activations in the
+            backward pass.
     """
 
     def __init__(self, embed_dims: int = 256, num_layers: int = 9, num_heads: int = 8,
                  num_levels: int = 4, num_points: int = 4, feedforward: int = 2048,
                  attention_type: str = 'DeformableAttention',
                  position_in_content: bool = False,
-                 position_code: Literal['detr', 'cycles'] = 'detr') -> None:
+                 position_code: Literal['detr', 'cycles'] = 'detr',
+                 gradient_checkpointing: bool = False) -> None:
         super().__init__()
+        self.gradient_checkpointing = gradient_checkpointing
         check_choice('decoder.position_code', position_code, ('detr', 'cycles'))
         self.encode = sine_embedding if position_code == 'cycles' else detr_embedding
         self.embed_dims = embed_dims
@@ -110,7 +114,7 @@ class MultiGranularityDecoder(BaseModule):
         blocked = (~allowed).repeat_interleave(self.num_heads, 0)
         normed = self.norm(queries)
         states, refined = [normed], [box_head(normed, boxes)]
-        for layer in self.layers:
+        for layer in checkpointed(self.layers, self.gradient_checkpointing and self.training):
             code = self.encode(boxes.float(), self.embed_dims // 2)
             position = self.position(code.to(queries.dtype))
             queries = layer(queries, position, boxes, state, per_image, blocked)

@@ -170,17 +170,21 @@ def _check_flash_attention(name: str) -> None:
                          'not installed or does not fit this GPU; install it or use sdpa')
 
 
-def check_block_mask(config: PretrainedConfig) -> None:
+def check_block_mask(config: PretrainedConfig, user: str) -> None:
     """Refuse models whose attention does not follow a mask of our own.
+
+    Args:
+        config: Of the model.
+        user: What needs the mask, for messages.
 
     Raises:
         ValueError: If attention is not ``sdpa``, or sees a window of the sequence alone.
     """
     if config._attn_implementation != 'sdpa':
-        raise ValueError("llm.shared_prefix needs attn_implementation='sdpa', got "
+        raise ValueError(f"{user} needs attn_implementation='sdpa', got "
                          f'{config._attn_implementation!r}')
     if not attends_to_all(config):
-        raise ValueError(f'llm.shared_prefix: {config.model_type} attends within a window')
+        raise ValueError(f'{user}: {config.model_type} attends within a window')
 
 
 def attends_to_all(config: PretrainedConfig) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -20,10 +19,11 @@ from mvp_mm.models.llms.building import (
     without_mask,
 )
 from mvp_mm.models.llms.ending import ForcedEnding
-from mvp_mm.models.llms.running import EagerRunner
+from mvp_mm.models.llms.running import EagerRunner, run_rows
 from mvp_mm.models.llms.sampling import Sampling, choose
+from mvp_mm.models.llms.working_copies import WorkingCopies
 from mvp_mm.models.llms.writing import Generation
-from mvp_mm.models.packing import PackedRows, RowLayout, length_groups, visible
+from mvp_mm.models.packing import RowLayout
 from mvp_mm.registry import MODELS
 
 
@@ -51,6 +51,11 @@ class CausalLM(BaseModule):
         shared_prefix: Run what rows about one image have in common (task text and visual tokens)
             once, behind a block mask, in place of once per row. Needs ``sdpa`` attention over the
             whole sequence.
+        sequence_packing: Sequence packing: join sequences behind a block mask to ones of nearly
+            the same length, so that the layers run once; for ``sdpa`` attention likewise.
+        bf16_weights: Train the layers on bfloat16 copies of their weights, made once per step
+            (:class:`~mvp_mm.models.llms.working_copies.WorkingCopies`), and in bfloat16
+            throughout, in place of a cast per layer under autocast. The parameters stay float32.
         sampling: Settings of :class:`~mvp_mm.models.llms.sampling.Sampling`, or None to write
             the most probable token.
         loss_average: What the language loss is averaged over in the global batch: ``'tokens'``
@@ -62,7 +67,8 @@ class CausalLM(BaseModule):
                  frozen: bool = False, lora: dict | None = None, train_embeddings: bool = False,
                  gradient_checkpointing: bool = False, attn_implementation: str = 'sdpa',
                  kept_layers: tuple[int, ...] = (-1,), split_by_length: bool = True,
-                 shared_prefix: bool = False, sampling: dict | None = None,
+                 shared_prefix: bool = False, sequence_packing: bool = False,
+                 bf16_weights: bool = False, sampling: dict | None = None,
                  loss_average: Literal['tokens', 'instructions', 'images'] = 'tokens') -> None:
         super().__init__()
         check_choice('llm.loss_average', loss_average, ('tokens', 'instructions', 'images'))
@@ -72,15 +78,18 @@ class CausalLM(BaseModule):
         self.hidden_size = self.lm.config.hidden_size
         self.max_length = self.lm.config.max_position_embeddings
         self.kept_layers = tuple(kept_layers)
-        self.split_by_length = split_by_length
         self.shared_prefix = shared_prefix
-        if shared_prefix:
-            check_block_mask(self.lm.config)
+        self.sequence_packing = sequence_packing
+        self.split_by_length = split_by_length
+        for setting in ('shared_prefix', 'sequence_packing'):
+            if getattr(self, setting):
+                check_block_mask(self.lm.config, f'llm.{setting}')
         # Another one may take its place: captured graphs, a cache of fixed size.
         self.runner = EagerRunner(self)
         self.sampling = None if sampling is None else Sampling(**sampling)
         self.frozen = frozen
         self._choose_trained(lora, train_embeddings)
+        self.copies = WorkingCopies(self.lm) if bf16_weights else None
         if gradient_checkpointing:
             self.lm.gradient_checkpointing_enable({'use_reentrant': False})
 
@@ -99,7 +108,14 @@ class CausalLM(BaseModule):
 
     def train(self, mode: bool = True) -> CausalLM:
         """Set the mode; a frozen LLM stays in eval mode."""
+        if self.copies is not None:
+            self.copies.drop()
         return super().train(mode and not self.frozen)
+
+    @property
+    def in_one_pass(self) -> bool:
+        """Whether the layers run once per forward pass, whatever the lengths."""
+        return self.sequence_packing or not self.split_by_length
 
     @property
     def vocab_size(self) -> int:
@@ -128,9 +144,13 @@ class CausalLM(BaseModule):
 
     def shard_units(self) -> list[nn.Module]:
         """FSDP wrap units: the transformer layers."""
-        if self.split_by_length:
-            raise ValueError('A sharded LLM needs llm.split_by_length=False: ranks that run '
-                             'it a different number of times would wait for each other for ever')
+        if not self.in_one_pass:
+            raise ValueError(
+                'A sharded LLM needs llm.split_by_length=False or sequence_packing=True: ranks '
+                'that run it a different number of times would wait for each other for ever')
+        if self.copies is not None:
+            raise ValueError('llm.bf16_weights: a sharded LLM is gathered in bfloat16 already, '
+                             'and has no whole weights to copy; leave it out')
         return list(decoder_layers(self.lm))
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -161,29 +181,11 @@ class CausalLM(BaseModule):
             layout = RowLayout.separate(attention_mask.sum(1).tolist())
         elif not self.shared_prefix:
             layout = RowLayout.separate(layout.lengths)
-        packed = PackedRows.of(layout, embeds.shape[1])
-        whole = [(list(range(len(packed.lengths))), max(packed.lengths))]
-        groups = length_groups(packed.lengths) if self.split_by_length else whole
-        parts = [self._run_packed(embeds, packed, *group) for group in groups]
-        order = torch.from_numpy(packed.order(groups)).to(embeds.device, non_blocking=True)
-        return [torch.cat(layer).index_select(0, order.flatten()).view(embeds.shape)
-                for layer in zip(*parts, strict=True)]
-
-    def _run_packed(self, embeds: Tensor, packed: PackedRows, sequences: list[int],
-                    length: int) -> list[Tensor]:
-        """Run some sequences, cut to a length; one (S · length, D) tensor for each kept layer."""
-        def on_device(values: np.ndarray) -> Tensor:
-            cut = np.ascontiguousarray(values[sequences, :length])
-            return torch.from_numpy(cut).to(embeds.device, non_blocking=True)
-
-        source = on_device(packed.source)
-        inputs = embeds.flatten(0, 1).index_select(0, source.flatten()).view(*source.shape, -1)
-        if packed.shared(sequences):
-            kept = self.keep(self.run(inputs, visible(on_device(packed.segment)),
-                                      positions=on_device(packed.positions)))
-        else:
-            kept = self.runner.read(inputs)
-        return [states.flatten(0, 1) for states in kept]
+        if self.copies is None or not self.training or not torch.is_grad_enabled():
+            return run_rows(self, embeds, layout)
+        with self.copies.in_use(embeds.device.type):
+            found = run_rows(self, embeds.to(self.copies.dtype), layout)
+            return [states.to(embeds.dtype) for states in found]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Compute the vocabulary logits (…, vocabulary) of last-layer states (…, D)."""

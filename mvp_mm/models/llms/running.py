@@ -1,15 +1,17 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Runs the LLM's layers: on whole sequences, behind a kept prefix, and token by token."""
+"""Runs the LLM's layers: on whole rows, behind a kept prefix, and token by token."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
 from mvp_mm.models.llms.cache import spread
+from mvp_mm.models.packing import PackedRows, RowLayout, length_groups, visible
 
 if TYPE_CHECKING:
     from mvp_mm.models.llms.causal_lm import CausalLM
@@ -40,6 +42,44 @@ class Writing(Protocol):
 
     def keep(self, rows: Tensor) -> bool:
         """Go on with rows (n,) int64 alone; False where the text keeps all of its rows."""
+
+
+def run_rows(llm: CausalLM, embeds: Tensor, layout: RowLayout) -> list[Tensor]:
+    """Compute the kept states of right-padded rows, laid out as few sequences.
+
+    Args:
+        llm: The LLM, whose settings say how the rows are laid out.
+        embeds: (R, T, D) input embeddings.
+        layout: Lengths of the rows and what they share.
+
+    Returns:
+        One (R, T, D) tensor for each kept layer; without meaning at padding.
+    """
+    packed = PackedRows.of(layout, embeds.shape[1], llm.sequence_packing)
+    whole = [(list(range(len(packed.lengths))), max(packed.lengths))]
+    groups = whole if llm.in_one_pass else length_groups(packed.lengths)
+    parts = [_run_packed(llm, embeds, packed, *group) for group in groups]
+    order = torch.from_numpy(packed.order(groups)).to(embeds.device, non_blocking=True)
+    return [torch.cat(layer).index_select(0, order.flatten()).view(embeds.shape)
+            for layer in zip(*parts, strict=True)]
+
+
+def _run_packed(llm: CausalLM, embeds: Tensor, packed: PackedRows, sequences: list[int],
+                length: int) -> list[Tensor]:
+    """Run some sequences, cut to a length; one (S · length, D) tensor for each kept layer."""
+    def on_device(values: np.ndarray) -> Tensor:
+        cut = np.ascontiguousarray(values[sequences, :length])
+        return torch.from_numpy(cut).to(embeds.device, non_blocking=True)
+
+    source = on_device(packed.source)
+    inputs = embeds.flatten(0, 1).index_select(0, source.flatten()).view(*source.shape, -1)
+    if packed.shared(sequences):
+        kept = llm.keep(llm.run(inputs, visible(on_device(packed.segment),
+                                                on_device(packed.block)),
+                                positions=on_device(packed.positions)))
+    else:
+        kept = llm.runner.read(inputs)
+    return [states.flatten(0, 1) for states in kept]
 
 
 class EagerRunner:

@@ -269,6 +269,7 @@ class PerceptionCriterion(nn.Module):
         logits = masks.logits(embed, counts)
         truth = masks.truth[targets.mask_index[matches.rows, matches.targets]]
         values, wanted = self._compared(logits, truth, masks.num_candidates)
+        values = values.float()
         bce = F.binary_cross_entropy_with_logits(values, wanted, reduction='none').mean(1)
         dice = dice_loss(values, wanted)
         return _per_row(bce, matches, predictions), _per_row(dice, matches, predictions)

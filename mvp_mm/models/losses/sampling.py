@@ -86,14 +86,14 @@ class SampledMasks:
                 np.bincount(image, minlength=len(self.features)).tolist())
 
     def logits(self, embed: Tensor, counts: list[int]) -> Tensor:
-        """Compute the mask logits (n, P) at the points.
+        """Compute the mask logits (n, P) at the points, in the precision of the features.
 
         Args:
             embed: (n, C) mask embeddings, those of one image next to each other.
             counts: Number of each of the B images.
         """
         parts = zip(embed.split(counts), self.features, strict=True)
-        return torch.cat([part @ features.T for part, features in parts]).float()
+        return torch.cat([part @ features.T for part, features in parts])
 
 
 def uncertain(logits: Tensor, count: int) -> Tensor:

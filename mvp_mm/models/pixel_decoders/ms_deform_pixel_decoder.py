@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mvp_mm.models.building import checkpointed
 from mvp_mm.models.position import grid_points
 from mvp_mm.registry import MODELS
 
@@ -70,6 +71,8 @@ class MSDeformPixelDecoder(BaseModule):
         attention_type: Registered deformable attention.
         position: Config of the position code: ``DetrPosition``, which is the default and what
             pretrained weights expect, or ``CyclePosition``.
+        gradient_checkpointing: Gradient checkpointing: recompute a layer's activations in the
+            backward pass.
     """
 
     num_levels = 4
@@ -77,9 +80,10 @@ class MSDeformPixelDecoder(BaseModule):
     def __init__(self, in_channels: list[int], embed_dims: int = 256, num_layers: int = 6,
                  num_heads: int = 8, num_points: int = 4, feedforward: int = 1024,
                  attention_type: str = 'DeformableAttention',
-                 position: dict | None = None) -> None:
+                 position: dict | None = None, gradient_checkpointing: bool = False) -> None:
         super().__init__()
         self.embed_dims = embed_dims
+        self.gradient_checkpointing = gradient_checkpointing
         self._kept: dict[tuple, LevelLayout] = {}
         self.position = MODELS.build(position or dict(type='DetrPosition'))
         self.inputs = nn.ModuleList(
@@ -123,7 +127,7 @@ class MSDeformPixelDecoder(BaseModule):
             code = self.position(shapes, self.embed_dims, tokens.device)
         position = code + self.level_embed.index_select(0, layout.level)
         reference = layout.points[None].expand(len(tokens), -1, -1)
-        for layer in self.layers:
+        for layer in checkpointed(self.layers, self.gradient_checkpointing and self.training):
             tokens = layer(tokens, position, reference, layout.shapes, layout.starts, padding_mask)
         finest = tokens[:, :maps[0][0, 0].numel()].transpose(1, 2).reshape(*maps[0].shape)
         lateral = self.lateral(features[0])
