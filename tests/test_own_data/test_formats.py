@@ -186,7 +186,7 @@ def broken_file(kind, name, old, new):
     (broken_labelme(lambda c: c.update(imagePath='no.jpg')), ('one.json', 'no.jpg')),
     (broken_labelme(lambda c: c['shapes'][0].pop('label')), ('one.json, shape 0', 'lacks label')),
     (broken_labelme(lambda c: c['shapes'][1].update(label=None)), ('one.json, shape 1', 'None')),
-    (broken_labelme(lambda c: c['shapes'][1].update(points=[[1, 2]])), ('shape 1', 'least 3 points')),
+    (broken_labelme(lambda c: c['shapes'][1].update(points=[[1, 2]])), ('shape 1', 'least 3')),
     (broken_labelme(lambda c: c['shapes'][1].update(points=[[1, 2, 3]])), ('shape 1', )),
     (broken_file('voc', 'Annotations/one.xml', '<xmin>6</xmin>', ''),
      ('one.xml, object 0', 'number')),
