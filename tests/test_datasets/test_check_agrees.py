@@ -94,6 +94,18 @@ def test_a_class_that_is_shown_and_named_absent_is_told_by_the_check(trees, dama
         ('image 3', 'shows category 1, which it names absent')]
 
 
+@pytest.mark.parametrize('paths, told', [
+    (dict(ann_file=7), 'ann_file must be a path, got 7'),
+    (dict(data_prefix='img'), "data_prefix must name folders .* got 'img'"),
+    (dict(data_prefix=dict(img=None)), 'data_prefix.img must be a path, got None'),
+    (dict(data_root=['data']), r"data_root must be a path, got \['data'\]")])
+def test_paths_of_another_type_are_named(trees, paths, told):
+    cfg = dict(make(trees, 'coco_instance_val'), **paths)
+    with pytest.raises(ValueError, match=f'CocoInstanceDataset: {told}'):
+        DATASETS.build(cfg)
+    assert 'refused by the reader' in check_dataset(cfg).by_kind
+
+
 def test_a_folder_in_the_place_of_an_image_is_no_missing_image(trees, damaged):
     cfg = make(trees, 'coco_instance_val')
     path = Path(cfg['data_root']) / 'val2017/000000000003.jpg'
