@@ -221,7 +221,7 @@ class PerceptionDataset(TolerantDataset):
         self._vocabulary = tuple(self.faults_of(self.ann_file).classes(names))
         self._is_thing = np.asarray(is_thing, dtype=bool)
         self._metainfo.update(
-            classes=self._vocabulary, thing_flags=tuple(bool(flag) for flag in is_thing))
+            classes=self._vocabulary, thing_flags=tuple(self._is_thing.tolist()))
 
     @property
     def source(self) -> str:

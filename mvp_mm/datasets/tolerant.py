@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from os import PathLike
 from typing import Any
 
 import cv2
@@ -13,11 +14,13 @@ from mmengine.logging import print_log
 from torch.utils.data import get_worker_info
 
 from mvp_mm.datasets.draws import DrawnIndex, seed_globals
+from mvp_mm.utils.texts import shown
 
 # What broken files and records raise; anything else is a fault of the code.
 BAD_INPUT = (ValueError, OSError, cv2.error)
 _GRACE = 10
 _MAX_WORKERS = 256
+_PATHS = ('ann_file', 'data_root', 'data_prefix')
 
 
 class TooManyBadSamples(RuntimeError):
@@ -80,13 +83,25 @@ class TolerantDataset(BaseDataset):
         **kwargs: See :class:`mmengine.dataset.BaseDataset`.
 
     Raises:
-        ValueError: If ``max_bad_share`` is not in [0, 1].
+        ValueError: If ``max_bad_share`` is not in [0, 1], or a path is no text.
     """
+
+    @classmethod
+    def _check_paths(cls, data_prefix: Any = None, **paths: Any) -> None:
+        """Refuse paths of another type, which would end in an error that names none of them."""
+        if data_prefix is not None and not isinstance(data_prefix, dict):
+            raise ValueError(f'{cls.__name__}: data_prefix must name folders by what they hold, '
+                             f'as dict(img=...), got {shown(data_prefix)}')
+        named = {**paths, **{f'data_prefix.{k}': v for k, v in (data_prefix or {}).items()}}
+        for key, value in named.items():
+            if not isinstance(value, (str, PathLike)):
+                raise ValueError(f'{cls.__name__}: {key} must be a path, got {shown(value)}')
 
     def __init__(self, *args: Any, max_bad_share: float = 0.01, max_refetch: int = 100,
                  **kwargs: Any) -> None:
         if not 0 <= max_bad_share <= 1:
             raise ValueError(f'max_bad_share must be in [0, 1], got {max_bad_share}')
+        self._check_paths(**{key: kwargs[key] for key in _PATHS if kwargs.get(key) is not None})
         self.max_bad_share = max_bad_share
         self._counter: BadSampleCounter | None = None
         super().__init__(*args, max_refetch=max_refetch, **kwargs)

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mvp_mm.utils.faults import Faults
 from mvp_mm.utils.images import read_size
+from mvp_mm.utils.records import CLASS_NAME, MAX_COORDINATE
+from mvp_mm.utils.texts import is_text, shown
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 _LISTED = 20
@@ -17,6 +20,10 @@ _LISTED = 20
 
 class LabelError(ValueError):
     """Labels that cannot be used; the text names every file and record at fault."""
+
+    def __str__(self) -> str:
+        # A lone surrogate of a file, in a name say, cannot be printed.
+        return super().__str__().encode('utf-8', 'backslashreplace').decode()
 
 
 @dataclass
@@ -100,6 +107,10 @@ class Problems:
         """Note one fault of a file or record."""
         self._found.append(f'{where}: {message}')
 
+    def faults_of(self, file: Path) -> Faults:
+        """Return what notes the faults of a file's records, for their formats."""
+        return _NotedFaults(file, self)
+
     def raise_if_any(self) -> None:
         """Raise all noted faults as one error.
 
@@ -111,6 +122,43 @@ class Problems:
         more = len(self._found) - _LISTED
         lines = self._found[:_LISTED] + ([f'… and {more} more'] if more > 0 else [])
         raise LabelError(f'{self.source}: {len(self._found)} faults\n  ' + '\n  '.join(lines))
+
+
+class _NotedFaults(Faults):
+    """Notes faults of records, so that reading goes on."""
+
+    collects = True
+
+    def __init__(self, file: Path, problems: Problems) -> None:
+        super().__init__(file)
+        self.problems = problems
+
+    def __call__(self, kind: str, where: str, message: str) -> None:
+        """See :class:`Faults`."""
+        self.problems.add(f'{self.path}, {where}', message)
+
+
+def read_text(path: Path) -> str:
+    """Read a text file, with or without a byte order mark.
+
+    Raises:
+        LabelError: If it is not UTF-8 or cannot be read.
+    """
+    try:
+        return path.read_text(encoding='utf-8-sig')
+    except (UnicodeDecodeError, OSError) as error:
+        raise LabelError(f'{path}: not a text in UTF-8 ({error})') from None
+
+
+def class_name(value: Any) -> str:
+    """Return a class name of a record without outer spaces.
+
+    Raises:
+        ValueError: If it is no text that shows something.
+    """
+    if not is_text(value):
+        raise ValueError(f'has the class name {shown(value)}, expected {CLASS_NAME.expected}')
+    return value.strip()
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -146,6 +194,8 @@ def box_fault(box: Sequence[float], height: int, width: int) -> str:
     """Tell what is wrong with a box (x, y, w, h) on an image, or return ''."""
     if not all(math.isfinite(value) for value in box):
         return f'box {list(box)} is not finite'
+    if max(map(abs, box)) > MAX_COORDINATE:
+        return f'box {[round(value, 2) for value in box]} is beyond {MAX_COORDINATE} pixels'
     x, y, w, h = box
     if w <= 0 or h <= 0:
         return f'box {[round(value, 2) for value in box]} (x, y, w, h) has no area'

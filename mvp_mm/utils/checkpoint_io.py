@@ -178,8 +178,9 @@ def _state_of(state: object, path: Path, nest: str | None) -> dict[str, Tensor]:
             value = torch.from_numpy(value)
         if not isinstance(value, Tensor) or not isinstance(key, str):
             if nest == 'state_dict' and value is not None and not str(key).endswith('_extra_state'):
-                raise CheckpointError(f'{path}: {nest}.{key} is a {type(value).__name__}, not a '
-                                      'tensor')
+                what = (f'is a {type(value).__name__}, not a tensor' if isinstance(key, str)
+                        else 'is named by no text')
+                raise CheckpointError(f'{path}: {nest}.{key} {what}')
             continue
         name = _WRAPPERS.sub('', key)
         if name in weights:

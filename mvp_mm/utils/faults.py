@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mvp_mm.utils.texts import clean, is_text, named, same_look, shown
+from mvp_mm.utils.texts import are_plain, clean, is_text, named, same_look, shown
 
 
 class Faults:
@@ -58,6 +58,9 @@ class Faults:
             The names without outer spaces and with single ones; where faults are collected, also
             those that are at fault.
         """
+        plain = set(map(type, names)) <= {str} and are_plain(names)
+        if plain and len(set(names)) == len(names):
+            return list(names)
         if not all(map(is_text, names)):
             self('empty class name', 'empty class names', f'or names that are no text, in '
                  f'{shown([name for name in names if not is_text(name)])}')

@@ -89,6 +89,11 @@ def is_file_name(value: Any) -> bool:
         len(part.encode()) < 256 for part in value.split('/'))
 
 
+def _is_point(value: Any) -> bool:
+    return type(value) is list and len(value) == 2 and all(map(is_number, value)) and max(
+        map(abs, value)) <= MAX_COORDINATE
+
+
 def list_of(item: Field) -> Field:
     """A list of values of one kind."""
     return Field(lambda value: type(value) is list and all(map(item.accepts, value)),
@@ -112,6 +117,7 @@ FINITE_BOX = Field(
     and min(value[2:]) >= 0 and max(map(abs, value)) <= MAX_COORDINATE,
     f'[x, y, w, h], of no negative size, within {MAX_COORDINATE}',
     fault='broken box')
+POINT = Field(_is_point, f'[x, y], finite and up to {MAX_COORDINATE}')
 AREA = Field(lambda value: is_number(value) and value >= 0, 'a finite number, 0 or more')
 TEXT = Field(is_text, 'a text that shows something and can be encoded', fault='broken text')
 CLASS_NAME = TEXT._replace(fault='broken class name')

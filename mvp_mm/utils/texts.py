@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 # Characters that show nothing: spaces, controls, format characters, fillers, lone surrogates.
@@ -55,6 +56,17 @@ def is_visible(text: str) -> bool:
 def is_text(value: Any) -> bool:
     """Whether a value is a string that can be encoded and shows something."""
     return isinstance(value, str) and is_visible(value) and is_encodable(value)
+
+
+def are_plain(texts: Sequence[str]) -> bool:
+    """Whether :func:`clean` and :func:`same_look` leave all texts as they are, for sure.
+
+    A vocabulary of hundreds of names is looked at as one string, by a few passes over it.
+    """
+    lines = '\n'.join(('', *texts, ''))
+    return (lines.isascii() and lines.count('\n') == len(texts) + 1
+            and lines.replace('\n', '').isprintable()
+            and not any(gap in lines for gap in ('\n\n', '  ', '\n ', ' \n')))
 
 
 def clean(text: str) -> str:

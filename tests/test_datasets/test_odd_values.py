@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -70,6 +71,19 @@ def test_boxes_may_lack_ids_and_flags(tmp_path):
     assert truth(cfg)[1][2] == [False] * 3
 
 
+def test_an_absolute_file_name_is_taken_as_it_stands(tmp_path):
+    cfg = make_config(tmp_path / 'data')
+    elsewhere = tmp_path / 'elsewhere/p1.png'
+    elsewhere.parent.mkdir()
+    cv2.imwrite(str(elsewhere), np.full((HEIGHT, WIDTH, 3), 77, np.uint8))
+    content = instances()
+    content['images'][0]['file_name'] = str(elsewhere)
+    write_json(tmp_path / 'data/ann.json', content)
+    item = DATASETS.build(cfg)[0]
+    assert item['data_samples'][0].img_path == str(elsewhere)
+    assert (item['inputs'] == 77).any() and check_dataset(cfg).faults == []
+
+
 @pytest.mark.parametrize('name', [
     'ñandú 雪 é.png', 'cafe\u0301.png', 'my photo (1).png', 'P1.PNG', 'a#b%20c.png', '🪁.png',
     'a.b.c.jpg.png', 'deep/er/p1.png', 'a\nb.png', '../img/p1.png', 'p1', 'sub\\p1.png'])
@@ -99,8 +113,31 @@ def test_sound_class_names_are_asked_for_as_they_stand(tmp_path, names):
     assert check_dataset(cfg).faults == []
 
 
+def test_a_class_name_too_long_for_the_context_is_named_when_it_is_asked_for(tmp_path):
+    cfg = make_config(tmp_path)
+    content = instances()
+    content['categories'] = [dict(id=7, name='x' * 3000), dict(id=3, name='dog')]
+    write_json(tmp_path / 'ann.json', content)
+    with pytest.raises(ValueError, match=r"ann.json, a.jpg \(image 1\): .* takes 3001 tokens"):
+        DATASETS.build(cfg)[0]
+
+
+def test_three_thousand_classes_are_all_asked_in_evaluation_and_some_in_training(tmp_path):
+    content = instances()
+    content['categories'] += [dict(id=1000 + k, name=f'name {k}') for k in range(3000)]
+    phrases = {}
+    for training in (True, False):
+        cfg = make_config(tmp_path, training=training)
+        write_json(tmp_path / 'ann.json', content)
+        sample = DATASETS.build(cfg)[0]['data_samples'][0]
+        phrases[training] = sample.instruction.phrases
+    assert phrases[False] == ['cat', 'dog', *(f'name {k}' for k in range(3000))]
+    assert {'cat', 'dog'} < set(phrases[True]) < set(phrases[False])
+
+
 @pytest.mark.parametrize('text', [
-    'the 🪁 left of ⛵', '...', '?', '\u202ekite', 'the <|endoftext|> kite', 'men\'s "hat"'])
+    'the 🪁 left of ⛵', '...', '?', '\u202ekite', 'the <|endoftext|> kite', 'men\'s "hat"',
+    'the kite\non the left\n', 'kite\x00left', 'the <PER> and <image>'])
 def test_sound_sentences_are_asked_as_they_stand(tmp_path, text):
     cfg = make_config(tmp_path, 'RefCocoDataset', 'ReferringSegmentationTask')
     path = tmp_path / 'refs(unc).p'
@@ -121,6 +158,34 @@ def test_sentences_of_another_form_are_named(tmp_path, sentences):
     with pytest.raises(ValueError, match=r'refs\(unc\).p: reference 1'):
         DATASETS.build(cfg)
     assert any('reference 1' in fault.where for fault in check_dataset(cfg).faults)
+
+
+def asked(cfg, change):
+    """The phrases of each sample, once the references were changed."""
+    path = Path(cfg['data_root']) / 'refs(unc).p'
+    refs = pickle.loads(path.read_bytes())
+    change(refs)
+    path.write_bytes(pickle.dumps(refs))
+    return [sample.instruction.phrases for sample in DATASETS.build(cfg)[0]['data_samples']]
+
+
+def test_a_reference_without_sentences_asks_nothing(tmp_path):
+    cfg = make_config(tmp_path, 'RefCocoDataset', 'ReferringSegmentationTask')
+    assert asked(cfg, lambda refs: refs[0].update(sentences=[])) == [['the dog']]
+    assert 'empty sentence' in check_dataset(cfg).by_kind
+
+
+def test_sentences_without_ids_are_named(tmp_path):
+    cfg = make_config(tmp_path, 'RefCocoDataset', 'ReferringSegmentationTask')
+    with pytest.raises(ValueError, match='reference 1, sentence number 1 lacks sent_id'):
+        asked(cfg, lambda refs: refs[0]['sentences'][1].pop('sent_id'))
+
+
+def test_an_empty_sentence_is_never_joined_with_others(tmp_path):
+    cfg = make_config(tmp_path, 'RefCocoDataset', 'ReferringSegmentationTask')
+    cfg['tasks'][0]['join_sentences'] = True
+    with pytest.raises(ValueError, match="reference 1, sentence 101 has sent ''"):
+        asked(cfg, lambda refs: refs[0]['sentences'][1].update(sent=''))
 
 
 @pytest.mark.parametrize('targets, number', [([-1], 0), ([10, 11], 2)])

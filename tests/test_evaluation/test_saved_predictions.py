@@ -20,6 +20,7 @@ from mvp_mm.evaluation import (
     ReferringMetric,
     SemanticIoUMetric,
 )
+from mvp_mm.utils.masks import unpack_runs
 
 from .samples import CLASSES, THINGS, box_masks, encode, make_instances, make_sample
 from .test_panoptic_and_semantic import disturb, random_map
@@ -230,6 +231,39 @@ def test_what_cannot_be_scored_is_named(tmp_path, name, edit, message):
         for sample in samples:
             saved.answer(sample)
         evaluate('panoptic', samples)
+
+
+def test_masks_may_be_uncompressed_runs(tmp_path):
+    samples, folder = make(tmp_path, 'panoptic')
+
+    def unpack(content):
+        for record in content:
+            code = record['segmentation']
+            code['counts'] = unpack_runs(code['counts']).tolist()
+
+    change(folder, 'instances.json', unpack)
+    saved, again = reader(tmp_path), [make_question('panoptic', number) for number in range(8)]
+    for sample in again:
+        saved.answer(sample)
+    assert evaluate('panoptic', again) == evaluate('panoptic', samples)
+
+
+@pytest.mark.parametrize('data', [b'', b'[{"image_id": 1,', b'{"annotations": []}'])
+def test_a_file_that_is_no_list_of_records_is_named(tmp_path, data):
+    _, folder = make(tmp_path, 'panoptic')
+    (folder / 'instances.json').write_bytes(data)
+    with pytest.raises(ValueError, match=r'instances.json(: top level| is not valid JSON)'):
+        reader(tmp_path).answer(make_question('panoptic', 0))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
+    samples, folder = make(tmp_path, 'panoptic')
+    path = folder / 'instances.json'
+    path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
+    saved, again = reader(tmp_path), [make_question('panoptic', number) for number in range(8)]
+    for sample in again:
+        saved.answer(sample)
+    assert evaluate('panoptic', again) == evaluate('panoptic', samples)
 
 
 def test_an_empty_folder_is_refused(tmp_path):

@@ -2,6 +2,9 @@
 """Decoding in bands and groups gives what decoding at once gives."""
 from __future__ import annotations
 
+import gc
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -52,6 +55,43 @@ def test_answers_do_not_depend_on_the_size_of_the_bands(monkeypatch, seed, count
                       instances.scores, instances.labels, instances.masks, several.masks,
                       torch.tensor([s['label'] for s in panoptic['segments_info']])))
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def peak_of(run) -> float:
+    """By how many megabytes a call raises the memory of the process at its highest."""
+    def status(name):
+        lines = Path('/proc/self/status').read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+    gc.collect()
+    # Forgets the highest amount so far.
+    Path('/proc/self/clear_refs').write_text('5')
+    before = status('VmRSS')
+    run()
+    return status('VmHWM') - before
+
+
+@pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='needs Linux')
+@pytest.mark.parametrize('task', ['instance', 'semantic', 'panoptic', 'generalized'])
+def test_a_large_image_needs_memory_for_its_answer_alone(monkeypatch, task):
+    height, width, queries = 1200, 1600, 100
+    meta = dict(ori_shape=(height, width), img_shape=(96, 128), batch_input_shape=(128, 128))
+    raw = make_raw(0, queries=queries, dynamic=50, sentence=task == 'generalized')
+    sample = make_sample(use_stuff_queries=True, meta=meta)
+    run = dict(
+        instance=lambda: decoding.decode_instances(
+            raw, sample, max_per_image=100, score_thr=0.999, things_only=False, with_masks=True),
+        semantic=lambda: decoding.decode_semantic(raw, sample),
+        panoptic=lambda: decoding.decode_panoptic(
+            raw, sample, score_thr=0.5, mask_thr=0.5, overlap_thr=0.5),
+        generalized=lambda: decoding.decode_generalized(
+            raw, sample, score_thr=0.999, with_masks=True))[task]
+    # Maps of all queries take 732 MB; the answers are one map or a few masks.
+    megapixels = height * width / 1e6
+    assert peak_of(run) < 100 * megapixels
+    monkeypatch.setattr(bands, '_BUDGET', 2**40)
+    if task == 'semantic':
+        assert peak_of(run) > 300 * megapixels
 
 
 def test_only_masks_of_kept_answers_are_written(monkeypatch):

@@ -2,6 +2,7 @@
 """Formats of records, and what texts and numbers they take."""
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from mvp_mm.utils import records
 from mvp_mm.utils.faults import Faults
 from mvp_mm.utils.records import RecordFormat
-from mvp_mm.utils.texts import clean, is_text, named, same_look, shown
+from mvp_mm.utils.texts import are_plain, clean, is_text, named, same_look, shown
 
 FORMAT = RecordFormat('annotation', id=records.ID, image_id=records.ID, bbox=records.BOX,
                       iscrowd=records.FLAG.optional)
@@ -97,6 +98,16 @@ def test_texts_that_differ_have_different_keys(one, other):
 def test_class_names_are_cleaned_as_words_of_a_caller_are():
     assert Faults('ann.json').classes([' traffic  light ']) == ['traffic light']
     assert clean(' traffic  light ') == 'traffic light' and is_text('a')
+
+
+def test_plain_texts_are_told_from_all_others():
+    parts = ['', ' ', '  ', '\n', '\t', '\x7f', '\0', 'a', 'a b', 'é', '\u200b']
+    texts = [''.join(three) for three in itertools.product(parts, repeat=3)]
+    for text in texts:
+        plain = is_text(text) and clean(text) == same_look(text) == text and text.isascii() and (
+            text.isprintable())
+        assert are_plain([text]) == are_plain(['cat', text, 'dog']) == plain, repr(text)
+    assert sum(are_plain([text]) for text in texts) > 10 and are_plain([])
 
 
 def test_values_in_messages_are_short_and_can_be_printed():

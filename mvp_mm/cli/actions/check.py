@@ -47,8 +47,9 @@ def from_config(path: Path, key: str | None) -> dict[str, dict[str, Any]]:
     # Those that the config knows by name count where no data loader reads any.
     chosen = (entries or named) if key is None else (below(named, key) or below(entries, key))
     if not chosen:
-        raise ValueError(f'{path}: no dataset {"at " + key if key else ""}; there are '
-                         f'{sorted(entries)} and {sorted(named)}')
+        known = sorted({*entries, *named})
+        raise ValueError(f'{path}: no dataset of a known type{f" at {key}" if key else ""}'
+                         + (f'; there are {known}' if known else ''))
     return distinct(chosen)
 
 

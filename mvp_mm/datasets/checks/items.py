@@ -68,5 +68,6 @@ def _job(item: dict[str, Any], semantic: list[int] | None, apply_exif: bool) -> 
         apply_exif=apply_exif,
         tar={key: item[key] for key in _TAR_KEYS} if 'tar_path' in item else None,
         masks=[(f'annotation {ann_id}', segmentation) for ann_id, segmentation in masks],
+        shapes=item.get('shapes', ()),
         panoptic=panoptic,
         semantic=None if semantic is None else (item['seg_map_path'], semantic))

@@ -12,6 +12,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from mvp_mm.datasets.checks.report import Fault
+from mvp_mm.datasets.readers.reason_seg import draw_shapes, target_of
 from mvp_mm.datasets.readers.semantic_map import read_label_map
 from mvp_mm.datasets.readers.tar_images import read_tar_bytes
 from mvp_mm.utils.images import decode_with_header
@@ -29,6 +30,7 @@ class ImageJob:
         apply_exif: Whether the image is turned as its EXIF orientation says.
         tar: Keys of a tar member (see :func:`read_tar_bytes`), None for a plain file.
         masks: Pairs of a record's name and its segmentation.
+        shapes: What :func:`draw_shapes` draws.
         panoptic: Path of a panoptic map and the ids that its JSON names.
         semantic: Path of a map of class values and the values that it may hold.
     """
@@ -39,6 +41,7 @@ class ImageJob:
     apply_exif: bool = True
     tar: dict[str, Any] | None = None
     masks: Sequence[tuple[str, Any]] = ()
+    shapes: Sequence[tuple[str, list]] = ()
     panoptic: tuple[str, list[int]] | None = None
     semantic: tuple[str, list[int]] | None = None
 
@@ -62,6 +65,8 @@ def run_job(job: ImageJob) -> JobResult:
     if size is not None:
         for name, segmentation in job.masks:
             _check_mask(name, segmentation, size, result)
+        if job.shapes and not target_of(draw_shapes(job.shapes, *size)).any():
+            result.faults.append(Fault('empty mask', job.where, 'no pixel belongs to the target'))
     if job.panoptic is not None:
         _check_panoptic(job, size, result)
     if job.semantic is not None:
@@ -71,14 +76,14 @@ def run_job(job: ImageJob) -> JobResult:
 
 def _check_image(job: ImageJob, result: JobResult) -> tuple[int, int] | None:
     """The size (h, w) at which the image is read, None where it is not."""
-    if job.tar is None and not Path(job.path).is_file():
-        result.faults.append(Fault('missing image', job.where, f'{job.path} does not exist'))
-        return None
     try:
         data = Path(job.path).read_bytes() if job.tar is None else read_tar_bytes(job.tar)
         image, header = decode_with_header(data, job.path, job.apply_exif)
     except (OSError, ValueError) as error:
-        result.faults.append(Fault('broken image', job.where, str(error)))
+        if job.tar is None and isinstance(error, FileNotFoundError):
+            result.faults.append(Fault('missing image', job.where, f'{job.path} does not exist'))
+        else:
+            result.faults.append(Fault('broken image', job.where, str(error)))
         return None
     if header.mode != 'RGB':
         result.notes[f'images of mode {header.mode}'] += 1

@@ -62,6 +62,10 @@ class LvisLayout(MaskLayout):
             if unknown:
                 faults('unknown category', f'image {image["id"]}',
                        f'names unknown category {unknown[0]}')
+            both = np.intersect1d(ids[objects['label']], absent).tolist()
+            if both:
+                faults.warn('contradiction', f'image {image["id"]}',
+                            f'shows category {both[0]}, which it names absent')
             if not len(verified_classes(ids[objects['label']], absent, in_part)):
                 unverified.append(row)
         return dict(unverified=unverified)

@@ -17,30 +17,12 @@ from mvp_mm.registry import DATASETS
 from mvp_mm.utils.faults import Faults
 from mvp_mm.utils.images import read_size
 from mvp_mm.utils.listings import SuffixListing
-from mvp_mm.utils.records import (
-    FLAG,
-    LIST,
-    MAX_COORDINATE,
-    STRING,
-    TEXT,
-    Field,
-    RecordFormat,
-    is_number,
-    list_of,
-)
+from mvp_mm.utils.records import FLAG, LIST, POINT, STRING, TEXT, RecordFormat, list_of
 from mvp_mm.utils.texts import named
 
 _TARGET, _IGNORED = 1, 255
-
-
-def _is_point(value: Any) -> bool:
-    return type(value) is list and len(value) == 2 and all(map(is_number, value)) and max(
-        map(abs, value)) <= MAX_COORDINATE
-
-
 FILE = RecordFormat('the file', ident='', text=list_of(TEXT), is_sentence=FLAG, shapes=LIST)
-SHAPE = RecordFormat('shape', ident='', label=STRING, points=list_of(
-    Field(_is_point, f'[x, y], finite and up to {MAX_COORDINATE}')))
+SHAPE = RecordFormat('shape', ident='', label=STRING, points=list_of(POINT))
 
 
 @DATASETS.register_module()
@@ -99,7 +81,7 @@ class ReasonSegDataset(PerceptionDataset):
         if not content['text']:
             faults('broken text', 'the file', 'has no text')
             return None
-        shapes = [(shape['label'].lower(), shape['points'])
+        shapes = [(shape['label'].strip().lower(), shape['points'])
                   for place, shape in enumerate(content['shapes'])
                   if SHAPE.accepts(shape, faults, place)]
         shapes = [(label, points) for label, points in shapes if label in ('target', 'ignore')
@@ -124,7 +106,7 @@ class ReasonSegDataset(PerceptionDataset):
         item = super().get_data_info(idx)
         height, width = read_size(item['img_path'], item['apply_exif'])
         drawn = draw_shapes(item.pop('shapes'), height, width)
-        if not (drawn == _TARGET).any():
+        if not target_of(drawn).any():
             raise ValueError(f'{item["json_path"]}: no pixel of image {item["img_id"]} belongs to '
                              'the target')
         rles = [coco_mask.encode(np.asfortranarray(drawn == value, dtype=np.uint8))
@@ -165,6 +147,11 @@ def draw_shapes(shapes: list[tuple[str, list]], height: int, width: int) -> np.n
     for label, mask in sorted(masks, key=lambda pair: -int(pair[1].sum())):
         drawn[mask] = _TARGET if label == 'target' else _IGNORED
     return drawn
+
+
+def target_of(drawn: np.ndarray) -> np.ndarray:
+    """The target's pixels, (h, w) bool, of what :func:`draw_shapes` has drawn."""
+    return drawn == _TARGET
 
 
 def _read(path: Path, faults: Faults) -> Any:

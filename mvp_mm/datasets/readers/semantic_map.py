@@ -157,6 +157,8 @@ class SemanticMapDataset(PerceptionDataset):
         rles = coco_mask.encode(np.asfortranarray(masks, dtype=np.uint8)) if len(labels) else []
         boxes = coco_mask.toBbox(rles) if rles else np.zeros((0, 4))
         boxes[:, 2:] += boxes[:, :2]
+        # The image must have the map's size, also where no class is there.
+        item['height'], item['width'] = segment_map.shape
         item.update(boxes=boxes.astype(np.float32), segmentations=rles)
         item['annotation'].labels = labels
         item['annotation'].crowd = np.zeros(len(labels), dtype=bool)

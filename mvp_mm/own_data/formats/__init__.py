@@ -11,6 +11,9 @@ from types import ModuleType
 
 from mvp_mm.own_data.formats import coco, cvat, expressions_csv, labelme, voc, yolo
 from mvp_mm.own_data.labels import LabeledDataset, LabelError
+from mvp_mm.utils.faults import Faults
+from mvp_mm.utils.files import load_json
+from mvp_mm.utils.texts import clean
 
 FORMATS: dict[str, ModuleType] = {
     'coco': coco, 'yolo': yolo, 'labelme': labelme, 'voc': voc, 'cvat': cvat,
@@ -34,8 +37,38 @@ def recognise(path: Path) -> str:
         return found[0]
     if found:
         raise LabelError(f'{path} could be {" or ".join(found)}: name the format')
+    _refuse_broken(path)
     looked = '; '.join(f'{name}: {reader.LOOKS_FOR}' for name, reader in FORMATS.items())
     raise LabelError(f'{path}: no known label format. Looked for {looked}')
+
+
+def _refuse_broken(path: Path) -> None:
+    """Name the reason where a single file is of no format because it cannot be parsed."""
+    try:
+        if path.is_file() and path.suffix.lower() == '.json':
+            load_json(path, object)
+        elif path.is_file() and path.suffix.lower() == '.xml':
+            voc.parse_xml(path)
+    except LabelError:
+        raise
+    except ValueError as error:
+        raise LabelError(str(error)) from None
+
+
+def _check_whole(dataset: LabeledDataset, path: Path) -> None:
+    """Check what no single record tells: names that look alike, images that come twice."""
+    try:
+        dataset.classes = Faults(path).classes(dataset.classes)
+    except ValueError as error:
+        raise LabelError(str(error)) from None
+    seen: set[tuple[Path, str]] = set()
+    for image in dataset.images:
+        for found in image.objects:
+            found.label = clean(found.label)
+        key = image.path.resolve(), image.split
+        if key in seen:
+            raise LabelError(f'{path}: image {image.path} is labelled more than once')
+        seen.add(key)
 
 
 def read_labels(path: str | Path, images: str | Path | None = None,
@@ -64,4 +97,5 @@ def read_labels(path: str | Path, images: str | Path | None = None,
         raise LabelError(f'{path}: no image with or without labels was found')
     if not any(image.objects for image in dataset.images):
         raise LabelError(f'{path}: no object in {len(dataset.images)} images')
+    _check_whole(dataset, path)
     return dataset

@@ -18,10 +18,24 @@ from mvp_mm.own_data.labels import (
 )
 from mvp_mm.utils.files import load_json
 from mvp_mm.utils.masks import to_rle
+from mvp_mm.utils.records import (
+    BOX,
+    CLASS_NAME,
+    FILE_NAME,
+    FLAG,
+    ID_OR_TEXT,
+    Field,
+    RecordFormat,
+)
 
 NAME = 'COCO'
 LOOKS_FOR = 'a .json file with "images", "annotations" and "categories", or a folder with such'
 _KEYS = {'images', 'annotations', 'categories'}
+_CATEGORY = RecordFormat('category', id=ID_OR_TEXT, name=CLASS_NAME)
+_IMAGE = RecordFormat('image', id=ID_OR_TEXT, file_name=FILE_NAME)
+_ANNOTATION = RecordFormat(
+    'annotation', image_id=ID_OR_TEXT, category_id=ID_OR_TEXT, iscrowd=FLAG.optional,
+    bbox=Field(lambda box: box is None or BOX.accepts(box), BOX.expected, required=False))
 
 
 def _files(path: Path) -> list[Path]:
@@ -75,27 +89,31 @@ def _read_file(file: Path, split: str, images: Path | None, problems: Problems,
                passed_over: Counter[str]) -> tuple[list[LabeledImage], list[str]]:
     content = load_json(file)
     for key in _KEYS:
-        if not isinstance(content[key], list) or not all(
-                isinstance(record, dict) for record in content[key]):
+        if not isinstance(content[key], list):
             raise LabelError(f'{file}: {key} must be a list of records')
+    faults = problems.faults_of(file)
     names: dict[Any, str] = {}
-    for record in content['categories']:
-        name = record.get('name')
-        if not isinstance(name, str) or not name.strip() or record.get('id') in names:
-            raise LabelError(f'{file}: category {record.get("id")} needs a name and an id of its '
-                             f'own, has name {name!r}')
-        names[record.get('id')] = name
+    for place, record in enumerate(content['categories']):
+        if _CATEGORY.accepts(record, faults, place):
+            if record['id'] in names:
+                faults('duplicate id', _CATEGORY.where(record), 'is there more than once')
+            names[record['id']] = record['name']
+    faults.classes(list(names.values()))
     by_id: dict[Any, LabeledImage] = {}
-    for record in content['images']:
-        where = f'{file}, image {record.get("id")}'
+    for place, record in enumerate(content['images']):
+        if not _IMAGE.accepts(record, faults, place):
+            continue
+        where = _IMAGE.where(record)
+        if record['id'] in by_id:
+            faults('duplicate id', where, 'is there more than once')
         try:
             by_id[record['id']] = _read_image(record, file, split, images)
-        except KeyError as error:
-            problems.add(where, f'lacks {error}')
         except LabelError as error:
-            problems.add(where, str(error))
-    for record in content['annotations']:
-        where = f'{file}, annotation {record.get("id")}'
+            faults('broken image', where, str(error))
+    for place, record in enumerate(content['annotations']):
+        if not _ANNOTATION.accepts(record, faults, place):
+            continue
+        where = f'{file}, {_ANNOTATION.where(record, place)}'
         try:
             image, label = by_id.get(record['image_id']), names.get(record['category_id'])
             if image is None:
@@ -104,8 +122,6 @@ def _read_file(file: Path, split: str, images: Path | None, problems: Problems,
             if label is None:
                 raise LabelError(f'names category {record["category_id"]}, which is not listed')
             image.objects.append(_read_object(record, label, image, where))
-        except KeyError as error:
-            problems.add(where, f'lacks {error}')
         except ValueError as error:
             problems.add(where, str(error).removeprefix(f'{where}: '))
     if not content['annotations']:
@@ -116,8 +132,6 @@ def _read_file(file: Path, split: str, images: Path | None, problems: Problems,
 def _read_image(record: dict[str, Any], file: Path, split: str,
                 images: Path | None) -> LabeledImage:
     name = record['file_name']
-    if not isinstance(name, str) or not name:
-        raise LabelError(f'file_name is {name!r}')
     stem = file.stem.replace('instances_', '')
     places = [images] if images else [file.parent, file.parent / 'images', file.parent.parent,
                                       file.parent.parent / 'images', file.parent.parent / stem]
@@ -142,14 +156,10 @@ def _read_object(record: dict[str, Any], label: str, image: LabeledImage,
         points = [point for polygon in segmentation
                   for point in zip(polygon[::2], polygon[1::2], strict=True)]
         box = box_of_points(points)
-    if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(
-            isinstance(value, (int, float)) and not isinstance(value, bool) for value in box):
-        raise LabelError(f'bbox is {box!r}, must be four numbers')
+    if box is None:
+        raise LabelError('has neither bbox nor polygons')
     fault = box_fault(box, image.height, image.width)
     if fault:
         raise LabelError(fault)
-    crowd = record.get('iscrowd', 0)
-    if crowd not in (0, 1) or isinstance(crowd, str):
-        raise LabelError(f'iscrowd is {crowd!r}, must be 0 or 1')
     x, y, w, h = (float(value) for value in box)
-    return LabeledObject(label, (x, y, w, h), segmentation, bool(crowd))
+    return LabeledObject(label, (x, y, w, h), segmentation, bool(record.get('iscrowd', 0)))

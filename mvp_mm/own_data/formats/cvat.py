@@ -20,6 +20,7 @@ from mvp_mm.own_data.labels import (
     Problems,
     box_fault,
     box_of_points,
+    class_name,
     image_size,
 )
 from mvp_mm.utils.masks import encode_masks
@@ -75,7 +76,10 @@ def _read_image(file: Path, node: Element, images: Path | None, problems: Proble
     if image is None:
         raise LabelError(f'no image {name!r} in {", ".join(map(str, places))}')
     height, width = image_size(image)
-    told = int(node.get('height') or 0), int(node.get('width') or 0)
+    try:
+        told = int(node.get('height') or 0), int(node.get('width') or 0)
+    except ValueError:
+        raise LabelError('its height and width must be whole numbers') from None
     if told not in ((0, 0), (height, width)):
         raise LabelError(f'says that {name} is {told[1]} × {told[0]} pixels, it is '
                          f'{width} × {height}')
@@ -96,9 +100,7 @@ def _read_image(file: Path, node: Element, images: Path | None, problems: Proble
 def _read_shape(shape: Element, height: int, width: int) -> LabeledObject | None:
     if shape.tag not in ('box', 'polygon', 'mask'):
         return None
-    label = (shape.get('label') or '').strip()
-    if not label:
-        raise ValueError('has no label')
+    label = class_name(shape.get('label'))
     segmentation: list[list[float]] | dict[str, Any] | None = None
     if shape.tag == 'box':
         left, top, right, bottom = _numbers(shape, 'xtl', 'ytl', 'xbr', 'ybr')
@@ -115,6 +117,8 @@ def _read_shape(shape: Element, height: int, width: int) -> LabeledObject | None
     else:
         left, top, w, h = _numbers(shape, 'left', 'top', 'width', 'height')
         box = (left, top, w, h)
+        if not all(value.is_integer() for value in box):
+            raise ValueError(f'the window {list(box)} of a mask is not of whole pixels')
         segmentation = _mask(shape.get('rle') or '', int(left), int(top), int(w), int(h),
                              height, width)
     fault = box_fault(box, height, width)
@@ -125,9 +129,12 @@ def _read_shape(shape: Element, height: int, width: int) -> LabeledObject | None
 
 def _numbers(shape: Element, *keys: str) -> list[float]:
     try:
-        return [float(shape.attrib[key]) for key in keys]
+        numbers = [float(shape.attrib[key]) for key in keys]
     except (KeyError, ValueError):
-        raise ValueError(f'{shape.tag} needs numbers {", ".join(keys)}') from None
+        numbers = [math.nan]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f'{shape.tag} needs finite numbers {", ".join(keys)}')
+    return numbers
 
 
 def _points(text: str) -> list[tuple[float, float]]:

@@ -15,6 +15,8 @@ from mvp_mm.own_data.labels import (
     box_fault,
     image_size,
 )
+from mvp_mm.utils.records import is_file_name
+from mvp_mm.utils.texts import is_text, shown
 
 NAME = 'CSV of expressions'
 LOOKS_FOR = ('a .csv file with columns image, expression and x, y, w, h (or x1, y1, x2, y2), and '
@@ -26,8 +28,8 @@ def _columns(path: Path) -> list[str]:
     with open(path, newline='', encoding='utf-8-sig') as file:
         try:
             return [name.strip().lower() for name in next(csv.reader(file), [])]
-        except (csv.Error, UnicodeDecodeError):
-            return []
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise LabelError(f'{path}, line 1: {error}') from None
 
 
 def _fit(columns: list[str]) -> bool:
@@ -37,7 +39,7 @@ def _fit(columns: list[str]) -> bool:
 
 def matches(path: Path) -> bool:
     """Whether a path looks like this format."""
-    return path.suffix.lower() == '.csv' and path.is_file() and _fit(_columns(path))
+    return path.suffix.lower() == '.csv' and path.is_file()
 
 
 def read(path: Path, images: Path | None) -> LabeledDataset:
@@ -49,6 +51,9 @@ def read(path: Path, images: Path | None) -> LabeledDataset:
     if not _fit(columns):
         raise LabelError(f'{path}: the first line must name the columns image, expression and x, '
                          f'y, w, h (or x1, y1, x2, y2), it has {columns}')
+    repeated = {name for name in columns if name and columns.count(name) > 1}
+    if repeated:
+        raise LabelError(f'{path}, line 1: columns {sorted(repeated)} are there more than once')
     folder = images or path.parent
     problems = Problems(path)
     found: dict[str, LabeledImage] = {}
@@ -81,8 +86,8 @@ def _safe(rows, path: Path):
 
 def _add_row(row: dict[str, str], folder: Path, found: dict[str, LabeledImage]) -> None:
     name, text = row['image'].strip(), row['expression'].strip()
-    if not name or not text:
-        raise LabelError('needs an image and an expression')
+    if not is_file_name(name) or not is_text(text):
+        raise LabelError(f'needs an image and an expression, has {shown(name)} and {shown(text)}')
     split = row.get('split', '').strip()
     if split not in ('', 'train', 'val'):
         raise LabelError(f'split is {split!r}, must be train or val')

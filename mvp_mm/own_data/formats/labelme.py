@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import json
 import math
@@ -25,11 +24,29 @@ from mvp_mm.own_data.labels import (
     image_size,
 )
 from mvp_mm.utils.masks import encode_masks
+from mvp_mm.utils.records import (
+    CLASS_NAME,
+    ID_OR_TEXT,
+    POINT,
+    Field,
+    RecordFormat,
+    is_file_name,
+    list_of,
+)
+from mvp_mm.utils.texts import shown
 
 NAME = 'LabelMe'
 LOOKS_FOR = '.json files with "shapes" and "imagePath"'
 _KEYS = {'shapes', 'imagePath'}
 _CIRCLE_POINTS = 72
+_LEAST_POINTS = dict(polygon=3, rectangle=2, circle=2, mask=1)
+_SHAPE = RecordFormat(
+    'shape', ident='', label=CLASS_NAME, points=list_of(POINT),
+    group_id=Field(lambda value: value is None or ID_OR_TEXT.accepts(value),
+                   f'{ID_OR_TEXT.expected} or null', required=False))
+# What Base64 and Pillow raise for damaged pictures.
+_PICTURE_ERRORS = (TypeError, ValueError, OSError, SyntaxError, EOFError,
+                   Image.DecompressionBombError)
 
 
 def _files(path: Path) -> list[Path]:
@@ -39,7 +56,7 @@ def _files(path: Path) -> list[Path]:
 def _load(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LabelError(f'{file}: not valid JSON ({error})') from None
     return content if isinstance(content, dict) else {}
 
@@ -77,7 +94,9 @@ def read(path: Path, images: Path | None) -> LabeledDataset:
 
 def _read_image(file: Path, content: dict[str, Any], images: Path | None, problems: Problems,
                 passed_over: Counter[str]) -> LabeledImage:
-    name = str(content['imagePath']).replace('\\', '/')
+    if not is_file_name(content['imagePath']):
+        raise LabelError(f'imagePath {shown(content["imagePath"])} is no name of a file')
+    name = content['imagePath'].replace('\\', '/')
     image = images / Path(name).name if images else file.parent / name
     height, width = image_size(image)
     told = content.get('imageHeight'), content.get('imageWidth')
@@ -90,10 +109,12 @@ def _read_image(file: Path, content: dict[str, Any], images: Path | None, proble
     groups: dict[tuple[str, Any], LabeledObject] = {}
     for number, shape in enumerate(content['shapes']):
         where = f'{file}, shape {number}'
+        if not _SHAPE.accepts(shape, problems.faults_of(file), where=f'shape {number}'):
+            continue
         try:
             read_shape = _read_shape(shape, height, width)
-        except (KeyError, TypeError, ValueError) as error:
-            problems.add(where, f'lacks {error}' if isinstance(error, KeyError) else str(error))
+        except ValueError as error:
+            problems.add(where, str(error))
             continue
         if read_shape is None:
             passed_over[f'shapes of type {shape.get("shape_type")}'] += 1
@@ -109,26 +130,22 @@ def _read_image(file: Path, content: dict[str, Any], images: Path | None, proble
 
 def _read_shape(shape: dict[str, Any], height: int, width: int) -> LabeledObject | None:
     """One shape; None for one that is no region, such as a point or a line."""
-    label = shape['label']
-    if not isinstance(label, str) or not label.strip():
-        raise ValueError(f'label {label!r} is no name')
-    kind = shape.get('shape_type', 'polygon')
+    label = shape['label'].strip()
+    kind = shape.get('shape_type') or 'polygon'
     points = [(float(x), float(y)) for x, y in shape['points']]
-    if not all(math.isfinite(value) for point in points for value in point):
-        raise ValueError('has a point that is not finite')
+    least = _LEAST_POINTS.get(kind, 0)
+    if len(points) < least:
+        raise ValueError(f'a {kind} needs at least {least} points, has {len(points)}')
     segmentation: list[list[float]] | dict[str, Any] | None = None
-    if kind in ('polygon', ''):
-        if len(points) < 3:
-            raise ValueError(f'a polygon needs at least three points, has {len(points)}')
-    elif kind == 'rectangle':
+    if kind == 'rectangle':
         if len(points) == 2:
             (left, top), (right, bottom) = points
             points = [(left, top), (right, top), (right, bottom), (left, bottom)]
     elif kind == 'circle':
-        points = _circle(*points)
+        points = _circle(points[0], points[1])
     elif kind == 'mask':
-        segmentation = _mask(shape['mask'], points, height, width)
-    else:
+        segmentation = _mask(shape.get('mask'), points, height, width)
+    elif kind != 'polygon':
         return None
     box = box_of_points(points)
     fault = box_fault(box, height, width)
@@ -145,11 +162,11 @@ def _circle(centre: tuple[float, float], edge: tuple[float, float]) -> list[tupl
     return [(centre[0] + radius * math.cos(a), centre[1] + radius * math.sin(a)) for a in angles]
 
 
-def _mask(text: str, points: list[tuple[float, float]], height: int, width: int) -> dict[str, Any]:
+def _mask(text: Any, points: list[tuple[float, float]], height: int, width: int) -> dict[str, Any]:
     """The RLE of a picture of the region, which lies at the first of two points."""
     try:
         region = np.array(Image.open(io.BytesIO(base64.b64decode(text, validate=True)))) > 0
-    except (binascii.Error, OSError) as error:
+    except _PICTURE_ERRORS as error:
         raise ValueError(f'mask is no picture: {error}') from None
     left, top = (round(value) for value in points[0])
     whole = np.zeros((1, height, width), dtype=bool)

@@ -17,6 +17,7 @@ from mvp_mm.own_data.labels import (
     LabelError,
     Problems,
     box_fault,
+    class_name,
     image_size,
 )
 
@@ -84,7 +85,10 @@ def _read_image(file: Path, root: Element, images: Path | None,
     height, width = image_size(image)
     size = root.find('size')
     if size is not None:
-        told = tuple(int(float(size.findtext(key) or 0)) for key in ('height', 'width'))
+        try:
+            told = tuple(int(float(size.findtext(key) or 0)) for key in ('height', 'width'))
+        except (ValueError, OverflowError):
+            raise LabelError('its size lacks a number') from None
         if told not in ((0, 0), (height, width)):
             raise LabelError(f'says that {name} is {told[1]} × {told[0]} pixels, it is '
                              f'{width} × {height}')
@@ -112,9 +116,7 @@ def _find_image(file: Path, name: str, images: Path | None) -> Path:
 
 
 def _read_object(node: Element, height: int, width: int) -> LabeledObject:
-    label = (node.findtext('name') or '').strip()
-    if not label:
-        raise ValueError('has no name')
+    label = class_name(node.findtext('name'))
     corners = node.find('bndbox')
     if corners is None:
         raise ValueError('has no bndbox')

@@ -19,25 +19,43 @@ from mvp_mm.own_data.labels import (
     box_of_points,
     image_size,
     images_below,
+    read_text,
 )
+from mvp_mm.utils.texts import is_text, shown
 
 NAME = 'YOLO'
 LOOKS_FOR = 'a .yaml file with "names", or a folder with one'
+_MERGE = 'tag:yaml.org,2002:merge'
+_NAMES = ('data', 'dataset')
 _SPLITS = (('train', 'train'), ('val', 'val'), ('valid', 'val'))
 
 
 def _yaml_of(path: Path) -> Path | None:
     if path.is_file():
         return path if path.suffix.lower() in ('.yaml', '.yml') else None
-    named = [file for name in ('data', 'dataset') for file in path.glob(f'{name}.y*ml')]
+    named = [file for name in _NAMES for file in path.glob(f'{name}.y*ml')]
     found = named or sorted([*path.glob('*.yaml'), *path.glob('*.yml')])
     return found[0] if found else None
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a mapping that names a key twice, of which YAML keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        pairs = list(node.value)
+        mapping = super().construct_mapping(node, deep)
+        keys = Counter(self.construct_object(key) for key, _ in pairs if key.tag != _MERGE)
+        repeated = [key for key, number in keys.items() if number > 1]
+        if repeated:
+            raise yaml.constructor.ConstructorError(
+                None, None, f'the key {shown(repeated[0])} is there twice', node.start_mark)
+        return mapping
+
+
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.load(read_text(path), _UniqueKeys)
+    except (yaml.YAMLError, RecursionError) as error:
         raise LabelError(f'{path}: not valid YAML: {" ".join(str(error).split())}') from None
     return content if isinstance(content, dict) else {}
 
@@ -48,7 +66,8 @@ def matches(path: Path) -> bool:
     try:
         return found is not None and 'names' in _load(found)
     except LabelError:
-        return path.is_file()    # a broken file is named by reading it
+        # A broken file is named by reading it.
+        return path.is_file() or found.stem in _NAMES
 
 
 def read(path: Path, images: Path | None) -> LabeledDataset:
@@ -78,11 +97,10 @@ def read(path: Path, images: Path | None) -> LabeledDataset:
 
 def _class_names(names: Any, source: Path) -> list[str]:
     if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
+        if set(names) != set(range(len(names))):
             raise LabelError(f'{source}: names must be numbered from 0 without gaps')
         names = [names[number] for number in range(len(names))]
-    if not isinstance(names, list) or not names or not all(
-            isinstance(name, str) and name.strip() for name in names):
+    if not isinstance(names, list) or not names or not all(map(is_text, names)):
         raise LabelError(f'{source}: names must list the class names as text')
     return names
 
@@ -102,7 +120,7 @@ def _images_by_split(content: dict[str, Any], source: Path,
         if place.is_dir():
             yield from ((split, image) for image in images_below(place))
         else:
-            lines = place.read_text(encoding='utf-8-sig').splitlines()
+            lines = read_text(place).splitlines()
             yield from ((split, place.parent / line) for line in lines if line.strip())
 
 
@@ -143,7 +161,11 @@ def _read_image(image: Path, labels: Path | None, split: str, classes: list[str]
         problems.add(image, str(error).split(': ', 1)[1])
         return LabeledImage(image, 0, 0, [], split)
     found = LabeledImage(image, height, width, [], split)
-    lines = labels.read_text(encoding='utf-8-sig').splitlines() if labels else []
+    try:
+        lines = read_text(labels).splitlines() if labels else []
+    except LabelError as error:
+        problems.add(labels, str(error).removeprefix(f'{labels}: '))
+        lines = []
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
@@ -158,7 +180,7 @@ def _read_line(line: str, classes: list[str], height: int, width: int) -> Labele
         number, *values = [float(word) for word in line.split()]
     except ValueError:
         raise ValueError(f'{line.strip()!r} is not a row of numbers') from None
-    if number != int(number) or not 0 <= number < len(classes):
+    if not number.is_integer() or not 0 <= number < len(classes):
         raise ValueError(f'class {line.split()[0]} is none of the {len(classes)} names')
     label = classes[int(number)]
     polygon = None
