@@ -63,8 +63,10 @@ def _load(path: Path) -> dict[str, Any]:
 def matches(path: Path) -> bool:
     """Whether a path looks like this format."""
     found = _yaml_of(path)
+    if found is None:
+        return False
     try:
-        return found is not None and 'names' in _load(found)
+        return 'names' in _load(found)
     except LabelError:
         # A broken file is named by reading it.
         return path.is_file() or found.stem in _NAMES
@@ -164,7 +166,7 @@ def _read_image(image: Path, labels: Path | None, split: str, classes: list[str]
     try:
         lines = read_text(labels).splitlines() if labels else []
     except LabelError as error:
-        problems.add(labels, str(error).removeprefix(f'{labels}: '))
+        problems.add(str(labels), str(error).removeprefix(f'{labels}: '))
         lines = []
     for number, line in enumerate(lines, 1):
         if line.strip():
