@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from torch.utils.data import get_worker_info
@@ -20,7 +22,6 @@ from mvp_mm.utils.texts import shown
 BAD_INPUT = (ValueError, OSError, cv2.error)
 _GRACE = 10
 _MAX_WORKERS = 256
-_PATHS = ('ann_file', 'data_root', 'data_prefix')
 
 
 class TooManyBadSamples(RuntimeError):
@@ -76,35 +77,43 @@ class TolerantDataset(BaseDataset):
     takes the place depends on the index and the attempt alone.
 
     Args:
-        *args: See :class:`mmengine.dataset.BaseDataset`.
+        ann_file: See :class:`mmengine.dataset.BaseDataset`.
+        metainfo: See there.
+        data_root: See there.
+        data_prefix: Folders by what they hold, such as ``dict(img='train2017')``.
         max_bad_share: Largest share of bad samples; the first ten are always let through unless
             it is 0.
         max_refetch: Most replacements in a row.
-        **kwargs: See :class:`mmengine.dataset.BaseDataset`.
+        **kwargs: Other keywords of :class:`mmengine.dataset.BaseDataset`.
 
     Raises:
         ValueError: If ``max_bad_share`` is not in [0, 1], or a path is no text.
     """
 
     @classmethod
-    def _check_paths(cls, data_prefix: Any = None, **paths: Any) -> None:
+    def _check_paths(cls, data_prefix: Any, **paths: Any) -> None:
         """Refuse paths of another type, which would end in an error that names none of them."""
-        if data_prefix is not None and not isinstance(data_prefix, dict):
+        if not isinstance(data_prefix, dict):
             raise ValueError(f'{cls.__name__}: data_prefix must name folders by what they hold, '
                              f'as dict(img=...), got {shown(data_prefix)}')
-        named = {**paths, **{f'data_prefix.{k}': v for k, v in (data_prefix or {}).items()}}
-        for key, value in named.items():
+        paths.update((f'data_prefix.{key}', value) for key, value in data_prefix.items())
+        for key, value in paths.items():
             if not isinstance(value, (str, PathLike)):
                 raise ValueError(f'{cls.__name__}: {key} must be a path, got {shown(value)}')
 
-    def __init__(self, *args: Any, max_bad_share: float = 0.01, max_refetch: int = 100,
-                 **kwargs: Any) -> None:
+    def __init__(self, ann_file: str | None = '', metainfo: Mapping | Config | None = None,
+                 data_root: str | None = '', data_prefix: dict | None = None, *,
+                 max_bad_share: float = 0.01, max_refetch: int = 100, **kwargs: Any) -> None:
         if not 0 <= max_bad_share <= 1:
             raise ValueError(f'max_bad_share must be in [0, 1], got {max_bad_share}')
-        self._check_paths(**{key: kwargs[key] for key in _PATHS if kwargs.get(key) is not None})
+        data_prefix = dict(img_path='') if data_prefix is None else data_prefix
+        self._check_paths(data_prefix, **{
+            key: value for key, value in (('ann_file', ann_file), ('data_root', data_root))
+            if value is not None})
         self.max_bad_share = max_bad_share
         self._counter: BadSampleCounter | None = None
-        super().__init__(*args, max_refetch=max_refetch, **kwargs)
+        super().__init__(
+            ann_file, metainfo, data_root, data_prefix, max_refetch=max_refetch, **kwargs)
 
     def full_init(self) -> None:
         """See :meth:`mmengine.dataset.BaseDataset.full_init`."""

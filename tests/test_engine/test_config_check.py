@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from mvp_mm.datasets import PerceptionDataset
 from mvp_mm.engine import ConfigError, check_config
+from mvp_mm.engine.config_check import arguments_of
+from mvp_mm.registry import DATASETS
 from tests.test_engine import toys
 
 RUNTIME = Path(__file__).parents[2] / 'configs' / '_base_'
@@ -61,6 +64,14 @@ def test_keywords_passed_on_to_a_base_class_are_checked(toy_config):
         check_config(toy_config)
     toy_config.train_dataloader.dataset = dict(type=Keeping, anything=1)
     check_config(toy_config)
+
+
+@pytest.mark.parametrize('name', [
+    name for name, component in DATASETS.module_dict.items()
+    if issubclass(component, PerceptionDataset)])
+def test_every_keyword_of_a_dataset_is_known(name):
+    known = arguments_of(DATASETS.get(name))
+    assert known is not None and {'ann_file', 'data_root', 'data_prefix', 'tasks'} <= known
 
 
 def test_keys_that_mmengine_consumes_are_known(toy_config):

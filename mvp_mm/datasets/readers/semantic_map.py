@@ -65,6 +65,7 @@ class SemanticMapDataset(PerceptionDataset):
         img_suffix: End of an image's file name, after what it shares with its map; letters of
             any case.
         seg_map_suffix: End of a map's file name; letters of any case.
+        data_root: Folder that the other paths are relative to.
         **kwargs: See :class:`PerceptionDataset`; ``data_prefix`` has ``img`` and ``seg``.
 
     Raises:
@@ -77,9 +78,9 @@ class SemanticMapDataset(PerceptionDataset):
     def __init__(self, ann_file: str = '', *, vocabulary: str | Sequence[str],
                  values: Sequence[int], ignore: Sequence[int],
                  stuff: str | Sequence[str] | None = None, img_suffix: str = '.jpg',
-                 seg_map_suffix: str = '.png', **kwargs: Any) -> None:
-        root = kwargs.get('data_root') or ''
-        self.names, self.flags = load_vocabulary(vocabulary, stuff, root)
+                 seg_map_suffix: str = '.png', data_root: str | None = '',
+                 **kwargs: Any) -> None:
+        self.names, self.flags = load_vocabulary(vocabulary, stuff, data_root or '')
         if len(values) != len(self.names) or len({*values, *ignore}) != len(values) + len(ignore):
             raise ValueError(f'vocabulary has {len(self.names)} classes: as many different values '
                              f'are needed, and none of them in ignore; got {list(values)}, ignore '
@@ -88,7 +89,7 @@ class SemanticMapDataset(PerceptionDataset):
         self.ignore = tuple(ignore)
         self.img_suffix = img_suffix
         self.seg_map_suffix = seg_map_suffix
-        super().__init__(ann_file, **kwargs)
+        super().__init__(ann_file, data_root=data_root, **kwargs)
 
     def _join_prefix(self) -> None:
         if self.ann_file:
