@@ -5,4 +5,4 @@ model = dict(
     perception=dict(
         similarity_head=dict(relation=False),
         decoder=dict(position_in_content=False),
-        criterion=dict(ranking_weight=0.0, sentence_reduction='mean')))
+        criterion=dict(ranking_weight=0.0, sentence_reduction='mean', sentence_weight=2.0)))
