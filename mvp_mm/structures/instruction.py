@@ -18,6 +18,10 @@ class SegmentKind(str, Enum):
     PER = 'per'
     EOS = 'eos'
 
+    def __reduce_ex__(self, protocol: object) -> tuple:
+        # Python 3.11.0 to 3.11.3 pickle members by getattr, which no safe reader calls.
+        return type(self), (self.value, )
+
 
 @dataclass(frozen=True)
 class Segment:

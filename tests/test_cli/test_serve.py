@@ -22,8 +22,8 @@ def test_options_and_limits_reach_the_server(launched):
         'serve', 'm', '--port', '0', '--no-page', '--allow-host', 'a', '--allow-host', 'b',
         '--limits', 'max_batch=4', 'batch_wait_ms=2.5', '--device', 'cpu']) == 0
     assert launched == [(('m', '127.0.0.1', 0, 'cpu'), dict(
-        config=None, dtype=None, page=False, examples=None, hosts=('a', 'b'), trusted_proxies=(),
-        root_path='', max_batch=4, batch_wait_ms=2.5))]
+        config=None, dtype=None, acceleration=False, page=False, examples=None, hosts=('a', 'b'),
+        trusted_proxies=(), root_path='', max_batch=4, batch_wait_ms=2.5))]
 
 
 @pytest.mark.parametrize('words, message', [

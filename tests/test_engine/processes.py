@@ -6,6 +6,7 @@ has used autograd's thread pool. A fork server is started afresh and imports the
 """
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -16,7 +17,8 @@ import cloudpickle
 START_METHOD = 'forkserver'
 _CONTEXT = multiprocessing.get_context(START_METHOD)
 # The toys register themselves; a config names them.
-_CONTEXT.set_forkserver_preload(['mvp_mm.engine', 'tests.test_engine.toys'])
+_TOYS = 'tests.test_engine.toys'
+_CONTEXT.set_forkserver_preload(['mvp_mm.engine', _TOYS])
 
 
 def start_clean(function: Callable[[], Any]) -> BaseProcess:
@@ -27,4 +29,5 @@ def start_clean(function: Callable[[], Any]) -> BaseProcess:
 
 
 def _call(pickled: bytes) -> None:
+    importlib.import_module(_TOYS)  # of a server that others have started, too
     cloudpickle.loads(pickled)()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from mvp_mm.engine.replay import replay
 from mvp_mm.models.losses.matcher import HungarianMatcher
 from mvp_mm.registry import RUNNERS
 from mvp_mm.rehearsal.step import forget_runs
+from mvp_mm.structures import SegmentKind
 from tests.helpers import save_tokenizer
 from tests.test_engine.perception_runs import run_config
 from tests.test_engine.processes import START_METHOD
@@ -286,3 +288,8 @@ def test_ranks_skip_a_step_together(toy_config, tmp_path, kind, fault):
     dump, = Path(toy_config.work_dir, 'non_finite').iterdir()
     assert dump.name == 'iter_2_rank1.pth'
     assert f'iteration 2 (rank 1): {fault}' in read_dump(dump).message
+
+
+def test_kinds_of_segments_are_pickled_by_their_value():
+    assert SegmentKind.PER.__reduce_ex__(2) == (SegmentKind, ('per',))
+    assert pickle.loads(pickle.dumps(SegmentKind.PER)) is SegmentKind.PER
