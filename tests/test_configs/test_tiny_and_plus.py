@@ -72,7 +72,7 @@ def test_plus_is_the_papers_stage_two_and_our_additions(full):
         'model.perception.decoder.position_in_content': True,
         'model.perception.criterion.ranking_weight': 1.0,
         'model.perception.criterion.sentence_reduction': 'sum',
-        'model.perception.criterion.sentence_weight': 0.5,
+        'model.perception.criterion.sentence_weight': 0.2,
         'model.llm.loss_average': 'images'}
     sentences = [d['tasks'][0]['max_per_image'] for d in datasets
                  if d['type'] == 'RefCocoDataset']

@@ -29,7 +29,7 @@ def test_our_additions_are_what_differs_from_the_paper(capsys):
         "model.llm.loss_average: + 'images'",
         'model.perception.criterion.ranking_weight: + 1.0',
         "model.perception.criterion.sentence_reduction: + 'sum'",
-        'model.perception.criterion.sentence_weight: 2.0 -> 0.5',
+        'model.perception.criterion.sentence_weight: 2.0 -> 0.2',
         'model.perception.decoder.position_in_content: + True',
         'model.perception.similarity_head.relation: + True',
         *(f'train_dataloader.dataset.datasets[{k}].tasks[0].max_per_image: 1 -> 4'
