@@ -19,24 +19,10 @@ from mvp_mm.cli.actions.train import apply_start
 from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.restart import RENDEZVOUS, find_own_checkpoint, may_be_restarted
 from tests.helpers import ROOT, load_tool
+from tests.test_engine.lost_runs import CONFIG
 from tests.test_engine.processes import start_clean
 
 SECONDS = 480
-CONFIG = """
-_base_ = '{root}/configs/_base_/default_runtime.py'
-custom_imports = dict(imports=['tests.test_engine.toys'])
-model = dict(type='ToyModel', noise=0.1)
-train_dataloader = dict(
-    batch_size=2, num_workers=0, dataset=dict(type='ToyDataset'),
-    sampler=dict(type='InfiniteSampler'), collate_fn=dict(type='default_collate'))
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=12, val_interval=10**6)
-optim_wrapper = dict(type='AutocastOptimWrapper', dtype=None, accumulative_counts=2,
-                     optimizer=dict(type='AdamW', lr=1e-2), clip_grad=dict(max_norm=1.0))
-default_hooks = dict(
-    handover=dict(allow_frozen_random_init=['encoder']), checkpoint=dict(interval=3))
-custom_hooks = [dict(type='LoseNodeHook', folder='.', ranks_at=[6], node_at=[11])]
-log_level = 'ERROR'
-"""
 
 
 def free_port():
@@ -97,7 +83,8 @@ def state(folder):
 def test_a_lost_rank_and_a_lost_node_are_replaced_and_the_run_continues_bit_for_bit(
         tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path('toy.py').write_text(CONFIG.format(root=ROOT))
+    Path('toy.py').write_text(CONFIG.format(
+        root=ROOT, hook=dict(type='LoseNodeHook', ranks_at=[6], node_at=[11])))
     port = free_port()
     nodes = [Node(rank, port) for rank in range(2)]
     deadline = time.monotonic() + SECONDS

@@ -15,24 +15,10 @@ from mmengine.config import Config
 from mvp_mm.cli.actions.train import apply_start
 from mvp_mm.engine.restart import JOB_KEY, may_be_restarted, slurm_job
 from tests.helpers import ROOT, load_tool
+from tests.test_engine.lost_runs import CONFIG
 from tests.test_engine.processes import start_clean
 
 SECONDS = 120
-CONFIG = """
-_base_ = '{root}/configs/_base_/default_runtime.py'
-custom_imports = dict(imports=['tests.test_engine.toys'])
-model = dict(type='ToyModel', noise=0.1)
-train_dataloader = dict(
-    batch_size=2, num_workers=0, dataset=dict(type='ToyDataset'),
-    sampler=dict(type='InfiniteSampler'), collate_fn=dict(type='default_collate'))
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=12, val_interval=10**6)
-optim_wrapper = dict(type='AutocastOptimWrapper', dtype=None, accumulative_counts=2,
-                     optimizer=dict(type='AdamW', lr=1e-2), clip_grad=dict(max_norm=1.0))
-default_hooks = dict(
-    handover=dict(allow_frozen_random_init=['encoder']), checkpoint=dict(interval=3))
-custom_hooks = [dict(type='SignalHook', folder='.', signals={signals})]
-log_level = 'ERROR'
-"""
 # It runs what it is given elsewhere, and ends as that has ended.
 SRUN = """#!/usr/bin/env bash
 printf '%s\\n' "$@" > asked.part
@@ -100,7 +86,8 @@ def cluster(tmp_path, monkeypatch):
 
 
 def write_config(signals):
-    Path('toy.py').write_text(CONFIG.format(root=ROOT, signals=signals))
+    Path('toy.py').write_text(CONFIG.format(
+        root=ROOT, hook=dict(type='SignalHook', signals=signals)))
 
 
 def state(path):
