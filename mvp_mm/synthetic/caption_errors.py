@@ -1,14 +1,15 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Write captions with errors of a known kind and rate."""
+"""Write captions with errors of a known kind and rate, for one scene or a whole world."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
 from re import Match
 
 from mvp_mm.synthetic.caption_reading import MENTION
 from mvp_mm.synthetic.captions import list_caption, number_phrase
 from mvp_mm.synthetic.expressions import Noun
+from mvp_mm.synthetic.known_scenes import KnownScenes
 from mvp_mm.synthetic.scene import Scene
 from mvp_mm.synthetic.vocabulary import COLOURS, THING_CLASSES
 
@@ -46,6 +47,55 @@ def wrong_caption(scene: Scene, error: str, rate: float, rng: Random) -> str:
     caption = list_caption(scene)
     things, ground = caption.rsplit(' on ', 1)
     return f'{MENTION.sub(spoiled, things)} on {ground}'
+
+
+def shuffled_captions(scenes: KnownScenes, numbers: Sequence[int], seed: int) -> dict[int, str]:
+    """Give each image the true caption of another one.
+
+    Args:
+        scenes: The scenes of the world.
+        numbers: The images, two at least.
+        seed: Seed of the order.
+
+    Returns:
+        The captions by image.
+
+    Raises:
+        ValueError: If there is one image alone.
+    """
+    order = list(numbers)
+    if len(order) < 2:
+        raise ValueError('captions are shuffled among images, two at least')
+    Random(seed).shuffle(order)
+    # Each image gets the caption of the next one in a random order, never its own.
+    return {number: list_caption(scenes[after])
+            for number, after in zip(order, [*order[1:], order[0]], strict=True)}
+
+
+def wrong_captions(scenes: KnownScenes, numbers: Sequence[int], error: str, rate: float,
+                   seed: int) -> dict[int, str]:
+    """Write one wrong caption for each image; which mentions are wrong depends on seed and image.
+
+    Args:
+        scenes: The scenes of the world.
+        numbers: The images.
+        error: An error of :func:`wrong_caption`, or ``'shuffled'`` for the captions of other
+            images, which needs a rate of 1.
+        rate: Share of the mentions that get an error, in [0, 1].
+        seed: Seed.
+
+    Returns:
+        The captions by image.
+
+    Raises:
+        ValueError: As :func:`wrong_caption` and :func:`shuffled_captions`.
+    """
+    if error == 'shuffled':
+        if rate != 1:
+            raise ValueError(f"'shuffled' captions are all of other images: rate 1, got {rate}")
+        return shuffled_captions(scenes, numbers, seed)
+    return {number: wrong_caption(scenes[number], error, rate, Random(f'{seed}/{number}'))
+            for number in numbers}
 
 
 def _nouns() -> Iterator[Noun]:

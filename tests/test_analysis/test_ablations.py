@@ -14,6 +14,7 @@ from mvp_mm.engine import check_config, load_config
 from tests.helpers import ROOT
 
 FILE = ROOT / 'configs/mvplm/ablations/synthetic.yml'
+CAPTIONS = ROOT / 'configs/mvplm/ablations/wrong_captions.yml'
 SMALL = dict(
     config='a.py', datasets=['refcoco'], columns={'REC': 'refcoco/referring/REC'},
     options={'x': 1, 'y': 1}, recipes=dict(base={}, other=dict(options={'y': 2})),
@@ -135,14 +136,26 @@ def test_a_page_without_a_place_for_tables_is_refused():
         insert_tables('nothing', '')
 
 
-@pytest.mark.parametrize('name', read_suite(FILE).recipes)
-def test_every_shipped_recipe_is_a_config_that_passes_the_check(name, tmp_path):
-    recipe = read_suite(FILE).recipes[name]
+@pytest.mark.parametrize('file, name', [
+    (file, name) for file in (FILE, CAPTIONS) for name in read_suite(file).recipes])
+def test_every_shipped_recipe_is_a_config_that_passes_the_check(file, name, tmp_path):
+    recipe = read_suite(file).recipes[name]
     cfg = load_config(ROOT / recipe.config, {
         **recipe.options, 'model.tokenizer.path': str(tmp_path)})
     cfg.model.encoder.backbone.pop('pretrained_path')    # written by a command
     check_config(cfg, modes=())
-    assert set(read_suite(FILE).datasets) <= set(cfg.test_dataloader)
+    assert set(read_suite(file).datasets) <= set(cfg.test_dataloader)
+
+
+def test_recipes_of_wrong_captions_differ_by_the_captions_alone():
+    suite = read_suite(CAPTIONS)
+    stores = set()
+    for recipe in suite.recipes.values():
+        own = {key: value for key, value in recipe.options.items() if 'caption_store' in key}
+        assert len(own) == 3 and len(set(own.values())) == 1
+        stores |= set(own.values())
+    assert len(stores) == len(suite.recipes)
+    assert set(suite.tables['captions']['rows'].values()) == set(suite.recipes)
 
 
 def test_the_shipped_recipes_cover_four_tables_around_one_base():

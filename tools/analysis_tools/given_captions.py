@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from random import Random
 
 import matplotlib
 import numpy as np
@@ -27,7 +26,7 @@ from mvp_mm.analysis.evaluated_model import EvaluatedModel, markdown, process, s
 from mvp_mm.analysis.given_responses import answer_given
 from mvp_mm.analysis.results import write_result
 from mvp_mm.structures import PerceptionDataSample
-from mvp_mm.synthetic.caption_errors import ERRORS, wrong_caption
+from mvp_mm.synthetic.caption_errors import ERRORS, wrong_captions
 from mvp_mm.synthetic.captions import list_caption
 from mvp_mm.synthetic.known_scenes import KnownScenes
 
@@ -74,19 +73,12 @@ def conditions(scenes: KnownScenes, numbers: list[int], rates: list[float],
         seeds: Seeds.
     """
     def wrong(error: str, rate: float, seed: int) -> Caption:
-        return lambda sample: wrong_caption(
-            scenes[number_of(sample)], error, rate, Random(f'{seed}/{number_of(sample)}'))
-
-    def shuffled(seed: int) -> Caption:
-        order = list(numbers)
-        Random(seed).shuffle(order)
-        # Each image gets the caption of the next one in a random order, never its own.
-        after = dict(zip(order, [*order[1:], order[0]], strict=True))
-        return lambda sample: list_caption(scenes[after[number_of(sample)]])
+        captions = wrong_captions(scenes, numbers, error, rate, seed)
+        return lambda sample: captions[number_of(sample)]
 
     found: dict[str, list[Caption]] = {
         'true': [lambda sample: list_caption(scenes[number_of(sample)])],
-        'shuffled': [shuffled(seed) for seed in seeds]}
+        'shuffled': [wrong('shuffled', 1., seed) for seed in seeds]}
     for error in ERRORS:
         for rate in rates:
             found[f'{error} {rate:g}'] = [wrong(error, rate, seed) for seed in seeds]
@@ -112,8 +104,6 @@ def measure(run: EvaluatedModel, name: str, scenes: KnownScenes,
     """Measure all conditions on a dataset; one value per seed."""
     numbers = [number_of(group[0]) for batch in run.batches(name)
                for group in batch['data_samples'] if group]
-    if len(numbers) < 2:
-        raise ValueError(f'{name}: captions are shuffled among images, two at least')
     asked: dict[str, list[Caption | bool]] = {'own': [True], 'none': [False]}
     asked.update(conditions(scenes, numbers, args.rates, args.seeds))
     found: dict[str, dict[str, list[float]]] = {}
