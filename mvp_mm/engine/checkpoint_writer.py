@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import logging
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from mmengine.logging import print_log
+from torch import Tensor
 
 from mvp_mm.utils.atomic import replacing
 from mvp_mm.utils.checkpoint_format import check_sums, check_zip
@@ -58,7 +60,7 @@ class CheckpointWriter:
             return
         self._thread = threading.Thread(
             target=self._write_aside, name='checkpoint',
-            args=(copy.deepcopy(content), Path(path), outdated, finish))
+            args=(snapshot(content), Path(path), outdated, finish))
         self._thread.start()
 
     def wait(self) -> None:
@@ -95,6 +97,33 @@ class CheckpointWriter:
         for old in outdated:
             if old != path:
                 old.unlink(missing_ok=True)
+
+
+def snapshot(state: Any) -> Any:
+    """Copy a state in memory; tensors that share memory share it in the copy too.
+
+    What ``copy.deepcopy`` gives, but tensors that are alone in their memory, nearly all of them,
+    are copied without its work in Python, which takes longer than the copying.
+    """
+    tensors = list(_tensors(state))
+    storages = [tensor.untyped_storage() for tensor in tensors]
+    users = Counter(storage.data_ptr() for storage in storages)
+    alone = {id(tensor): tensor.clone() for tensor, storage in zip(tensors, storages, strict=True)
+             if users[storage.data_ptr()] == 1 and tensor.is_contiguous()
+             and storage.nbytes() == tensor.nbytes}
+    return copy.deepcopy(state, alone)
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    """Iterate the tensors of nested containers."""
+    if type(tree) is Tensor:
+        yield tree
+    elif isinstance(tree, Mapping):
+        for value in tree.values():
+            yield from _tensors(value)
+    elif isinstance(tree, (list, tuple)):
+        for value in tree:
+            yield from _tensors(value)
 
 
 def _read_back(path: Path) -> None:

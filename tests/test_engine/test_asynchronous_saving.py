@@ -17,7 +17,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mvp_mm.engine import VerifiedCheckpointHook, checkpoint_writer, run_state, saving
-from mvp_mm.engine.checkpoint_writer import CheckpointWriter
+from mvp_mm.engine.checkpoint_writer import CheckpointWriter, snapshot
 from mvp_mm.engine.latest_checkpoint import find_resumable
 from mvp_mm.engine.run_state import ConfigText
 from mvp_mm.engine.runner import PerceptionRunner
@@ -74,6 +74,27 @@ def test_files_are_the_bytes_of_saves_that_the_run_waits_for(config, clock):
         forget_runs()
     assert len(found[0]) == 4
     assert found[0] == found[1]
+
+
+def test_memory_that_tensors_share_is_written_once_and_copied(tmp_path):
+    base = torch.arange(12.0)
+    state = dict(
+        whole=base, again=base, tied=base.view(3, 4), part=base[2:5], turned=base.view(3, 4).T,
+        alone=torch.ones(3), turned_alone=torch.ones(2, 3).T, wide=torch.ones(1).expand(4),
+        empty=[torch.zeros(0), torch.zeros(0)], number=torch.tensor(3), half=torch.ones(2).half())
+    for asynchronous in (False, True):
+        writer = CheckpointWriter(asynchronous)
+        writer.write(state, tmp_path / f'{asynchronous}.pth')
+        writer.wait()
+    assert (tmp_path / 'True.pth').read_bytes() == (tmp_path / 'False.pth').read_bytes()
+    copied = snapshot(state)
+    base.zero_()
+    state['alone'].zero_()
+    assert copied['whole'] is copied['again']
+    assert copied['part'].tolist() == [2, 3, 4]
+    assert copied['alone'].tolist() == [1, 1, 1]
+    copied['whole'].fill_(7)
+    assert copied['part'].tolist() == [7, 7, 7]
 
 
 def test_checkpoints_hold_what_those_of_mmengine_hold(config, clock):
