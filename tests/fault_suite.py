@@ -46,7 +46,7 @@ optim_wrapper = dict(type='AutocastOptimWrapper', dtype=None, accumulative_count
 param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=False, end={iterations})]
 default_hooks = dict(
     logger=dict(interval=1000), handover=dict(allow_frozen_random_init=['encoder']),
-    checkpoint=dict(interval=1, max_keep_ckpts={keep}))
+    checkpoint=dict(interval=1, max_keep_ckpts={keep}, asynchronous={asynchronous}))
 log_level = 'ERROR'
 """
 
@@ -206,6 +206,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--kills', type=int, default=50, help='kill -9 in all')
     parser.add_argument('--terms', type=int, default=20, help='SIGTERM in all')
     parser.add_argument('--iterations', type=int, default=400, help='length of a run')
+    parser.add_argument('--asynchronous', action='store_true', help='save in a thread')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--port', type=int, default=29700, help='first of some free ports')
     args = parser.parse_args(argv)
@@ -220,7 +221,8 @@ def main(argv: list[str] | None = None) -> None:
         for number, chain in enumerate(chains):
             config = Path(place) / f'toy_{chain.keep}.py'
             config.write_text(CONFIG.format(
-                root=ROOT, iterations=args.iterations, keep=chain.keep))
+                root=ROOT, iterations=args.iterations, keep=chain.keep,
+                asynchronous=args.asynchronous))
             port = args.port + 100 * number
             if chain.ranks not in expected:
                 straight = Path(place) / f'straight_{chain.ranks}'

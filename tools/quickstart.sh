@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From a clone to pictures, figures and curves: answers of the published tiny model on one sheet,
-# its metrics on held-out images, and a short training that continues from it.
+# its metrics on held-out images, and a short training that continues from it, with the same metrics
+# after it.
 #
 #   tools/quickstart.sh [--full [--from-nothing]]
 #
@@ -11,8 +12,9 @@
 #
 # MVP_MM_PROCESSES  processes (default 2; one thread each on two cores)
 #
-# Everything lands in work_dirs/quickstart: sheet.png, metrics.json, curves.png; of --full
-# full_metrics.json, full_sheet.png, full_curves.png and the checkpoints.
+# Everything lands in work_dirs/quickstart: sheet.png, metrics.json, curves.png,
+# continued_metrics.json; of --full full_metrics.json, full_sheet.png, full_curves.png and the
+# checkpoints.
 set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -58,12 +60,15 @@ make_world() {
     python tools/data/make_synthetic_world.py --out "$WORLD" --train "$1" --val "$2" --at-least \
         --workers "$PROCESSES" >/dev/null
 }
-metrics_of() { # metrics_of NAME CONFIG CHECKPOINT [OPTIONS]: held-out metrics as a table
+metrics_of() { # metrics_of NAME CONFIG CHECKPOINT [OPTIONS]: metrics on held-out images
     bash tools/dist_test.sh "$2" "$3" "$PROCESSES" --work-dir "$OUT/$1_test" \
         --metrics-file "$OUT/$1.json" --overwrite "${@:4}" >"$OUT/$1.log" 2>&1 ||
         die "the test has failed; see $OUT/$1.log"
-    python tools/analysis_tools/summarize_metrics.py "$OUT/$1.json" --brief
 }
+table() { # table FILE...: the main metrics, one column per file
+    python tools/analysis_tools/summarize_metrics.py "$@" --brief
+}
+no_pictures=default_hooks.visualization.interval=1000000
 
 mkdir -p "$OUT"
 step "the synthetic world: $IMAGES held-out images, 200 to train on"
@@ -77,18 +82,30 @@ python tools/analysis_tools/answer_sheet.py "$WEIGHTS" --world "$WORLD" --out "$
 step "look at $OUT/sheet.png; next: metrics on held-out images"
 
 metrics_of metrics configs/mvplm/tiny/pretrained.py "$WEIGHTS/model.safetensors" \
-    --cfg-options default_hooks.visualization.interval=1000000
+    --cfg-options "$no_pictures"
+table "$OUT/metrics.json"
 
 STEPS=80
+train_shortly() { # train_shortly NAME [ARGUMENTS --cfg-options OPTIONS]: logs every step
+    rm -rf "${OUT:?}/$1"
+    bash tools/dist_train.sh configs/mvplm/tiny/pretrained.py "$PROCESSES" --work-dir "$OUT/$1" \
+        "${@:2}" train_cfg.max_iters=$STEPS param_scheduler.0.end=10 param_scheduler.1.begin=10 \
+        param_scheduler.1.end=$STEPS default_hooks.logger.interval=1 log_processor.window_size=1 \
+        default_hooks.checkpoint.interval=$STEPS >"$OUT/$1.log" 2>&1 ||
+        die "the training has failed; see $OUT/$1.log"
+}
 step "a short training from the published weights: $STEPS steps"
-rm -rf "$OUT/continued"
-bash tools/dist_train.sh configs/mvplm/tiny/pretrained.py "$PROCESSES" \
-    --work-dir "$OUT/continued" --load-from "$WEIGHTS/model.safetensors" --cfg-options \
-    optim_wrapper.optimizer.lr=1e-4 train_cfg.max_iters=$STEPS param_scheduler.0.end=10 \
-    param_scheduler.1.begin=10 param_scheduler.1.end=$STEPS default_hooks.logger.interval=5 \
-    default_hooks.checkpoint.interval=$STEPS >"$OUT/continued.log" 2>&1 ||
-    die "the training has failed; see $OUT/continued.log"
-python tools/analysis_tools/plot_curves.py "$OUT/continued" --out "$OUT/curves.png"
+train_shortly continued --load-from "$WEIGHTS/model.safetensors" \
+    --cfg-options optim_wrapper.optimizer.lr=1e-4
+step "and one from random values"
+train_shortly from_random --cfg-options model.encoder.backbone.pretrained_path=None \
+    'default_hooks.handover.pretrained_parts=[]'
+python tools/analysis_tools/plot_curves.py "$OUT/from_random" "$OUT/continued" \
+    --out "$OUT/curves.png" --mean 10 --log
+step "the same held-out images, before and after it"
+metrics_of continued_metrics configs/mvplm/tiny/pretrained.py \
+    "$OUT/continued/$(cat "$OUT/continued/last_checkpoint")" --cfg-options "$no_pictures"
+table "$OUT/metrics.json" "$OUT/continued_metrics.json"
 step "done: $OUT/sheet.png, $OUT/metrics.json, $OUT/curves.png"
 [ "$FULL" = 1 ] || exit 0
 
@@ -111,6 +128,7 @@ bash tools/dist_train.sh "$CONFIG" "$PROCESSES" --work-dir "$OUT/stage2" "${FROM
 python tools/analysis_tools/plot_curves.py "$OUT/stage2" --out "$OUT/full_curves.png"
 step "metrics on held-out images"
 metrics_of full_metrics "$CONFIG" "$OUT/stage2/$(cat "$OUT/stage2/last_checkpoint")"
+table "$OUT/full_metrics.json"
 python tools/analysis_tools/contact_sheet.py "$OUT/full_metrics_test/vis_images" \
     --out "$OUT/full_sheet.png"
 step "done: $OUT/full_metrics.json, $OUT/full_sheet.png, $OUT/full_curves.png"

@@ -11,6 +11,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 
 from mvp_mm.datasets.draws import seed_globals
+from mvp_mm.engine.run_state import schedule_states
 from mvp_mm.registry import HOOKS
 
 UNFINISHED = 'unfinished_step'
@@ -51,7 +52,7 @@ class ExactResumeHook(Hook):
         seed_globals(runner.seed, get_rank(), runner.iter)
         if not _unfinished(runner.optim_wrapper):
             self._step_start = dict(
-                iter=runner.iter, param_schedulers=_schedules(runner),
+                iter=runner.iter, param_schedulers=schedule_states(runner),
                 param_groups=_settings(runner.optim_wrapper.param_groups))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -112,14 +113,6 @@ def _unfinished(wrapper: Any) -> bool:
     """Whether gradients of an optimizer step are accumulated that has not been taken."""
     count = wrapper.inner_count
     return count % wrapper._accumulative_counts != 0 and count != wrapper._max_counts
-
-
-def _schedules(runner: Runner) -> list[dict] | dict[str, list[dict]] | None:
-    """States of the schedules, as mmengine's checkpoints hold them."""
-    found = runner.param_schedulers
-    if isinstance(found, dict):
-        return {name: [s.state_dict() for s in each] for name, each in found.items()}
-    return found and [copy.deepcopy(s.state_dict()) for s in found]
 
 
 def _settings(groups: list[dict]) -> list[dict]:

@@ -6,13 +6,17 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from mmengine.dist import master_only
+from mmengine.fileio import get_file_backend
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mvp_mm.engine.replaced_weights import build_model, names_given
+from mvp_mm.engine.run_state import ConfigText, gather_state
 from mvp_mm.engine.same_run import check_same_run
+from mvp_mm.engine.saving import VerifiedBackend
 from mvp_mm.registry import RUNNERS
 from mvp_mm.utils.noise import is_no_noise
 
@@ -28,6 +32,10 @@ class DatasetError(ValueError):
 @RUNNERS.register_module(name='Runner')
 class PerceptionRunner(Runner):
     """mmengine's runner; config, environment and list of hooks go to the log file alone."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        self._config_text = ConfigText()
+        super().__init__(*args, **settings)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger; its screen leaves out the messages that are for the file."""
@@ -65,6 +73,24 @@ class PerceptionRunner(Runner):
         """
         where = 'cpu' if map_location == 'default' else map_location
         super().resume(filename, resume_optimizer, resume_param_scheduler, where)
+
+    @master_only
+    def save_checkpoint(self, out_dir: str, filename: str, file_client_args: dict | None = None,
+                        save_optimizer: bool = True, save_param_scheduler: bool = True,
+                        meta: dict | None = None, by_epoch: bool = True,
+                        backend_args: dict | None = None) -> None:
+        """Save a checkpoint, see :meth:`mmengine.runner.Runner.save_checkpoint`.
+
+        A hook that verifies its files is given the state of the run, mmengine's is given bytes.
+        """
+        backend = get_file_backend(out_dir, backend_args=backend_args)
+        if not isinstance(backend, VerifiedBackend):
+            super().save_checkpoint(out_dir, filename, file_client_args, save_optimizer,
+                                    save_param_scheduler, meta, by_epoch, backend_args)
+            return
+        state = gather_state(self, self._config_text(self.cfg), meta, by_epoch, save_optimizer,
+                             save_param_scheduler)
+        backend.writer.write(state, Path(out_dir) / filename)
 
     def dump_config(self) -> None:
         """Write the config into the run's folder.

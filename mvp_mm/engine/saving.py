@@ -2,9 +2,8 @@
 """Save checkpoints that are whole, finite and read back before an older one goes."""
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -17,86 +16,16 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mvp_mm.engine.checkpoint_writer import CheckpointWriter
 from mvp_mm.engine.hooks import unwrap
 from mvp_mm.engine.restart import JOB_KEY, slurm_job
 from mvp_mm.registry import HOOKS
-from mvp_mm.utils.atomic import remove_parts, write_bytes, write_text
-from mvp_mm.utils.checkpoint_format import check_sums, check_zip
+from mvp_mm.utils.atomic import remove_parts, write_text
 
 POINTER = 'last_checkpoint'
 _BACKEND = 'mvp_mm_verified'
 # mmengine passes the arguments of a backend on as JSON.
 _WRITERS: WeakValueDictionary[str, CheckpointWriter] = WeakValueDictionary()
-
-
-class CheckpointWriter:
-    """Writes one checkpoint at a time: temporary file, flush, read back, rename.
-
-    Args:
-        asynchronous: Write in a thread, from the bytes that are already in memory; the next
-            write waits for it, and gets its error.
-    """
-
-    def __init__(self, asynchronous: bool = False) -> None:
-        self.asynchronous = asynchronous
-        self._outdated: list[Path] = []
-        self._finish: Callable[[], None] | None = None
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
-
-    def finish_with(self, action: Callable[[], None]) -> None:
-        """Do something once the next checkpoint is safe."""
-        self._finish = action
-
-    def remove(self, path: str | Path) -> None:
-        """Remove a file once the next checkpoint is safe."""
-        self._outdated.append(Path(path))
-
-    def write(self, content: bytes, path: str | Path) -> None:
-        """Write a checkpoint.
-
-        Raises:
-            WriteError: If this one, or without waiting the one before, cannot be written.
-        """
-        self.wait()
-        outdated, self._outdated = self._outdated, []
-        finish, self._finish = self._finish, None
-        job = (content, Path(path), outdated, finish)
-        if not self.asynchronous:
-            self._write(*job)
-            return
-        self._thread = threading.Thread(target=self._write_aside, args=job)
-        self._thread.start()
-
-    def wait(self) -> None:
-        """Wait for the thread; raise what it ended with."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
-
-    def _write_aside(self, *job: Any) -> None:
-        try:
-            self._write(*job)
-        except BaseException as error:  # handed to the thread that trains
-            self._error = error
-
-    @staticmethod
-    def _write(content: bytes, path: Path, outdated: list[Path],
-               finish: Callable[[], None] | None) -> None:
-        write_bytes(path, content, verify=_read_back)
-        if finish is not None:
-            finish()
-        for old in outdated:
-            if old != path:
-                old.unlink(missing_ok=True)
-
-
-def _read_back(path: Path) -> None:
-    check_zip(path)
-    check_sums(path)
 
 
 class VerifiedBackend(LocalBackend):
@@ -133,8 +62,10 @@ class VerifiedCheckpointHook(CheckpointHook):
     be moved.
 
     Args:
-        asynchronous: Write in a thread while the training goes on. The weights are copied to
-            memory before; the run waits for the copy alone.
+        asynchronous: Write in a thread while the training goes on, which waits for a copy of
+            weights and moments in memory alone. The copy takes as much memory as the file, until
+            it is written. A save waits for one that still runs; an error ends the run at its
+            next iteration.
         settings: Those of mmengine's ``CheckpointHook``, for a local folder.
 
     Raises:
@@ -166,6 +97,12 @@ class VerifiedCheckpointHook(CheckpointHook):
         if job is not None:
             checkpoint['meta'][JOB_KEY] = job
 
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
+                         outputs: Any = None) -> None:
+        """Raise the error of a thread that has failed; save where a save is due."""
+        self.writer.raise_error()
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+
     def after_train(self, runner: Runner) -> None:
         """Wait for the last save."""
         self.writer.wait()
@@ -183,6 +120,7 @@ class VerifiedCheckpointHook(CheckpointHook):
         return self.last_ckpt
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
+        self.writer.wait()  # before there are two copies in memory
         refuse_not_finite(runner)
         name = self.filename_tmpl.format(step)
         self.last_ckpt = str(Path(self.out_dir) / name)
@@ -190,8 +128,9 @@ class VerifiedCheckpointHook(CheckpointHook):
         if self.max_keep_ckpts > 0:
             self._kept = [kept for kept in self._kept if kept != step] + [step]
             runner.message_hub.update_info('keep_ckpt_ids', list(self._kept))
-            for old in self._kept[:-self.max_keep_ckpts]:
-                self.writer.remove(Path(self.out_dir) / self.filename_tmpl.format(old))
+            if is_main_process():  # which writes
+                for old in self._kept[:-self.max_keep_ckpts]:
+                    self.writer.remove(Path(self.out_dir) / self.filename_tmpl.format(old))
             self._kept = self._kept[-self.max_keep_ckpts:]
         inside = Path(self.out_dir).resolve() == Path(runner.work_dir).resolve()
         pointer = Path(runner.work_dir) / POINTER
@@ -210,23 +149,25 @@ def refuse_not_finite(runner: Runner) -> None:
     Raises:
         FloatingPointError: If one is not finite on any rank.
     """
-    model = unwrap(runner.model)
-    names, flags = [], []
-    for name, value in _saved_tensors(model, runner.optim_wrapper):
-        local = value.to_local() if hasattr(value, 'to_local') else value
+    names, values = [], []
+    for name, value in _saved_tensors(unwrap(runner.model), runner.optim_wrapper):
+        local = (value.to_local() if hasattr(value, 'to_local') else value).detach()
         if local.is_floating_point() and local.numel():
             names.append(name)
-            flags.append(local.detach().isfinite().all())
-    broken = ~torch.stack([flag.to(flags[0].device) for flag in flags]) if flags else \
-        torch.zeros(0, dtype=torch.bool)
-    count = broken.sum().to(torch.int64)
-    first = names[int(broken.nonzero()[0])] if count else 'on another rank'
-    here = int(count)
+            values.append(local)
+    # A finite sum has finite terms, and adding is the fastest look at them; finite ones may
+    # overflow.
+    sums = torch.stack([value.sum().to(values[0].device) for value in values]) if values else \
+        torch.zeros(1)
+    broken = [] if sums.isfinite().all() else [
+        name for name, value in zip(names, values, strict=True) if not value.isfinite().all()]
+    count = torch.tensor(len(broken))
     all_reduce(count)
     if count:
         raise FloatingPointError(
-            f'Nothing is saved at iteration {runner.iter + 1}: {here} tensors of weights and '
-            f'moments hold values that are not finite, the first is {first}. Earlier '
+            f'Nothing is saved at iteration {runner.iter + 1}: {len(broken)} tensors of weights '
+            'and moments hold values that are not finite, the first is '
+            f'{broken[0] if broken else "on another rank"}. Earlier '
             'checkpoints are as they were; --resume goes on from the newest one')
 
 

@@ -75,14 +75,13 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text.encode('utf-8'))
 
 
-def write_bytes(path: str | Path, content: bytes | memoryview,
-                verify: Callable[[Path], None] | None = None) -> None:
+def write_bytes(path: str | Path, content: bytes | memoryview) -> None:
     """Write bytes in one step; see :func:`replacing`.
 
     Raises:
         WriteError: If the operating system refuses.
     """
-    with replacing(path, verify) as file:
+    with replacing(path) as file:
         file.write(content)
 
 

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from mvp_mm.datasets.indexing.coco import CocoIndex
+from mvp_mm.engine.checkpoint_writer import CheckpointWriter
 from mvp_mm.engine.latest_checkpoint import find_resumable
-from mvp_mm.engine.saving import CheckpointWriter
+from mvp_mm.engine.runner import PerceptionRunner
+from mvp_mm.rehearsal.step import forget_runs
 from mvp_mm.utils.atomic import WriteError, write_text
 from mvp_mm.utils.checkpoint_io import read_checkpoint
 from tests.test_datasets.small_data import instances, write_json
@@ -55,9 +57,11 @@ def config(toy_config, disk):
     return toy_config
 
 
+@pytest.mark.parametrize('asynchronous', [False, True])
 def test_a_run_whose_disk_fills_keeps_its_checkpoints_and_goes_on_with_room(
-        config, make_runner, disk):
-    runner = make_runner(config)
+        config, disk, asynchronous):
+    config.default_hooks.checkpoint.asynchronous = asynchronous
+    runner = PerceptionRunner.from_cfg(config)
     with pytest.raises(WriteError, match=r'cannot write .*/iter_\d\.pth: No space left on device'):
         runner.train()
     folder = Path(config.work_dir)
@@ -69,9 +73,10 @@ def test_a_run_whose_disk_fills_keeps_its_checkpoints_and_goes_on_with_room(
     assert _mount('-o', 'remount,size=8m', str(disk))
     config.resume, config.load_from = True, str(saved[-1])
     config.experiment_name += 'again'
-    again = make_runner(config)
+    again = PerceptionRunner.from_cfg(config)
     again.train()
     assert again.iter == 4
+    forget_runs()
 
 
 def test_a_read_only_disk_is_one_line_with_the_path(disk):

@@ -1,9 +1,10 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Print a test's metrics as a table, one row per metric.
+"""Print the metrics of one or several tests as a table, one row per metric.
 
 Example::
 
     python tools/analysis_tools/summarize_metrics.py work_dirs/x/metrics.json
+    python tools/analysis_tools/summarize_metrics.py before.json after.json --brief
 """
 from __future__ import annotations
 
@@ -19,15 +20,23 @@ MAIN = ('panoptic/PQ', '/PQ_th', '/PQ_st', '/mIoU', '/bbox_AP', '/bbox_AP50', '/
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('metrics', type=Path, help='metrics.json of tools/test.py')
+    parser.add_argument('metrics', nargs='+', type=Path,
+                        help='metrics.json of tools/test.py; one column per file')
     parser.add_argument('--brief', action='store_true', help='the main ones alone')
     args = parser.parse_args()
-    metrics = json.loads(args.metrics.read_text())
-    if args.brief:
-        metrics = {name: value for name, value in metrics.items() if name.endswith(MAIN)}
-    width = max(map(len, metrics))
-    for name, value in sorted(metrics.items()):
-        print(f'{name:{width}}  {value:7.2f}')
+    tests = [json.loads(path.read_text()) for path in args.metrics]
+    names = sorted({name for test in tests for name in test
+                    if not args.brief or name.endswith(MAIN)})
+    columns = [path.stem for path in args.metrics]
+    widths = [max(7, len(column)) for column in columns]
+    first = max(map(len, names))
+    if len(tests) > 1:
+        print(' ' * first, *(f' {column:>{width}}' for column, width in
+                             zip(columns, widths, strict=True)), sep='')
+    for name in names:
+        print(f'{name:{first}}', *(
+            f' {test[name]:{width}.2f}' if name in test else f' {"-":>{width}}'
+            for test, width in zip(tests, widths, strict=True)))
 
 
 if __name__ == '__main__':
