@@ -34,6 +34,8 @@ from mvp_mm.cli.options import split_words
               help='Replay the model as CUDA graphs, its weights held in --dtype.')
 @click.option('--batch-size', type=click.IntRange(min=1), default=1, show_default=True,
               help='Images in one forward pass.')
+@click.option('--workers', type=click.IntRange(min=1),
+              help='Batches side by side on a CPU.  [default: one per core for a small model]')
 @click.option('--out', type=click.Path(path_type=Path), default=Path('outputs'),
               show_default=True, metavar='DIR',
               help='Folder for the pictures and JSON files of the answers.')
