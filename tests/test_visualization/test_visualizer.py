@@ -127,6 +127,39 @@ def test_stuff_is_striped_and_things_are_even(image):
     assert all((p[:5] == 128).all() for p in pictures)
 
 
+def hue_of(rgb):
+    """Hue in degrees."""
+    return cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)[..., 0]
+
+
+@pytest.mark.parametrize('radius, striped', [(12, False), (90, False), (90, True)],
+                         ids=['small thing', 'thing', 'stuff'])
+@pytest.mark.parametrize('name, own', [
+    ('red', (214, 39, 40)), ('green', (44, 160, 44)), ('blue', (31, 90, 200)),
+    ('yellow', (240, 210, 40)), ('purple', (140, 60, 190)), ('orange', (240, 130, 20))])
+def test_an_object_keeps_its_own_colour_below_its_mask(name, own, radius, striped):
+    y, x = np.ogrid[:200, :200]
+    mask = (x - 100) ** 2 + (y - 100) ** 2 < radius ** 2
+    for number in range(21):
+        picture = np.full((200, 200, 3), own, dtype=np.uint8)
+        draw_mask(picture, mask, color_of(number), striped=striped)
+        shift = np.abs(hue_of(picture) - hue_of(np.full((1, 1, 3), own)))
+        shift = np.minimum(shift, 360 - shift)[mask]
+        # Red and orange are 30 degrees apart, 60 are from a primary colour to the next.
+        assert np.percentile(shift, 55) < 10, (number, np.percentile(shift, 55))
+
+
+def test_a_mask_is_seen_on_a_grey_object_of_any_size():
+    for radius in (6, 40, 95):
+        y, x = np.ogrid[:200, :200]
+        mask = (x - 100) ** 2 + (y - 100) ** 2 < radius ** 2
+        picture = np.full((200, 200, 3), 128, dtype=np.uint8)
+        draw_mask(picture, mask, color_of(1))
+        changed = np.abs(picture.astype(int) - 128).max(-1)
+        assert (changed[mask] > 0).all()
+        assert (changed > 60).sum() > 2 * np.pi * radius    # the outline
+
+
 @pytest.mark.parametrize('side', [640, 3000])
 def test_text_and_lines_take_the_same_share_of_every_picture(side):
     picture = np.full((side, side, 3), 128, dtype=np.uint8)
