@@ -2,6 +2,7 @@
 """Drawing on RGB uint8 arrays: masks and boxes whose lines scale with the picture, and sheets."""
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -195,3 +196,49 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
             left += width + _GAP
         top += height + _GAP
     return sheet
+
+
+def justified_sheet(images: Sequence[np.ndarray], width: int, height: int) -> np.ndarray:
+    """Put pictures in rows that all fill the width, whatever the pictures' shapes.
+
+    Args:
+        images: (h, w, 3) uint8 each, in the order of reading.
+        width: Of the sheet, in pixels.
+        height: About that of a row; pictures of a row are scaled to one height.
+
+    Returns:
+        (H, width, 3) uint8.
+
+    Raises:
+        ValueError: If there is no picture.
+    """
+    if not images:
+        raise ValueError('A sheet needs pictures')
+    shares = np.array([image.shape[1] / image.shape[0] for image in images])
+    # Rather a row more: text in pictures that are scaled down is hard to read.
+    count = min(len(images), max(1, math.ceil(float(shares.sum()) * height / width - 0.1)))
+    # A picture belongs to the row in which its middle lies, were all rows one.
+    middles = (shares.cumsum() - shares / 2) / shares.sum()
+    rows = [_justified_row([images[k] for k in np.flatnonzero(np.int64(middles * count) == row)],
+                           width) for row in range(count)]
+    rows = [row for row in rows if row is not None]
+    gap = np.full((_GAP, width, 3), 255, dtype=np.uint8)
+    return np.concatenate([part for row in rows for part in (row, gap)][:-1])
+
+
+def _justified_row(images: Sequence[np.ndarray], width: int) -> np.ndarray | None:
+    """Scale pictures to one height at which they fill the width; None where there are none."""
+    if not images:
+        return None
+    free = width - _GAP * (len(images) - 1)
+    shares = np.array([image.shape[1] / image.shape[0] for image in images])
+    height = max(1, round(free / float(shares.sum())))
+    edges = np.round(np.concatenate(([0], shares.cumsum())) / shares.sum() * free).astype(int)
+    row = np.full((height, width, 3), 255, dtype=np.uint8)
+    for k, image in enumerate(images):
+        size = max(1, int(edges[k + 1] - edges[k])), height
+        shrinks = size[0] < image.shape[1]
+        left = int(edges[k]) + k * _GAP
+        row[:, left:left + size[0]] = cv2.resize(
+            image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return row

@@ -14,7 +14,12 @@ from mvp_mm.registry import HOOKS, VISUALIZERS
 from mvp_mm.structures import Instruction, PerceptionDataSample, Segment, SegmentKind
 from mvp_mm.visualization import contact_sheet
 from mvp_mm.visualization import visualizer as module
-from mvp_mm.visualization.drawing import draw_box, draw_mask, repeated_answers
+from mvp_mm.visualization.drawing import (
+    draw_box,
+    draw_mask,
+    justified_sheet,
+    repeated_answers,
+)
 from mvp_mm.visualization.palette import color_of
 from mvp_mm.visualization.text import Tags, font, wrap
 
@@ -147,6 +152,24 @@ def test_an_object_keeps_its_own_colour_below_its_mask(name, own, radius, stripe
         shift = np.minimum(shift, 360 - shift)[mask]
         # Red and orange are 30 degrees apart, 60 are from a primary colour to the next.
         assert np.percentile(shift, 55) < 10, (number, np.percentile(shift, 55))
+
+
+@pytest.mark.parametrize('shapes', [
+    [(360, 480)] * 9, [(480, 240)] * 9, [(480, 300), (300, 480), (480, 480), (100, 480)],
+    [(480, 480)], [(40, 480), (480, 30), (200, 300), (300, 200), (222, 333)]])
+def test_a_sheet_of_pictures_of_any_shape_has_no_gaps(shapes):
+    pictures = [np.full((h, w, 3), 10 + 20 * k, np.uint8) for k, (h, w) in enumerate(shapes)]
+    width = 480 * min(3, len(shapes))
+    sheet = justified_sheet(pictures, width, 360)
+    assert sheet.shape[1] == width
+    # Lines between pictures are 8 pixels wide: whiter than that nothing is.
+    white = (sheet == 255).all(-1)
+    whole = cv2.erode(white.astype(np.uint8), np.ones((9, 9), np.uint8), borderValue=0)
+    assert not whole.any()
+    for k, (h, w) in enumerate(shapes):
+        rows, columns = np.nonzero((sheet == 10 + 20 * k).all(-1))
+        found = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert abs(found[1] / found[0] - w / h) < 0.1 * w / h + 0.02
 
 
 def test_a_mask_is_seen_on_a_grey_object_of_any_size():

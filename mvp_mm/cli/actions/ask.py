@@ -33,9 +33,18 @@ def list_images(names: Sequence[str]) -> list[Path]:
             pattern = str(path.relative_to(path.anchor)) if path.anchor else name
             images = sorted(root.glob(pattern)) if any(c in name for c in '*?[') else []
         if not images:
-            raise FileNotFoundError(f'{name}: {"no image in it" if path.is_dir() else "no image"}')
+            raise FileNotFoundError(f'{name}: {_why_none(path, name)}')
         found.update(dict.fromkeys(images))
     return list(found)
+
+
+def _why_none(path: Path, name: str) -> str:
+    if path.is_dir():
+        return 'no image in it'
+    if '://' in name:
+        return 'no image of this computer; download it first'
+    return 'no image matches the pattern' if any(c in name for c in '*?[') else (
+        'no image file of that name')
 
 
 def ask_model(images: Sequence[str], model: dict[str, Any], question: dict[str, Any],
@@ -53,6 +62,8 @@ def ask_model(images: Sequence[str], model: dict[str, Any], question: dict[str, 
     """
     with reported(OSError, ValueError):
         paths = list_images(images)
+        if out.exists() and not out.is_dir():
+            raise FileExistsError(f'--out {out} is a file, not a folder')
         say_busy('loading PyTorch and the model')
         from mvp_mm import MVP
         from mvp_mm.apis.many_images import map_in_order
