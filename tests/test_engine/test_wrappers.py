@@ -53,6 +53,7 @@ def test_the_runner_wraps_with_it(one_process, toy_config, make_runner):
 def test_processes_share_the_cores_unless_the_user_says_otherwise(monkeypatch, wanted, expected):
     chosen = []
     monkeypatch.setattr(distributed, 'init_process_group', lambda **_: None)
+    monkeypatch.setattr(distributed, 'get_world_size', lambda: 2)
     monkeypatch.setattr(torch, 'set_num_threads', chosen.append)
     monkeypatch.setattr(wrappers, 'usable_cores', lambda: 6)
     monkeypatch.setenv('LOCAL_WORLD_SIZE', '2')
