@@ -16,8 +16,8 @@ def choose_threads(workers: int) -> tuple[int, str]:
     """Choose the number of threads for one process with its data workers.
 
     torch takes a thread per core by default. Each of its operations then waits for the thread
-    that other work keeps off its core, so that two threads are slower than one. Data workers and
-    what else keeps the machine busy at the start are left their cores.
+    that other work keeps off its core. Data workers and what else keeps the machine busy at the
+    start are left their cores.
 
     Args:
         workers: Data workers of the process, each busy on a core of its own.

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -54,3 +56,15 @@ def test_quotas_of_the_first_version_are_read(groups):
         'cpu__job__cpu_dot_cfs_period_us': '100000\n',
         'cpu__cpu_dot_cfs_quota_us': '-1\n', 'cpu__cpu_dot_cfs_period_us': '100000\n'})
     assert cores.usable_cores() == 4
+
+
+@pytest.mark.parametrize('given, expected', [(None, 'PASSIVE'), ('ACTIVE', 'ACTIVE')])
+def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(given, expected):
+    environment = {key: value for key, value in os.environ.items() if key != 'OMP_WAIT_POLICY'}
+    if given:
+        environment['OMP_WAIT_POLICY'] = given
+    code = ("import sys, os, mvp_mm; assert 'torch' not in sys.modules; "
+            "print(os.environ['OMP_WAIT_POLICY'])")
+    done = subprocess.run([sys.executable, '-c', code], env=environment, check=True,
+                          capture_output=True, text=True)
+    assert done.stdout.strip() == expected
