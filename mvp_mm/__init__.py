@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mvp_mm.utils.cores import sleep_while_waiting
 from mvp_mm.utils.mmcv_operators import allow_missing_operators
 from mvp_mm.utils.noise import silence_warnings
 from mvp_mm.version import __version__
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from mvp_mm.apis import MVP
 
 silence_warnings()
+sleep_while_waiting()
 allow_missing_operators()
 
 __all__ = ['MVP', '__version__']

@@ -44,11 +44,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--threshold', type=float, help='least score of an answer')
     parser.add_argument('--device', help='default: cuda where there is one, else cpu')
     parser.add_argument('--batch-size', type=int, default=1, help='images of a forward pass')
+    parser.add_argument('--workers', type=int, help='batches side by side on a CPU; default: one '
+                        'per core for a small model')
     args = parser.parse_args()
     if not (args.words or args.text or args.task):
         parser.error('ask with --words or --text, or name a --task that needs neither')
-    if args.batch_size < 1:
-        parser.error('--batch-size must be at least 1')
+    for name in ('batch_size', 'workers'):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f'--{name.replace("_", "-")} must be at least 1')
     return args
 
 

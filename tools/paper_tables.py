@@ -188,6 +188,11 @@ def main() -> None:
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f'paper_tables: error: {error}')
     print('\n'.join(render(TABLES[number], measured) for number in args.tables))
+    for number in args.tables:
+        keys = {*(key for _, key in TABLES[number].columns), *TABLES[number].joined}
+        for name in [name for name, metrics in measured.items() if keys.isdisjoint(metrics)]:
+            print(f'paper_tables: note: table {number} has no figure of {name!r}: none of its '
+                  'benchmarks was tested', file=sys.stderr)
 
 
 if __name__ == '__main__':

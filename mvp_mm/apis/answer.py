@@ -6,7 +6,7 @@ import base64
 import html
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from mmengine.structures import InstanceData
 from PIL import Image
 
 from mvp_mm.apis.answers import reserve_name
+from mvp_mm.apis.coco_answers import to_coco
 from mvp_mm.apis.compact_masks import CompactMasks
 from mvp_mm.structures import Instruction, PerceptionDataSample
 from mvp_mm.visualization import PerceptionVisualizer
@@ -55,6 +56,8 @@ class Answer:
         caption: What the LLM wrote before it answered; None where it did not think.
         seconds: Wall-clock time: ``encode`` and ``answer``, both as this image's share of its
             batch.
+        found_thr: Score from which the best object of a sentence counts as found; None where
+            every object does.
     """
 
     image: str
@@ -68,6 +71,7 @@ class Answer:
     caption: str | None
     seconds: Mapping[str, float]
     instruction: Instruction = field(repr=False)
+    found_thr: float | None = field(repr=False, default=None)
     compact_masks: CompactMasks | None = field(repr=False, default=None)
     class_ids: np.ndarray = field(repr=False, default_factory=lambda: np.zeros(0, dtype=int))
     segment_map: np.ndarray | None = field(repr=False, default=None)
@@ -86,12 +90,23 @@ class Answer:
                           list(zip(self.labels, self.scores.tolist(), strict=True))[:5])
         found += ', ...' if len(self) > 5 else ''
         caption = f', caption={self.caption!r}' if self.caption else ''
-        return f'Answer({self.task} of {self.image}: {len(self)} found [{found}]{caption})'
+        return f'Answer({self.task} of {self.image}: {self._count()} [{found}]{caption})'
+
+    def _count(self) -> str:
+        return f'{len(self)} found' if self.found or not len(self) else 'not found, the best guess'
 
     @property
     def found(self) -> bool:
-        """Whether anything was found; a sentence may mean nothing in the image."""
-        return len(self) > 0 or (self.task == 'caption' and bool(self.caption))
+        """Whether anything was found; a sentence may mean nothing in the image.
+
+        A task that answers a sentence with one object answers with its best guess: it is found
+        where its score reaches ``found_thr``. A description is found where it was written.
+        """
+        if self.task == 'caption':
+            return bool(self.caption)
+        if self.found_thr is None:
+            return len(self) > 0
+        return bool((self.scores >= self.found_thr).any())
 
     @property
     def masks(self) -> np.ndarray | None:
@@ -175,10 +190,7 @@ class Answer:
         path = Path(path)
         suffix = path.suffix.lower()
         if suffix not in (*_PICTURES, '.json') or path.is_dir():
-            path.mkdir(parents=True, exist_ok=True)
-            name = reserve_name(path, f'{Path(self.image).stem}_{self.task}')
-            return [*self.save(path / f'{name}.png'),
-                    *self.save(path / f'{name}.json', overwrite=True)]
+            return self.save_both(self.take_name(path))
         if path.exists() and not overwrite:
             raise FileExistsError(f'{path} exists: choose another name, or overwrite=True')
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -187,6 +199,16 @@ class Answer:
         else:
             self.plot().save(path)
         return [path]
+
+    def take_name(self, folder: str | Path) -> Path:
+        """Take a name in a folder for :meth:`save_both`, which no other answer gets."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / reserve_name(folder, f'{Path(self.image).stem}_{self.task}')
+
+    def save_both(self, name: Path) -> list[Path]:
+        """Write ``name.png`` and ``name.json``; see :meth:`take_name`."""
+        return [*self.save(f'{name}.png'), *self.save(f'{name}.json', overwrite=True)]
 
     def to_dict(self) -> dict[str, Any]:
         """Give the answer as JSON can hold it.
@@ -215,7 +237,7 @@ class Answer:
             objects=objects)
 
     def to_coco(self) -> dict[str, Any]:
-        """Give the answer as a COCO file's content; see :func:`to_coco`."""
+        """Give the content of a COCO file; see :func:`~mvp_mm.apis.coco_answers.to_coco`."""
         return to_coco([self])
 
     def to_supervision(self) -> Any:
@@ -247,39 +269,6 @@ class Answer:
             f'</td><td>{", ".join(f"{side:.0f}" for side in box)}</td></tr>'
             for label, score, box in zip(
                 self.labels, self.scores.tolist(), self.boxes.tolist(), strict=True))
-        return (f'<p><b>{html.escape(self.task)}</b> {html.escape(self.image)}: {len(self)} found'
-                f'</p><img style="max-width:100%" src="data:image/png;base64,{picture}">'
+        return (f'<p><b>{html.escape(self.task)}</b> {html.escape(self.image)}: {self._count()}</p>'
+                f'<img style="max-width:100%" src="data:image/png;base64,{picture}">'
                 f'<table><tr><th>label</th><th>score</th><th>box</th></tr>{rows}</table>')
-
-
-def to_coco(answers: Sequence[Answer]) -> dict[str, Any]:
-    """Join answers to the content of one COCO file.
-
-    Args:
-        answers: Any number; those about one image share its entry.
-
-    Returns:
-        ``images``, ``categories`` (in the order in which labels first appear) and
-        ``annotations`` with ``score`` (absent where a segment has none).
-    """
-    images: dict[str, dict[str, Any]] = {}
-    categories: dict[str, int] = {}
-    annotations = []
-    for answer in answers:
-        height, width = answer.image_size
-        image = images.setdefault(answer.image, dict(
-            id=len(images) + 1, file_name=answer.image, height=height, width=width))
-        for item in answer.to_dict()['objects']:
-            x1, y1, x2, y2 = item['bbox']
-            box = [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)]
-            annotation = dict(
-                id=len(annotations) + 1, image_id=image['id'],
-                category_id=categories.setdefault(item['label'], len(categories) + 1),
-                bbox=box, area=round(box[2] * box[3], 2), iscrowd=0)
-            if item['score'] is not None:
-                annotation['score'] = item['score']
-            if 'segmentation' in item:
-                annotation['segmentation'] = item['segmentation']
-            annotations.append(annotation)
-    return dict(images=list(images.values()), annotations=annotations,
-                categories=[dict(id=number, name=name) for name, number in categories.items()])

@@ -35,7 +35,7 @@ def make_answer(sample: PerceptionDataSample, question: Question, name: str,
         image=name, task=question.task, reason=question.reason,
         question=asked if question.asker.kind != 'caption' else {}, image_size=tuple(size),
         caption=sample.get('pred_caption', '') if thought else None, seconds=dict(seconds),
-        instruction=sample.instruction, read=read)
+        instruction=sample.instruction, read=read, found_thr=question.found_thr)
     if 'pred_panoptic_seg' in sample:
         found = sample.pred_panoptic_seg
         return _of_segments(to_numpy(found['panoptic']), found['segments_info'], question, common)

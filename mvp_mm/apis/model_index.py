@@ -2,6 +2,7 @@
 """Looks models of the model zoo up by name."""
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,10 @@ def find_model(source: str | Path, index: str | Path | None = None) -> Path:
     known = ', '.join(sorted(models))
     model = models.get(str(source).lower())
     if model is None:
+        near = get_close_matches(str(source).lower(), list(models), n=1)
+        hint = f'did you mean {near[0]}? ' if near else ''
         raise FileNotFoundError(f'{source}: no such file or folder, and no model of that name; '
-                                f'known are {known}')
+                                f'{hint}known are {known}')
     weights = model.get('Weights')
     if not weights:
         raise FileNotFoundError(

@@ -2,11 +2,11 @@
 """The front door: a model by one name, asked about any kind of image."""
 from __future__ import annotations
 
+import math
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import groupby, islice
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from mvp_mm.apis.answer_making import make_answer
 from mvp_mm.apis.hub import HubModel
 from mvp_mm.apis.images import Channels
 from mvp_mm.apis.inferencer import PerceptionInferencer
+from mvp_mm.apis.many_images import answer_in_order, choose_workers
 from mvp_mm.apis.model_index import find_model
 from mvp_mm.apis.onnx import OnnxModel
 from mvp_mm.apis.perceiver import EncodedImages, PreparedImage
@@ -77,8 +78,9 @@ class MVP(HubModel, OnnxModel):
 
     def __call__(self, images: Any, *, words: Sequence[str] | None = None,
                  text: str | Sequence[str] | None = None, batch_size: int = 1,
-                 progress: bool = True, channels: Channels | None = None,
-                 allow_urls: bool = False, **question: Any) -> Answer | list[Answer]:
+                 workers: int | None = None, progress: bool = True,
+                 channels: Channels | None = None, allow_urls: bool = False,
+                 **question: Any) -> Answer | list[Answer]:
         """Ask one or several questions about one or several images.
 
         Args:
@@ -88,6 +90,9 @@ class MVP(HubModel, OnnxModel):
             text: A sentence, or a list of them: several questions.
             batch_size: Images that are encoded together, or sentences answered together where
                 there are several.
+            workers: Batches that are worked on side by side, in threads; None for one per core
+                on a CPU where the model is small (:func:`~mvp_mm.apis.many_images.choose_workers`)
+                and ``OMP_NUM_THREADS`` allows, else 1. Each takes the memory of a forward pass.
             progress: Show a progress bar where there are several answers to come.
             channels: ``'rgb'`` or ``'bgr'``: order of the channels of arrays and tensors.
             allow_urls: Fetch images from ``http://`` and ``https://`` addresses.
@@ -103,26 +108,36 @@ class MVP(HubModel, OnnxModel):
                 checked before the first question, as far as that takes no reading.
         """
         answers = list(self.stream(
-            images, words=words, text=text, batch_size=batch_size, progress=progress,
-            channels=channels, allow_urls=allow_urls, **question))
+            images, words=words, text=text, batch_size=batch_size, workers=workers,
+            progress=progress, channels=channels, allow_urls=allow_urls, **question))
         if is_one_image(images) and (text is None or isinstance(text, str)):
             return answers[0]
         return answers
 
     def stream(self, images: Any, *, words: Sequence[str] | None = None,
                text: str | Sequence[str] | None = None, batch_size: int = 1,
-               progress: bool = True, channels: Channels | None = None,
-               allow_urls: bool = False, **question: Any) -> Iterator[Answer]:
+               workers: int | None = None, progress: bool = True,
+               channels: Channels | None = None, allow_urls: bool = False,
+               **question: Any) -> Iterator[Answer]:
         """Answer as :meth:`__call__` does, one answer at a time, as soon as there is one."""
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f'batch_size must be a positive whole number, got {batch_size!r}')
         questions = self._questions(words, text, **question)
         sources = list_sources(images, channels, allow_urls)
         count = len(sources) * len(questions) if isinstance(sources, list) else None
-        answers = (self._ask_all(sources, questions[0], batch_size) if len(questions) == 1
-                   else self._ask_each(sources, questions, batch_size))
+        encoded_together = batch_size if len(questions) == 1 else 1
+        workers = self.choose_workers(workers)
+        if isinstance(sources, list):
+            workers = max(1, min(workers, math.ceil(len(sources) / encoded_together)))
+        answers = answer_in_order(
+            self._prepare, partial(self._answer_images, questions=questions, batch_size=batch_size),
+            sources, encoded_together, workers)
         return iter(tqdm(answers, total=count, unit='answer', leave=False,
                          disable=not progress or count == 1))
+
+    def choose_workers(self, workers: int | None = None) -> int:
+        """See :func:`~mvp_mm.apis.many_images.choose_workers`."""
+        return choose_workers(self._inferencer.model, workers)
 
     def open(self, image: Any, channels: Channels | None = None,
              allow_urls: bool = False) -> Picture:
@@ -159,43 +174,21 @@ class MVP(HubModel, OnnxModel):
     def _prepare(self, source: ImageSource) -> PreparedImage:
         return self._perceiver.prepare(source.read(), source.name)
 
-    def _prepared(self, sources: Iterable[ImageSource],
-                  ahead: int) -> Iterator[tuple[ImageSource, PreparedImage]]:
-        """Read and prepare images in their order; a thread is ``ahead`` images ahead at most."""
-        remaining = iter(sources)
-        with ThreadPoolExecutor(1) as pool:
-            waiting: deque[tuple[ImageSource, Future[PreparedImage]]] = deque()
-
-            def fill() -> None:
-                for source in islice(remaining, ahead - len(waiting)):
-                    waiting.append((source, pool.submit(self._prepare, source)))
-
-            fill()
-            while waiting:
-                source, prepared = waiting.popleft()
-                image = prepared.result()
-                fill()
-                yield source, image
-
-    def _ask_all(self, sources: Iterable[ImageSource], question: Question,
-                 batch_size: int) -> Iterator[Answer]:
-        """Ask one question about all images, in batches."""
-        prepared = self._prepared(sources, 2 * batch_size)
-        while batch := list(islice(prepared, batch_size)):
+    def _answer_images(self, images: Sequence[tuple[ImageSource, PreparedImage]],
+                       questions: Sequence[Question], batch_size: int) -> Iterator[Answer]:
+        """Ask one question about a batch of images, or several about one that is encoded once."""
+        if len(questions) == 1:
             start = time.perf_counter()
-            encoded = self._encode([image for _, image in batch])
-            share = (time.perf_counter() - start) / len(batch)
-            yield from self._answers(encoded, [source for source, _ in batch], [question], share)
-
-    def _ask_each(self, sources: Iterable[ImageSource], questions: Sequence[Question],
-                  batch_size: int) -> Iterator[Answer]:
-        """Ask several questions about each image, encoded once."""
-        for source, image in self._prepared(sources, 2):
-            picture = Picture(self, source, image)
-            for _, alike in groupby(questions, lambda q: (q.thinking, q.answering)):
-                together = list(alike)
-                for start in range(0, len(together), batch_size):
-                    yield from picture._ask(together[start:start + batch_size])
+            encoded = self._encode([image for _, image in images])
+            share = (time.perf_counter() - start) / len(images)
+            yield from self._answers(encoded, [source for source, _ in images], questions, share)
+            return
+        (source, image), = images
+        picture = Picture(self, source, image)
+        for _, alike in groupby(questions, lambda q: (q.thinking, q.answering)):
+            together = list(alike)
+            for first in range(0, len(together), batch_size):
+                yield from picture._ask(together[first:first + batch_size])
 
     def _encode(self, images: Sequence[PreparedImage]) -> EncodedImages:
         encoded = self._perceiver.encode(images)

@@ -78,7 +78,9 @@ def load_published(
     folder = Path(folder)
     path = folder / SETTINGS
     if not path.is_file():
-        raise FileNotFoundError(f'No such file: {path}')
+        checkpoints = sorted(folder.glob('*.pth'))
+        hint = f'; did you mean {checkpoints[-1]}?' if checkpoints else ''
+        raise FileNotFoundError(f'{folder} is no published model: it has no {SETTINGS}{hint}')
     try:
         settings = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -16,10 +16,12 @@ from mmengine.registry import init_default_scope
 from mvp_mm.datasets.vocabulary.known_words import known_things
 from mvp_mm.registry import TASKS
 from mvp_mm.structures import Answering, Request
-from mvp_mm.tasks import BaseTask, WordTask
+from mvp_mm.tasks import BaseTask, GeneralizedReferringTask, WordTask
 
 # Lists of words are answered by many weak guesses, a sentence by what is meant.
 _WORD_SCORE_THR = 0.3
+# Where no task of the model says from which score a sentence's object is there.
+_SENTENCE_FOUND_THR = 0.5
 
 
 def offered_tasks(config: Config) -> Mapping[str, dict]:
@@ -68,6 +70,8 @@ class Question:
         answering: The model's options of decoding, with this question's.
         known: Whether a word is a thing, where class lists know it.
         threshold_given: Whether the caller gave the threshold.
+        found_thr: Score from which the best object of a sentence counts as found; None where
+            every object does.
         reason: Why this task, where the caller named none.
     """
 
@@ -81,6 +85,7 @@ class Question:
     answering: Answering
     known: Mapping[str, bool]
     threshold_given: bool = False
+    found_thr: float | None = None
     reason: str = ''
 
     def request(self) -> Request:
@@ -169,7 +174,8 @@ def check_question(config: Config, answering: Answering, trained: Mapping[str, b
     if nms_iou is not None:
         changes['nms_iou'] = nms_iou
     return Question(task, asker, words, text, stuff, thinking, threshold,
-                    replace(answering, **changes), known, given)
+                    replace(answering, **changes), known, given,
+                    _found_threshold(config, asker, threshold))
 
 
 def _check_thinking(thinking: bool | None, asker: BaseTask) -> bool | None:
@@ -178,9 +184,30 @@ def _check_thinking(thinking: bool | None, asker: BaseTask) -> bool | None:
     if asker.kind != 'caption':
         return thinking
     if thinking is False:
-        raise ValueError(f'Task {asker.name} is answered by what the LLM writes: it cannot be '
-                         'asked without thinking')
+        raise ValueError(f'A description of the image (task {asker.name}) is what the LLM writes: '
+                         'it cannot be asked for without thinking; leave thinking=False '
+                         '(--no-thinking) out')
     return True
+
+
+def _found_threshold(config: Config, asker: BaseTask, threshold: float) -> float | None:
+    """The score from which the best object of a sentence counts as found.
+
+    A task that answers with one object always does, however unsure. Whether that object is there
+    its score tells as it tells generalized referring, the task that may answer with nothing.
+    """
+    if asker.kind != 'sentence':
+        return None
+    if threshold > 0:
+        return threshold
+    offered = offered_tasks(config)
+    judge: BaseTask | None = asker
+    if not isinstance(asker, GeneralizedReferringTask):
+        name = GeneralizedReferringTask.name
+        judge = build_task(config, name) if name in offered else None
+    if not isinstance(judge, GeneralizedReferringTask):
+        return _SENTENCE_FOUND_THR
+    return max(judge.score_thr, judge.presence_thr or 0.)
 
 
 def _check_threshold(threshold: float | None, asker: BaseTask) -> float:

@@ -101,13 +101,14 @@ class AnswerJob:
         images = list_images(args)
         question = dict(words=args.words, text=args.text, stuff=args.stuff, task=args.task,
                         thinking=args.thinking, threshold=args.threshold)
-        backend = AnswerBackend(args.weights, args.device, question, args.batch_size)
+        backend = AnswerBackend(args.weights, args.device, question, args.batch_size,
+                                args.workers)
 
         def work(shard: Shard) -> RunReport:
             manifest = make_manifest(args.name, backend, json.dumps(question), CaptionSampling(),
                                      images.names, shard)
             return caption_shard(Path(args.out), manifest, images, backend,
-                                 retry_failed=args.retry_failed, line=answer_line)
+                                 retry_failed=args.retry_failed, line=answer_line, in_order=True)
         return work
 
 
@@ -119,19 +120,25 @@ class AnswerBackend:
         device: Where the model runs; None takes a GPU where there is one.
         question: Arguments of a call of the model.
         batch_size: Images of a forward pass.
+        workers: Batches at a time; None chooses as a call of the model does. Of several each
+            has one thread of torch, which holds for the whole process.
     """
 
     name = 'mvp_mm'
-    concurrency = 1
 
     def __init__(self, weights: str, device: str | None, question: dict[str, Any],
-                 batch_size: int) -> None:
+                 batch_size: int, workers: int | None = None) -> None:
+        import torch
+
         from mvp_mm.apis.mvp import MVP
         self.model = weights
         self.settings: dict[str, Any] = {}
         self.batch_size = batch_size
         self._question = question
         self._network = MVP(weights, device)
+        self.concurrency = self._network.choose_workers(workers)
+        if self.concurrency > 1:
+            torch.set_num_threads(1)
 
     def caption(self, images: Sequence[Path]) -> list[Answer | Exception]:
         """See :class:`CaptionBackend`; where an image is unreadable, the others are asked alone."""
@@ -143,7 +150,7 @@ class AnswerBackend:
             return [answer for image in images for answer in self.caption([image])]
 
     def _ask(self, images: Sequence[Path]) -> list[Answer | Exception]:
-        found = list(self._network.stream(list(images), batch_size=self.batch_size,
+        found = list(self._network.stream(list(images), batch_size=self.batch_size, workers=1,
                                           progress=False, **self._question))
         each = len(found) // len(images)
         return [Answer(json.dumps([answer.to_dict() for answer in found[start:start + each]]))

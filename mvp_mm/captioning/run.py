@@ -170,7 +170,8 @@ def _caption_line(image: str, answer: Answer) -> str:
 
 def caption_shard(store: Path, manifest: Manifest, images: ImageSet, backend: CaptionBackend, *,
                   retry_failed: bool = False, max_failures_in_a_row: int = 50,
-                  line: Callable[[str, Answer], str] = _caption_line) -> RunReport:
+                  line: Callable[[str, Answer], str] = _caption_line,
+                  in_order: bool = False) -> RunReport:
     """Caption the images of a shard that have no caption yet.
 
     Args:
@@ -181,6 +182,7 @@ def caption_shard(store: Path, manifest: Manifest, images: ImageSet, backend: Ca
         retry_failed: Ask again about images that an earlier run could not caption.
         max_failures_in_a_row: Stop after so many failures without a caption between them.
         line: Makes the line of an image in the file.
+        in_order: Write the lines in the order of the images, not of their answers.
 
     Raises:
         CaptionerError: If the captioner cannot caption anything, or failed too often in a row.
@@ -190,14 +192,14 @@ def caption_shard(store: Path, manifest: Manifest, images: ImageSet, backend: Ca
     try:
         with FileLock(files.lock, timeout=0):
             return _caption_claimed(files, images, backend, retry_failed, max_failures_in_a_row,
-                                    line)
+                                    line, in_order)
     except Timeout as error:
         raise ValueError(f'{files.captions} is being written by another process') from error
 
 
 def _caption_claimed(files: ShardFiles, images: ImageSet, backend: CaptionBackend,
                      retry_failed: bool, max_failures: int,
-                     line: Callable[[str, Answer], str]) -> RunReport:
+                     line: Callable[[str, Answer], str], in_order: bool) -> RunReport:
     names = images.names[files.shard.index::files.shard.count]
     with AppendFile(files.captions) as captions, AppendFile(files.failures) as failures:
         done = _recorded(files.captions)
@@ -207,7 +209,7 @@ def _caption_claimed(files: ShardFiles, images: ImageSet, backend: CaptionBacken
                 and (retry_failed or name not in failed)]
         report = RunReport(len(names), len(done), 0, failed, {})
         in_a_row = 0
-        answers = _answers(todo, images, backend)
+        answers = _answers(todo, images, backend, in_order)
         try:
             for name, answer in tqdm(answers, desc=f'{files.folder.name} {files.shard}',
                                      total=len(names), initial=len(names) - len(todo),
@@ -232,20 +234,24 @@ def _caption_claimed(files: ShardFiles, images: ImageSet, backend: CaptionBacken
 
 
 def _answers(names: Sequence[str], images: ImageSet,
-             backend: CaptionBackend) -> Iterator[tuple[str, Answer | Exception]]:
-    """Answers as they come, with at most ``backend.concurrency`` calls at a time."""
+             backend: CaptionBackend,
+             in_order: bool) -> Iterator[tuple[str, Answer | Exception]]:
+    """Answers as they come, or in order, with ``backend.concurrency`` calls at a time at most."""
     batches = iter([names[start:start + backend.batch_size]
                     for start in range(0, len(names), backend.batch_size)])
     running: dict[Future, Sequence[str]] = {}
+    # In order, answers wait for the oldest: the next calls must not.
+    most = backend.concurrency * (2 if in_order else 1)
     with ThreadPoolExecutor(backend.concurrency) as pool:
         try:
             while True:
-                for batch in islice(batches, backend.concurrency - len(running)):
+                for batch in islice(batches, most - len(running)):
                     paths = [images.path(name) for name in batch]
                     running[pool.submit(backend.caption, paths)] = batch
                 if not running:
                     return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                asked = list(running)[:1] if in_order else running
+                for future in wait(asked, return_when=FIRST_COMPLETED).done:
                     yield from zip(running.pop(future), future.result(), strict=True)
         finally:
             backend.stop()

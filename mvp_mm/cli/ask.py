@@ -25,8 +25,8 @@ from mvp_mm.cli.options import split_words
 @click.option('--thinking/--no-thinking', default=None,
               help="Let the LLM write a caption first, or not.  [default: the model's]")
 @click.option('--threshold', type=float, help='Least score of an answer.')
-@click.option('--weights', required=True, metavar='MODEL',
-              help='A published folder, a checkpoint, or a name of the model zoo.')
+@click.option('--weights', metavar='MODEL',
+              help='A published folder, a checkpoint, or a name of the model zoo.  [required]')
 @click.option('--config', metavar='CONFIG', help='[default: the one stored in the weights]')
 @click.option('--device', help='[default: cuda where there is one, else cpu]')
 @click.option('--dtype', help='Precision of matrix products, such as bfloat16.')
@@ -34,11 +34,13 @@ from mvp_mm.cli.options import split_words
               help='Replay the model as CUDA graphs, its weights held in --dtype.')
 @click.option('--batch-size', type=click.IntRange(min=1), default=1, show_default=True,
               help='Images in one forward pass.')
+@click.option('--workers', type=click.IntRange(min=1),
+              help='Batches side by side on a CPU.  [default: one per core for a small model]')
 @click.option('--out', type=click.Path(path_type=Path), default=Path('outputs'),
               show_default=True, metavar='DIR',
               help='Folder for the pictures and JSON files of the answers.')
 def ask(images: tuple[str, ...], words: list[str] | None, text: tuple[str, ...],
-        stuff: list[str] | None, weights: str, config: str | None, device: str | None,
+        stuff: list[str] | None, weights: str | None, config: str | None, device: str | None,
         dtype: str | None, acceleration: bool, out: Path, **options: Any) -> None:
     """Ask a trained model about images: files, folders or patterns such as "photos/*.jpg".
 
@@ -49,6 +51,9 @@ def ask(images: tuple[str, ...], words: list[str] | None, text: tuple[str, ...],
       mvp-mm ask photos/ --words "person,snow" --stuff snow --task panoptic --no-thinking \\
           --weights my_model --out answers
     """
+    if weights is None:
+        raise click.UsageError('name a model with --weights: a published folder, a checkpoint, or '
+                               'a name of the model zoo, such as tiny, which knows drawn shapes')
     if words and text:
         raise click.UsageError('--words and --text exclude each other')
     if not (words or text or options['task']):

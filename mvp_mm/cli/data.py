@@ -23,7 +23,7 @@ FORMATS = ('coco', 'yolo', 'labelme', 'voc', 'cvat', 'csv')
 @click.option('--base', default='tiny', show_default=True, metavar='CONFIG',
               help='What the config inherits: tiny, lora or full of configs/mvplm/finetune, or '
               'another config.')
-@click.option('--val-share', type=float, metavar='SHARE',
+@click.option('--val-share', type=click.FloatRange(0, 1, max_open=True), metavar='SHARE',
               help='Share of the images to validate on; 0 validates on the training images. Not '
               'for labels that name a split of their own.  [default: 0.2]')
 @click.option('--seed', type=int, default=0, show_default=True,

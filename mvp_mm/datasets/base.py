@@ -19,7 +19,7 @@ from mvp_mm.datasets.tolerant import TolerantDataset
 from mvp_mm.registry import TASKS, TRANSFORMS
 from mvp_mm.structures import ImageAnnotation, Referral
 from mvp_mm.utils.faults import Faults
-from mvp_mm.utils.files import join_root
+from mvp_mm.utils.files import check_annotation_file, join_root
 
 Index = CocoIndex | LineIndex
 
@@ -119,8 +119,7 @@ class PerceptionDataset(TolerantDataset):
 
     def _join_prefix(self) -> None:
         super()._join_prefix()
-        if not Path(self.ann_file).is_file():
-            raise FileNotFoundError(f'Annotation file {self.ann_file} does not exist')
+        check_annotation_file(self.ann_file)
         for key in self.required_prefixes:
             if key not in self.data_prefix:
                 raise ValueError(f"{type(self).__name__} needs data_prefix['{key}']")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mvp_mm.engine.config_error import children, join_path
+from mvp_mm.engine.config_error import ConfigError, children, join_path, walk_dicts
 from mvp_mm.engine.replaced_weights import names_given, replaced_files
 from mvp_mm.engine.size_check import checkpoint_fault
 from mvp_mm.utils.files import join_root
@@ -17,10 +17,17 @@ INPUT_FILE_KEYS = ('ann_file', 'instances_file', 'caption_store', 'exclude_refs'
                    'data_prefix', 'data_root', 'pretrained', 'pretrained_path', 'checkpoint',
                    'path')
 JOINED_KEYS = INPUT_FILE_KEYS[:6]
-# Files that a command of ours writes.
+# A folder that is missing is named in place of its files where there are so many.
+_SEVERAL = 3
+# Files and folders that a command of ours writes.
 _COMMANDS = {
     'efficientnet_lite0.safetensors':
         'python tools/model_converters/convert_efficientnet.py --out {}',
+}
+
+_FOLDERS = {
+    'data/synthetic': 'bash tools/quickstart.sh draws it, or python '
+                      'tools/data/make_synthetic_world.py --out data/synthetic',
 }
 
 
@@ -32,22 +39,67 @@ def missing_files(cfg: Config, modes: Sequence[str]) -> Iterator[str]:
     sections = ['model', *(f'{mode}_{part}' for mode in modes for part in
                            ('dataloader', 'evaluator'))]
     places: dict[str, list[str]] = {}
+    roots: dict[str, None] = {}
     start = cfg.get('load_from')
     names = names_given(start if isinstance(start, str) else None)
     replaced = {f'model.{place}' for place in replaced_files(cfg.get('model') or {}, names)}
     for section in sections:
+        roots.update(dict.fromkeys(_data_roots(cfg.get(section), section)))
         for path, name in _input_files(cfg.get(section), section):
             if path not in replaced and not Path(name).exists():
                 places.setdefault(name, []).append(path)
+    for root in [root for root in roots if not Path(root).exists()]:
+        inside = [name for name in places if name.startswith(root.rstrip('/') + '/')]
+        if len(inside) >= _SEVERAL:
+            gone = [path for name in inside for path in places.pop(name)]
+            gone += places.pop(root, [])
+            hint = f'; {_FOLDERS[root.rstrip("/")]}' if root.rstrip('/') in _FOLDERS else ''
+            yield (f'{gone[0]}{_more(gone)}: no such folder: {root}, in which {len(inside)} files '
+                   f'are looked for, such as {inside[0]}{hint}')
     for name, paths in places.items():
-        more = f' (and {len(paths) - 1} more places)' if len(paths) > 1 else ''
         command = _COMMANDS.get(Path(name).name, '')
         hint = f'; this writes it: {command.format(name)}' if command else ''
-        yield f'{paths[0]}{more}: no such file or folder: {name}{hint}'
-    if isinstance(start, str) and not Path(start).is_file():
-        yield f'load_from: no such file or folder: {start}'
-    elif isinstance(start, str) and checkpoint_fault(start):
-        yield f'load_from: {checkpoint_fault(start)}'
+        yield f'{paths[0]}{_more(paths)}: no such file or folder: {name}{hint}'
+    fault = weights_fault(start) if isinstance(start, str) else None
+    if fault:
+        yield f'load_from: {fault}'
+
+
+def _more(paths: Sequence[str]) -> str:
+    return f' (and {len(paths) - 1} more places)' if len(paths) > 1 else ''
+
+
+def check_weights(name: str, path: str) -> None:
+    """Refuse a checkpoint that a command was given.
+
+    Args:
+        name: The option or argument, for the message.
+        path: What was given.
+
+    Raises:
+        ConfigError: If it cannot be a checkpoint.
+    """
+    fault = weights_fault(path)
+    if fault:
+        raise ConfigError(f'{name}: {fault}')
+
+
+def weights_fault(path: str) -> str | None:
+    """Tell why a path cannot be a checkpoint, without reading its tensors; None where it may be."""
+    place = Path(path)
+    if place.is_dir():
+        files = [file for suffix in ('safetensors', 'pth') for file in place.glob(f'*.{suffix}')]
+        inside = f', the weights are {files[0]}' if len(files) == 1 else (
+            f' with {len(files)} files of weights: name one of them' if files else '')
+        return f'{path} is a folder{inside}'
+    return checkpoint_fault(path) if place.is_file() else f'no such file or folder: {path}'
+
+
+def _data_roots(value: object, path: str) -> Iterator[str]:
+    """Iterate the folders of data below ``value``."""
+    for _, part in walk_dicts(value, path):
+        if isinstance(part.get('data_root'), str) and part['data_root']:
+            yield part['data_root']
 
 
 def _input_files(value: object, path: str) -> Iterator[tuple[str, str]]:

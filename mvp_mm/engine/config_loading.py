@@ -11,6 +11,7 @@ import copy
 import os
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,11 @@ def _read(source: str | Path | Config) -> Config:
         try:
             path = find_shipped(source)
         except FileNotFoundError as error:
-            raise ConfigError(f'config not found: {error}') from error
+            raise ConfigError(_not_found(source)) from error
+        if path.suffix not in ('.py', '.json', '.yaml', '.yml'):
+            what = 'weights; the config comes first' if path.suffix in (
+                '.pth', '.pt', '.bin', '.safetensors') else f'a file of type {path.suffix!r}'
+            raise ConfigError(f'{source} is no config, which is a .py file, but {what}')
         # mmengine tells of every variable that it fills in.
         MMLogger.get_current_instance().addFilter(is_no_noise)
         try:
@@ -103,6 +108,9 @@ def _read(source: str | Path | Config) -> Config:
         except Exception as error:  # a config is Python: whatever it raises
             raise ConfigError(f'{source}: {type(error).__name__}: '
                               f'{" ".join(str(error).split())}{_base_hint(error)}') from error
+    if 'model' not in cfg and {'annotations', 'images', 'shapes'} & set(cfg):
+        raise ConfigError(f'{source} holds labels, no config; this makes a config of them: '
+                          f'mvp-mm data {source} --out DIR')
     # Names with an underscore serve the files alone; without them the dumped config is half as
     # long, and nobody overrides one and wonders why nothing changes.
     for name in [name for name in cfg if name.startswith('_')]:
@@ -110,6 +118,21 @@ def _read(source: str | Path | Config) -> Config:
     # mmengine leaves the key where the base has nothing to delete.
     _drop_delete_keys(cfg._cfg_dict)
     return cfg
+
+
+def _not_found(source: str | Path) -> str:
+    """Say that there is no such config, and which one may be meant."""
+    path = Path(source)
+    if path.is_dir():
+        configs = sorted(path.glob('*.py'))
+        meant = [file for file in configs if file.name == 'config.py'] or configs
+        hint = f'; did you mean {meant[0]}?' if meant else ''
+        return f'{path} is a folder, not a config{hint}'
+    root = shipped_root()
+    shipped = [str(file.relative_to(root)) for file in (root / 'configs/mvplm').rglob('*.py')]
+    same_end = sorted(name for name in shipped if name.endswith(f'/{path}'))
+    near = same_end[:1] or get_close_matches(str(path), shipped, n=1, cutoff=0.75)
+    return f'config not found: {path}' + (f'; did you mean {near[0]}?' if near else '')
 
 
 def _import_modules(custom_imports: Any) -> None:

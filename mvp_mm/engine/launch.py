@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from mvp_mm.datasets.tolerant import TooManyBadSamples
 from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.config_loading import load_config
 from mvp_mm.engine.runner import DatasetError
+from mvp_mm.engine.threads import set_threads
 from mvp_mm.engine.watchdog import end_with_launcher
 from mvp_mm.engine.wrappers import init_cpu_process_group
 from mvp_mm.utils.atomic import WriteError
@@ -111,11 +112,18 @@ def run_errors_in_one_line(command: str) -> Iterator[None]:
         sys.exit(f'{command}: error: ' + str(error).rsplit('TooManyBadSamples: ')[-1].strip())
 
 
-def prepare_processes(cfg: Config) -> None:
-    """Start the process group on the CPU where there is no CUDA.
+def prepare_processes(cfg: Config, name: str, modes: Sequence[str]) -> None:
+    """Set the threads of a process on the CPU, and start the process group there.
 
     With CUDA mmengine's Runner does this itself.
+
+    Args:
+        cfg: The config that runs.
+        name: Name of the command.
+        modes: ``train``, ``val``, ``test``: what it runs.
     """
+    if cfg.launcher == 'none':
+        set_threads(cfg, name, modes)
     if cfg.launcher != 'none':
         end_with_launcher()
     if cfg.launcher != 'none' and not torch.cuda.is_available():

@@ -12,6 +12,7 @@ from torch import distributed, nn
 
 from mvp_mm.models.losses import read_scalars
 from mvp_mm.registry import MODEL_WRAPPERS
+from mvp_mm.utils.cores import usable_cores, wanted_threads
 
 
 @MODEL_WRAPPERS.register_module()
@@ -51,4 +52,7 @@ def init_cpu_process_group(launcher: str, timeout: float = 1800) -> None:
             f"--launcher {launcher} needs CUDA; on the CPU use --launcher pytorch (torchrun)")
     distributed.init_process_group(backend='gloo', timeout=timedelta(seconds=timeout))
     processes = int(os.environ.get('LOCAL_WORLD_SIZE', distributed.get_world_size()))
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
+    # torchrun sets OMP_NUM_THREADS=1 where nothing is set: another number is the user's.
+    wanted = wanted_threads()
+    torch.set_num_threads(wanted if wanted not in (None, 1) else
+                          max(1, usable_cores() // processes))

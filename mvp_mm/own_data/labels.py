@@ -121,7 +121,8 @@ class Problems:
             return
         more = len(self._found) - _LISTED
         lines = self._found[:_LISTED] + ([f'… and {more} more'] if more > 0 else [])
-        raise LabelError(f'{self.source}: {len(self._found)} faults\n  ' + '\n  '.join(lines))
+        count = f'{len(self._found)} fault{"s" * (len(self._found) > 1)}'
+        raise LabelError(f'{self.source}: {count}\n  ' + '\n  '.join(lines))
 
 
 class _NotedFaults(Faults):

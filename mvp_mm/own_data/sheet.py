@@ -9,7 +9,8 @@ from pycocotools import mask as coco_mask
 from mvp_mm.own_data.labels import LabeledDataset, LabeledImage
 from mvp_mm.utils.images import read_image
 from mvp_mm.utils.masks import to_rle
-from mvp_mm.visualization import PerceptionVisualizer, contact_sheet
+from mvp_mm.visualization import PerceptionVisualizer
+from mvp_mm.visualization.drawing import justified_sheet
 
 _SIDE = 480
 
@@ -21,7 +22,7 @@ def draw_sheet(dataset: LabeledDataset, number: int = 9, columns: int = 3,
     Args:
         dataset: The dataset.
         number: Images to draw; those with objects first.
-        columns: Images side by side.
+        columns: Landscapes side by side; rows are filled whatever the images' shapes.
         seed: Seed of the draw.
 
     Returns:
@@ -31,8 +32,8 @@ def draw_sheet(dataset: LabeledDataset, number: int = 9, columns: int = 3,
     order = sorted(rng.permutation(len(dataset.images)).tolist(),
                    key=lambda k: not dataset.images[k].objects)
     visualizer = PerceptionVisualizer(name='own_data', least_side=_SIDE)
-    return contact_sheet([_draw(dataset.images[k], dataset.classes, visualizer)
-                          for k in order[:number]], columns)
+    pictures = [_draw(dataset.images[k], dataset.classes, visualizer) for k in order[:number]]
+    return justified_sheet(pictures, _SIDE * min(columns, len(pictures)), round(0.75 * _SIDE))
 
 
 def _draw(image: LabeledImage, classes: list[str],

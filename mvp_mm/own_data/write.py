@@ -53,8 +53,7 @@ def write_dataset(dataset: LabeledDataset, folder: str | Path) -> Written:
             in part only.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise LabelError(f'{folder} exists and is not an empty folder')
+    check_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
     root = Path(os.path.commonpath([image.path.resolve().parent for image in dataset.images]))
     kind = ('expressions' if dataset.has_expressions else
@@ -66,6 +65,16 @@ def write_dataset(dataset: LabeledDataset, folder: str | Path) -> Written:
             images = [image for image in dataset.images if image.split in (split, 'both')]
             _dump(_coco(images, dataset.classes, root), folder / f'{split}.json')
     return Written(folder, root, kind, summarize(dataset, kind))
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds files, or a file.
+
+    Raises:
+        LabelError: If it does.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise LabelError(f'{folder} exists and is not an empty folder')
 
 
 def summarize(dataset: LabeledDataset, kind: str) -> list[str]:

@@ -27,8 +27,8 @@ _numbers = itertools.count()
 STYLE = """
 .mvp-answer svg { width: 100%; height: auto; max-height: 75vh; display: block; }
 .mvp-answer .shape { cursor: pointer; outline: none; }
-.mvp-answer .shape path { fill-opacity: .38; stroke-width: 2; vector-effect: non-scaling-stroke; }
-.mvp-answer .shape.stuff path { fill-opacity: .25; stroke-dasharray: 7 5; }
+.mvp-answer .shape path { fill-opacity: .1; stroke-width: 3; vector-effect: non-scaling-stroke; }
+.mvp-answer .shape.stuff path { fill-opacity: .1; stroke-dasharray: 7 5; }
 .mvp-answer .shape rect { stroke-width: 2; vector-effect: non-scaling-stroke; fill-opacity: .04; }
 .mvp-answer svg:has(.shape:hover) .shape:not(:hover) { opacity: .35; }
 .mvp-answer .shape:hover path, .mvp-answer .shape:focus path { fill-opacity: .6; stroke-width: 4; }
@@ -93,7 +93,9 @@ def draw_overlay(response: PredictResponse, image: Image.Image, names: Sequence[
         rules.append(
             f'#{ident}:has({at}:hover) .tag{at}, #{ident}:has(.shape{at}:focus) .tag{at}'
             f'{{opacity:1}} #{ident}:has(.chip{at}:hover) .shape{at} path{{fill-opacity:.7}}')
-    nothing = '' if shapes else '<p class="nothing">Nothing was found.</p>'
+    told = 'Nothing was found.' if not shapes else '' if response.found else (
+        'Not found: this is a guess.')
+    nothing = f'<p class="nothing">{told}</p>' if told else ''
     return (f'<div class="mvp-answer" id="{ident}"><style>{"".join(rules)}</style>'
             f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="the answer">'
             f'<image href="data:image/jpeg;base64,{picture}" width="{width}" height="{height}"/>'

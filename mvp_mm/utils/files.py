@@ -13,6 +13,20 @@ from typing import Any, NoReturn
 from mvp_mm.utils.faults import Faults
 
 
+def check_annotation_file(path: str | Path) -> None:
+    """Refuse a file of annotations that is missing or a folder.
+
+    Raises:
+        FileNotFoundError: If it is; says which.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise FileNotFoundError(f'Annotation file {path} is a folder; formats of several files '
+                                f'are read by: mvp-mm data {path} --out DIR')
+    if not path.is_file():
+        raise FileNotFoundError(f'Annotation file {path} does not exist')
+
+
 def join_root(root: str | Path, path: str | Path) -> str:
     """Join a path of a config to its data root.
 
@@ -37,8 +51,7 @@ def load_json(path: str | Path, expect: type = dict) -> Any:
         FileNotFoundError: If it does not exist.
         ValueError: If it is not JSON or its top level is of another type.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'Annotation file {path} does not exist')
+    check_annotation_file(path)
     try:
         content = json.loads(Path(path).read_bytes())
     except (ValueError, RecursionError) as error:
@@ -63,8 +76,7 @@ def load_plain_pickle(path: str | Path) -> Any:
         FileNotFoundError: If it does not exist.
         ValueError: If it is no pickle or holds anything but plain data.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'Annotation file {path} does not exist')
+    check_annotation_file(path)
     content = Path(path).read_bytes()
     try:
         # The REFER toolkit's files were written by Python 2.

@@ -2,6 +2,7 @@
 """Drawing on RGB uint8 arrays: masks and boxes whose lines scale with the picture, and sheets."""
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -10,8 +11,11 @@ import numpy as np
 from mvp_mm.visualization.palette import Color
 
 _GAP = 8
-# Pairs of stripes along the longer side of a picture.
+# Stripes of stuff along the longer side of a picture, and the share of it that they cover.
 _STRIPES = 40
+_STRIPED = 0.3
+# What lies inside a rim keeps its own colour: share of the tint there, of that on the rim.
+_INSIDE = 0.15
 
 
 def line_width(image: np.ndarray) -> int:
@@ -54,34 +58,40 @@ def _extent(mask: np.ndarray) -> tuple[slice, slice] | None:
 
 def draw_mask(image: np.ndarray, mask: np.ndarray, color: Color, alpha: float = 0.45,
               striped: bool = False) -> None:
-    """Tint the pixels of a mask and draw its outline, in place.
+    """Draw the outline of a mask with a tinted rim inside it, in place.
+
+    Within the rim the tint is faint, so that a red object under an orange mask stays red.
 
     Args:
         image: (h, w, 3) uint8.
         mask: (h, w) bool.
         color: RGB.
-        alpha: Share of the tint.
-        striped: Tint in diagonal stripes, for stuff.
+        alpha: Share of the tint on the rim.
+        striped: Tint in thin diagonal stripes in place of a rim, for stuff.
     """
     extent = _extent(mask)
     if extent is None:
         return
     part, inside = image[extent], mask[extent]
     width = line_width(image)
+    contours, _ = cv2.findContours(
+        inside.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     if striped:
         period = max(8, max(image.shape[:2]) // _STRIPES)
         y, x = np.ogrid[extent]
-        bright = (x + y) % period < period // 2
-        _tint(part, inside & ~bright, color, 0.2 * alpha)
-        _tint(part, inside & bright, color, 0.8 * alpha)
+        bold = (x + y) % period < _STRIPED * period
     else:
-        _tint(part, inside, color, alpha)
-    contours, _ = cv2.findContours(
-        inside.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE,
-        offset=(int(extent[1].start), int(extent[0].start)))
+        # Of a small object the rim must leave the middle free.
+        rim = min(6 * width, max(1, round(0.1 * float(np.sqrt(np.count_nonzero(inside))))))
+        bold = np.zeros(inside.shape, dtype=np.uint8)
+        cv2.drawContours(bold, contours, -1, 1, 2 * rim)
+        bold = bold.astype(bool)
+    _tint(part, inside & ~bold, color, _INSIDE * alpha)
+    _tint(part, inside & bold, color, alpha)
+    contours = [contour + (extent[1].start, extent[0].start) for contour in contours]
     if not striped:
-        cv2.drawContours(image, contours, -1, (255, 255, 255), 3 * width, cv2.LINE_AA)
-    cv2.drawContours(image, contours, -1, color, width, cv2.LINE_AA)
+        cv2.drawContours(image, contours, -1, (255, 255, 255), 4 * width, cv2.LINE_AA)
+    cv2.drawContours(image, contours, -1, color, width if striped else 2 * width, cv2.LINE_AA)
 
 
 def _tint(image: np.ndarray, mask: np.ndarray, color: Color, alpha: float) -> None:
@@ -186,3 +196,49 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
             left += width + _GAP
         top += height + _GAP
     return sheet
+
+
+def justified_sheet(images: Sequence[np.ndarray], width: int, height: int) -> np.ndarray:
+    """Put pictures in rows that all fill the width, whatever the pictures' shapes.
+
+    Args:
+        images: (h, w, 3) uint8 each, in the order of reading.
+        width: Of the sheet, in pixels.
+        height: About that of a row; pictures of a row are scaled to one height.
+
+    Returns:
+        (H, width, 3) uint8.
+
+    Raises:
+        ValueError: If there is no picture.
+    """
+    if not images:
+        raise ValueError('A sheet needs pictures')
+    shares = np.array([image.shape[1] / image.shape[0] for image in images])
+    # Rather a row more: text in pictures that are scaled down is hard to read.
+    count = min(len(images), max(1, math.ceil(float(shares.sum()) * height / width - 0.1)))
+    # A picture belongs to the row in which its middle lies, were all rows one.
+    middles = (shares.cumsum() - shares / 2) / shares.sum()
+    rows = [_justified_row([images[k] for k in np.flatnonzero(np.int64(middles * count) == row)],
+                           width) for row in range(count)]
+    rows = [row for row in rows if row is not None]
+    gap = np.full((_GAP, width, 3), 255, dtype=np.uint8)
+    return np.concatenate([part for row in rows for part in (row, gap)][:-1])
+
+
+def _justified_row(images: Sequence[np.ndarray], width: int) -> np.ndarray | None:
+    """Scale pictures to one height at which they fill the width; None where there are none."""
+    if not images:
+        return None
+    free = width - _GAP * (len(images) - 1)
+    shares = np.array([image.shape[1] / image.shape[0] for image in images])
+    height = max(1, round(free / float(shares.sum())))
+    edges = np.round(np.concatenate(([0], shares.cumsum())) / shares.sum() * free).astype(int)
+    row = np.full((height, width, 3), 255, dtype=np.uint8)
+    for k, image in enumerate(images):
+        size = max(1, int(edges[k + 1] - edges[k])), height
+        shrinks = size[0] < image.shape[1]
+        left = int(edges[k]) + k * _GAP
+        row[:, left:left + size[0]] = cv2.resize(
+            image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return row

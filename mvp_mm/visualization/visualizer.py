@@ -40,7 +40,8 @@ class PerceptionVisualizer(Visualizer):
     Args:
         name: Name of the instance.
         least_side: Pictures are enlarged until their longer side has so many pixels.
-        alpha: Share of the colour over a masked pixel.
+        alpha: Share of the colour on the rim of a mask, or in the stripes of stuff; the rest of
+            it is tinted by a seventh of that, so that its own colours stay.
         **kwargs: As for :class:`mmengine.visualization.Visualizer`.
     """
 

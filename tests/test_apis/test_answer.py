@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,7 +40,8 @@ def answers(model, tmp_path_factory):
 def test_the_parts_of_an_answer_agree(answers, name):
     answer = answers[name]
     n = len(answer)
-    assert answer.image_size == (60, 90) and answer.found and 'x.png' in repr(answer)
+    assert answer.image_size == (60, 90) and 'x.png' in repr(answer)
+    assert answer.found or name == 'referring'
     assert answer.boxes.shape == (n, 4) and answer.boxes.dtype == np.float32
     assert len(answer.labels) == len(answer.scores) == len(answer.class_ids) == n
     assert set(answer.seconds) == {'encode', 'answer'}
@@ -49,6 +51,23 @@ def test_the_parts_of_an_answer_agree(answers, name):
     else:
         assert n and answer.masks.shape == (n, 60, 90) and answer.masks.dtype == bool
         assert np.array_equal(answer.mask(0), answer.masks[0])
+
+
+@pytest.mark.parametrize('score, found, told', [
+    (0., False, 'not found, the best guess'), (0.49, False, 'not found, the best guess'),
+    (0.5, True, '1 found')])
+def test_a_best_guess_counts_as_found_by_its_score(answers, score, found, told):
+    answer = replace(answers['referring'], scores=np.array([score], np.float32))
+    assert answer.found_thr == 0.5    # of the model's generalized referring
+    assert answer.found is answer.to_dict()['found'] is found
+    assert told in repr(answer) and told in answer._repr_html_()
+
+
+@pytest.mark.parametrize('name', ['instance', 'panoptic', 'semantic', 'detection', 'caption'])
+def test_every_object_of_a_word_is_found_and_a_description_that_is_written(answers, name):
+    assert answers[name].found_thr is None and answers[name].found
+    nothing = replace(answers[name], boxes=np.zeros((0, 4)), caption='')
+    assert nothing.found is False
 
 
 @pytest.mark.parametrize('name', ['panoptic', 'semantic'])

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -114,6 +115,30 @@ def test_wrong_questions_are_refused_at_once(inferencer, question, message, monk
     monkeypatch.setattr(inferencer.model, 'predict', lambda **_: pytest.fail('asked'))
     with pytest.raises(ValueError, match=message):
         inferencer('missing.png', **{'task': 'instance', 'words': ['circle', 'sky'], **question})
+
+
+@pytest.mark.parametrize('task, threshold, offered, expected', [
+    ('referring_segmentation', None, dict(score_thr=0.4, presence_thr=0.7), 0.7),
+    ('referring_segmentation', 0., dict(score_thr=0.4), 0.4),
+    ('referring_segmentation', 0.2, dict(presence_thr=0.7), 0.2),
+    ('referring_segmentation', None, None, 0.5),
+    ('generalized_referring', None, dict(presence_thr=0.7), 0.7),
+    ('instance', None, dict(presence_thr=0.7), None)])
+def test_a_sentences_object_is_found_from_the_score_of_generalized_referring(
+        inferencer, monkeypatch, task, threshold, offered, expected):
+    tasks = {name: kind for name, kind in inferencer.config.inferencer.tasks.items()
+             if name != 'generalized_referring'}
+    if offered is not None:
+        tasks['generalized_referring'] = dict(type='GeneralizedReferringTask', **offered)
+    monkeypatch.setattr(inferencer, 'config', Config(dict(inferencer=dict(tasks=tasks))))
+    asked = dict(words=['circle']) if task == 'instance' else dict(text='the circle')
+    assert inferencer.question(task, threshold=threshold, **asked).found_thr == expected
+
+
+@pytest.mark.parametrize('question', [dict(text='describe the image'), dict(task='caption')])
+def test_a_description_without_thinking_is_refused_in_words_that_help(inferencer, question):
+    with pytest.raises(ValueError, match=r'A description .* leave thinking=False \(--no-thinking'):
+        inferencer.choose_question(thinking=False, **question)
 
 
 def test_a_question_beyond_the_context_is_refused(inferencer, image):

@@ -21,11 +21,18 @@ class FakeAnswer:
         self.labels = [label]
         self.scores = np.full(len(self.labels), 0.5)
         self.boxes = np.tile([1., 2., 3., 4.], (len(self.labels), 1))
+        self.found, self.found_thr = label.rpartition('-')[2] != 'the unicorn', 0.7
 
-    def save(self, path):
-        path.mkdir(exist_ok=True)
-        (path / f'{self.labels[0]}.json').write_text(json.dumps(self.labels))
-        return [path / f'{self.labels[0]}.png', path / f'{self.labels[0]}.json']
+    def __len__(self):
+        return len(self.labels)
+
+    def take_name(self, folder):
+        folder.mkdir(exist_ok=True)
+        return folder / self.labels[0]
+
+    def save_both(self, name):
+        Path(f'{name}.json').write_text(json.dumps(self.labels))
+        return [Path(f'{name}.png'), Path(f'{name}.json')]
 
 
 class FakeModel:
@@ -39,10 +46,11 @@ class FakeModel:
         self.options.append((dtype, acceleration))
 
     def stream(self, image, words=None, text=None, stuff=None, task=None, thinking=None,
-                 threshold=None, batch_size=1, progress=True):
+                 threshold=None, batch_size=1, workers=None, progress=True):
         assert not progress    # every answer is printed
         self.calls.append(dict(image=image, words=words, text=text, stuff=stuff, task=task,
-                               thinking=thinking, threshold=threshold, batch_size=batch_size))
+                               thinking=thinking, threshold=threshold, batch_size=batch_size,
+                               workers=workers))
         texts = text if isinstance(text, list) else [text]
         segments = None
         if task == 'panoptic':
@@ -84,7 +92,7 @@ def test_a_question_reaches_the_model_and_its_answer_the_screen(ask):
     assert status == 0
     assert FakeModel.calls == [('w', 'cpu', None), dict(
         image=[Path('c.jpg')], words=['dog', 'red ball'], text=None, stuff=None, task=None,
-        thinking=False, threshold=0.2, batch_size=1)]
+        thinking=False, threshold=0.2, batch_size=1, workers=None)]
     assert lines == ['c.jpg: detection (words mean detection)', '  c-None  0.50  [1, 2, 3, 4]',
                      '  written: outputs/c-None.png, outputs/c-None.json']
     assert json.loads(Path('outputs/c-None.json').read_text()) == ['c-None']
@@ -111,6 +119,13 @@ def test_several_sentences_are_answered_image_by_image(ask):
         'photos/a.jpg "left": detection', 'photos/a.jpg "right": detection',
         'photos/b.png "left": detection', 'photos/b.png "right": detection']
     assert len(list(Path('outputs').glob('*.json'))) == 4
+
+
+def test_a_guess_is_called_one(ask):
+    _, lines, _ = ask('c.jpg', '--text', 'the unicorn', '--workers', '2')
+    assert lines[1:-1] == ['  c-the unicorn  0.50  [1, 2, 3, 4]',
+                           '  not found: this best guess scores below 0.7']
+    assert FakeModel.calls[1]['workers'] == 2
 
 
 def test_segments_are_told_with_their_share_of_the_image(ask):

@@ -9,6 +9,7 @@ import click
 import pytest
 import torch
 from mmengine.config import Config
+from PIL import Image
 
 from mvp_mm.cli.actions.train import use_float16
 from mvp_mm.cli.command import FAILED, INTERRUPTED, Command, ManyValues, reported, run
@@ -27,6 +28,7 @@ def leaves(group: click.Group, path: tuple[str, ...] = ()):
 
 
 LEAVES = list(leaves(cli))
+TINY = 'configs/mvplm/tiny/stage2.py'
 
 
 def test_the_commands_of_the_front_door_are_there():
@@ -87,6 +89,46 @@ def test_wrong_usage_and_bad_input_are_one_line_and_status_2(words, message, cap
     assert run(cli, 'mvp-mm', words) == 2
     line, = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+@pytest.fixture
+def mistaken(tmp_path, monkeypatch):
+    """A folder with the files that people mix up."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'mine').mkdir()
+    for name in ('mine/config.py', 'mine/model.safetensors', 'a.pth'):
+        (tmp_path / name).touch()
+    (tmp_path / 'labels.json').write_text('{"images": [], "annotations": [], "categories": []}')
+    Image.new('RGB', (4, 4)).save('photo.jpg')
+
+
+@pytest.mark.parametrize('words, message', [
+    ('train mine', 'mine is a folder, not a config; did you mean mine/config.py?'),
+    ('train tiny/stage2.py', 'config not found: tiny/stage2.py; did you mean '
+     'configs/mvplm/tiny/stage2.py?'),
+    ('train photo.jpg', "photo.jpg is no config, which is a .py file, but a file of type '.jpg'"),
+    (f'test a.pth {TINY}', 'a.pth is no config, which is a .py file, but weights; the config comes '
+     'first'),
+    ('train labels.json', 'labels.json holds labels, no config; this makes a config of them: '
+     'mvp-mm data labels.json --out DIR'),
+    (f'test {TINY} mine', 'CHECKPOINT: mine is a folder, the weights are mine/model.safetensors'),
+    (f'test {TINY} gone.pth', 'CHECKPOINT: no such file or folder: gone.pth'),
+    (f'train {TINY} --load-from photo.jpg', '--load-from: photo.jpg is a JPEG image, not weights'),
+    (f'train {TINY} --resume gone.pth', '--resume: no such file or folder: gone.pth'),
+    (f'train {TINY}', 'no such folder: data/synthetic, in which'),
+    (f'train {TINY}', '; bash tools/quickstart.sh draws it'),
+    ('data labels.json --out mine', 'mine exists and is not an empty folder'),
+    ('data labels.json --out new --val-share 3', '3.0 is not in the range 0<=x<1'),
+    ('ask photo.jpg --words a', 'name a model with --weights'),
+    ('ask photo.jpg --words a --weights tinny', 'did you mean tiny? known are'),
+    ('ask photo.jpg --words a --weights mine', 'mine is no published model: it has no config.json'),
+    ('ask photo.jpg --words a --weights tiny --out photo.jpg', '--out photo.jpg is a file, not a '
+     'folder'),
+    ('ask https://example.org/a.jpg --words a --weights tiny', 'download it first')])
+def test_a_likely_mistake_is_told_in_the_users_words(mistaken, words, message, capsys):
+    assert run(cli, 'mvp-mm', words.split()) == 2
+    line, = capsys.readouterr().err.splitlines()
+    assert line.startswith(f'mvp-mm {words.split()[0]}: error: ') and message in line
 
 
 def test_a_group_without_a_command_shows_its_help(capsys):

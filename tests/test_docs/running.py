@@ -3,7 +3,8 @@
 
 A page is followed in a folder with the repository's ``configs``, ``tools``, ``demo`` and
 ``projects``, a small synthetic world in ``data/synthetic`` and labels of one's own in
-``data/own``. ``CHECKPOINT`` stands for weights of the tiny model, ``IMAGE`` for an image.
+``data/own``, and the weights that come along. ``CHECKPOINT`` stands for random weights of the tiny
+model that starts from nothing, ``IMAGE`` for an image.
 """
 from __future__ import annotations
 
@@ -43,10 +44,10 @@ def make_place(folder: Path) -> Path:
         (folder / name).symlink_to(ROOT / name)
     world = folder / 'data/synthetic'
     make_world(world, WorldParameters(seed=0, train=6, val=2), workers=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, 'argv', [
-            'train_tokenizer', '--world', str(world), '--out', str(world / 'tokenizer')])
-        runpy.run_path(str(ROOT / 'tools/data/train_tokenizer.py'), run_name='__main__')
+    (folder / 'mvp_mm').mkdir()
+    (folder / 'mvp_mm/weights').symlink_to(ROOT / 'mvp_mm/weights')
+    # As the quickstart does: the weights that come along know this one alone.
+    shutil.copytree(ROOT / 'mvp_mm/weights/tiny/tokenizer', world / 'tokenizer')
     _write_own_labels(world, folder / 'data/own')
     shutil.copy(next((world / 'images/val').iterdir()), folder / 'IMAGE')
     return folder
@@ -187,6 +188,8 @@ def _shorten(arguments: list[str]) -> None:
     if '--cfg-options' not in arguments:
         arguments.append('--cfg-options')
     at = arguments.index('--cfg-options') + 1
+    while at < len(arguments) and '=' in arguments[at]:
+        at += 1    # of two values of a setting the last one counts
     arguments[at:at] = _SHORT
 
 

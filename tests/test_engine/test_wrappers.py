@@ -8,6 +8,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import distributed
 
+from mvp_mm.engine import wrappers
 from mvp_mm.engine.wrappers import MVPDistributedDataParallel, init_cpu_process_group
 from tests.test_engine.toys import ToyModel
 
@@ -46,6 +47,21 @@ def test_the_runner_wraps_with_it(one_process, toy_config, make_runner):
     runner = make_runner(toy_config)
     assert type(runner.model) is MVPDistributedDataParallel
     assert runner.test()['panoptic/toy/count'] == 4
+
+
+@pytest.mark.parametrize('wanted, expected', [(None, 3), ('1', 3), ('2', 2)])
+def test_processes_share_the_cores_unless_the_user_says_otherwise(monkeypatch, wanted, expected):
+    chosen = []
+    monkeypatch.setattr(distributed, 'init_process_group', lambda **_: None)
+    monkeypatch.setattr(distributed, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(torch, 'set_num_threads', chosen.append)
+    monkeypatch.setattr(wrappers, 'usable_cores', lambda: 6)
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '2')
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    if wanted is not None:
+        monkeypatch.setenv('OMP_NUM_THREADS', wanted)    # '1': torchrun's own
+    init_cpu_process_group('pytorch')
+    assert chosen == [expected]
 
 
 def test_other_launchers_need_cuda():

@@ -75,7 +75,9 @@ def test_the_config_loads_the_plugin(config):
 
 
 def test_the_config_passes_the_check(tokenizer):
-    check_config(load_config(CONFIG, {'model.tokenizer.path': tokenizer}), modes=())
+    weights = str(ROOT / 'mvp_mm/weights/tiny/model.safetensors')    # in place of the encoder's
+    check_config(load_config(CONFIG, {'model.tokenizer.path': tokenizer, 'load_from': weights}),
+                 modes=())
 
 
 def test_its_test_loader_builds_with_the_workers_of_the_tiny_config(config):
@@ -86,7 +88,7 @@ def test_its_test_loader_builds_with_the_workers_of_the_tiny_config(config):
 
 
 def test_the_config_changes_only_the_test_and_the_inferencer(config):
-    parent = load_config(ROOT / 'configs/mvplm/tiny/stage2.py')
+    parent = load_config(ROOT / 'configs/mvplm/tiny/pretrained.py')
     differing = {key for key in config.keys() | parent.keys()
                  if config.get(key) != parent.get(key)}
     assert differing == {'custom_imports', 'test_dataloader', 'test_evaluator', 'inferencer'}

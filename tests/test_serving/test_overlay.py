@@ -13,14 +13,14 @@ from mvp_mm.utils.masks import encode_masks
 pytest.importorskip('pydantic', reason="serving needs 'mvp_mm[serve]'")
 
 
-def draw(size, objects, names=()):
+def draw(size, objects, names=(), is_found=True):
     from mvp_mm.serving.overlay import draw_overlay
     from mvp_mm.serving.schema import PredictResponse, Seconds
 
     width, height = size
     return draw_overlay(PredictResponse(
-        id='1', task='instance', reason='', image_size=(height, width), found=True, batch_size=1,
-        objects=objects, seconds=Seconds(decode=0, queue=0, model=0, total=0)),
+        id='1', task='instance', reason='', image_size=(height, width), found=is_found,
+        batch_size=1, objects=objects, seconds=Seconds(decode=0, queue=0, model=0, total=0)),
         Image.new('RGB', size), names)
 
 
@@ -30,6 +30,14 @@ def found(label='cat', box=(0, 0, 1, 1), mask=None, **more):
         rle, = encode_masks(mask[None])
         item['mask'] = dict(size=rle['size'], counts=rle['counts'].decode())
     return item
+
+
+@pytest.mark.parametrize('objects, is_found, told', [
+    ([], False, 'Nothing was found.'), ([found()], False, 'Not found: this is a guess.'),
+    ([found()], True, None)])
+def test_the_page_says_what_was_not_found(objects, is_found, told):
+    assert re.findall('<p class="nothing">(.*)</p>', draw((100, 80), objects, (), is_found)) == (
+        [told] if told else [])
 
 
 @pytest.mark.parametrize('size', [(100, 80), (4000, 3200)])

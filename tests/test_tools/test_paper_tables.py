@@ -110,3 +110,11 @@ def test_folders_that_disagree_are_refused(tables, tmp_path):
     two = work_dir(tmp_path / 'two', **{'ade20k/panoptic/PQ': 2.0})
     with pytest.raises(SystemExit, match='one and .*two disagree about ade20k/panoptic/PQ'):
         tables(one, two)
+
+
+def test_a_table_without_a_figure_of_ours_is_said(tmp_path, monkeypatch, capsys):
+    folder = work_dir(tmp_path / 'a', **{'ade20k/panoptic/PQ': 12.3})
+    monkeypatch.setattr(sys, 'argv', ['paper_tables', str(folder)])
+    TOOL.main()
+    assert [line.split(' has')[0] for line in capsys.readouterr().err.splitlines()] == [
+        'paper_tables: note: table 4', 'paper_tables: note: table 5']

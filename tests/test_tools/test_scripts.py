@@ -200,10 +200,10 @@ def test_load_from_starts_a_new_run(run_tool, capsys):
 
 @pytest.mark.parametrize('tool, args, message', [
     ('train', ['nowhere.py'], 'train: error: config not found: nowhere.py'),
-    ('train', ['toy.py', '--load-from', 'no.pth'], 'load_from: no such file or folder: no.pth'),
+    ('train', ['toy.py', '--load-from', 'no.pth'], '--load-from: no such file or folder: no.pth'),
     ('train', ['toy.py', '--cfg-options', 'modle.width=3'], "unknown top-level key 'modle'"),
     ('train', ['toy.py', '--amp'], '--amp: float16 with a scaled loss needs a GPU'),
-    ('test', ['toy.py', 'no.pth'], 'load_from: no such file or folder: no.pth'),
+    ('test', ['toy.py', 'no.pth'], 'CHECKPOINT: no such file or folder: no.pth'),
     ('test', ['toy.py', 'toy.py', '--out', 'toy.py'], '--out toy.py exists and is not an'),
 ])
 def test_bad_input_ends_in_one_error(run_tool, capsys, tool, args, message):

@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import pickle
 
+import pytest
 from mmengine.config import Config
 
 from mvp_mm.engine.config_files import missing_files
 from mvp_mm.registry import DATASETS
-from mvp_mm.utils.files import join_root
+from mvp_mm.utils.files import check_annotation_file, join_root
 from tests.test_datasets.small_data import config, references
 
 
@@ -26,3 +27,10 @@ def test_files_beside_a_linked_data_root_are_found(tmp_path):
     whole = Config(dict(train_dataloader=dict(dataset=cfg)))
     assert not [problem for problem in missing_files(whole, ('train', )) if 'refs' in problem]
     assert [item['img_id'] for item in DATASETS.build(cfg)] == [2]
+
+
+def test_a_folder_in_place_of_an_annotation_file_is_told_as_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'is a folder; .* mvp-mm data .* --out DIR'):
+        check_annotation_file(tmp_path)
+    with pytest.raises(FileNotFoundError, match='no.json does not exist'):
+        check_annotation_file(tmp_path / 'no.json')

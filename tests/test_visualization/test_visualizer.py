@@ -14,7 +14,12 @@ from mvp_mm.registry import HOOKS, VISUALIZERS
 from mvp_mm.structures import Instruction, PerceptionDataSample, Segment, SegmentKind
 from mvp_mm.visualization import contact_sheet
 from mvp_mm.visualization import visualizer as module
-from mvp_mm.visualization.drawing import draw_box, draw_mask, repeated_answers
+from mvp_mm.visualization.drawing import (
+    draw_box,
+    draw_mask,
+    justified_sheet,
+    repeated_answers,
+)
 from mvp_mm.visualization.palette import color_of
 from mvp_mm.visualization.text import Tags, font, wrap
 
@@ -125,6 +130,57 @@ def test_stuff_is_striped_and_things_are_even(image):
     even, striped = (np.unique(p[20:180, 20:180].reshape(-1, 3), axis=0) for p in pictures)
     assert len(even) == 1 and len(striped) == 2
     assert all((p[:5] == 128).all() for p in pictures)
+
+
+def hue_of(rgb):
+    """Hue in degrees."""
+    return cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)[..., 0]
+
+
+@pytest.mark.parametrize('radius, striped', [(12, False), (90, False), (90, True)],
+                         ids=['small thing', 'thing', 'stuff'])
+@pytest.mark.parametrize('name, own', [
+    ('red', (214, 39, 40)), ('green', (44, 160, 44)), ('blue', (31, 90, 200)),
+    ('yellow', (240, 210, 40)), ('purple', (140, 60, 190)), ('orange', (240, 130, 20))])
+def test_an_object_keeps_its_own_colour_below_its_mask(name, own, radius, striped):
+    y, x = np.ogrid[:200, :200]
+    mask = (x - 100) ** 2 + (y - 100) ** 2 < radius ** 2
+    for number in range(21):
+        picture = np.full((200, 200, 3), own, dtype=np.uint8)
+        draw_mask(picture, mask, color_of(number), striped=striped)
+        shift = np.abs(hue_of(picture) - hue_of(np.full((1, 1, 3), own)))
+        shift = np.minimum(shift, 360 - shift)[mask]
+        # Red and orange are 30 degrees apart, 60 are from a primary colour to the next.
+        assert np.percentile(shift, 55) < 10, (number, np.percentile(shift, 55))
+
+
+@pytest.mark.parametrize('shapes', [
+    [(360, 480)] * 9, [(480, 240)] * 9, [(480, 300), (300, 480), (480, 480), (100, 480)],
+    [(480, 480)], [(40, 480), (480, 30), (200, 300), (300, 200), (222, 333)]])
+def test_a_sheet_of_pictures_of_any_shape_has_no_gaps(shapes):
+    pictures = [np.full((h, w, 3), 10 + 20 * k, np.uint8) for k, (h, w) in enumerate(shapes)]
+    width = 480 * min(3, len(shapes))
+    sheet = justified_sheet(pictures, width, 360)
+    assert sheet.shape[1] == width
+    # Lines between pictures are 8 pixels wide: whiter than that nothing is.
+    white = (sheet == 255).all(-1)
+    whole = cv2.erode(white.astype(np.uint8), np.ones((9, 9), np.uint8), borderValue=0)
+    assert not whole.any()
+    for k, (h, w) in enumerate(shapes):
+        rows, columns = np.nonzero((sheet == 10 + 20 * k).all(-1))
+        found = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert abs(found[1] / found[0] - w / h) < 0.1 * w / h + 0.02
+
+
+def test_a_mask_is_seen_on_a_grey_object_of_any_size():
+    for radius in (6, 40, 95):
+        y, x = np.ogrid[:200, :200]
+        mask = (x - 100) ** 2 + (y - 100) ** 2 < radius ** 2
+        picture = np.full((200, 200, 3), 128, dtype=np.uint8)
+        draw_mask(picture, mask, color_of(1))
+        changed = np.abs(picture.astype(int) - 128).max(-1)
+        assert (changed[mask] > 0).all()
+        assert (changed > 60).sum() > 2 * np.pi * radius    # the outline
 
 
 @pytest.mark.parametrize('side', [640, 3000])

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +18,15 @@ from typing import Any, NamedTuple
 import mmcv
 import numpy as np
 
-from mvp_mm.apis import PerceptionInferencer
+from mvp_mm import MVP
 from mvp_mm.synthetic import STUFF_CLASSES, THING_CLASSES
 from mvp_mm.utils.checkpoint_io import CheckpointError
 from mvp_mm.visualization import contact_sheet
+from mvp_mm.visualization.drawing import justified_sheet
 from mvp_mm.visualization.text import text_panel
 
-# The answers of an image stand in rows of four pictures; a panoptic answer is two of them.
-ROWS = (3, 4, 3)
+# Width of the sheet, by the height of one picture.
+COLUMNS = 4
 
 
 class Question(NamedTuple):
@@ -35,12 +35,14 @@ class Question(NamedTuple):
     Attributes:
         title: What is asked, for people.
         image: Name of the image's file.
-        asked: Arguments of the inferencer.
+        asked: Arguments of the question.
+        targets: How many objects its sentence means; None where none are counted.
     """
 
     title: str
     image: str
     asked: dict[str, Any]
+    targets: int | None = None
 
 
 def parse_args() -> argparse.Namespace:
@@ -77,58 +79,62 @@ def held_out(world: Path, first: int, count: int) -> Iterator[
 def questions(world: Path, first: int, count: int) -> Iterator[Question]:
     """Iterate the questions of each image, in the order of the sheet."""
     words, shapes = [*THING_CLASSES, *STUFF_CLASSES], list(THING_CLASSES)
+    stuff = list(STUFF_CLASSES)
     for name, phrases, sentences in held_out(world, first, count):
         one = sentences.get(1, 'the largest thing')
-        several = sentences.get(max(sentences, default=0), '')
-        for title, asked in (
-                ('panoptic segmentation',
-                 dict(task='panoptic', words=words, stuff=list(STUFF_CLASSES))),
-                ('semantic segmentation',
-                 dict(task='semantic', words=words, stuff=list(STUFF_CLASSES))),
-                ('instance segmentation', dict(task='instance', words=shapes)),
-                ('detection', dict(task='detection', words=shapes)),
-                ('phrase grounding', dict(task='grounding', words=phrases)),
-                ('referring segmentation', dict(task='referring_segmentation', text=one)),
-                ('referring comprehension', dict(task='referring_comprehension', text=one)),
-                ('generalised referring', dict(
-                    task='generalized_referring', text=several or 'all things')),
-                ('the same, of nothing here', dict(
-                    task='generalized_referring', text=sentences.get(0, 'the black cat'))),
-                ('caption', dict(task='caption'))):
-            yield Question(title, name, asked)
+        most = max(sentences, default=0)
+        for title, targets, asked in (
+                ('panoptic segmentation', None, dict(task='panoptic', words=words, stuff=stuff)),
+                ('semantic segmentation', None, dict(task='semantic', words=words, stuff=stuff)),
+                ('instance segmentation', None, dict(task='instance', words=shapes)),
+                ('detection', None, dict(task='detection', words=shapes)),
+                ('phrase grounding', None, dict(task='grounding', words=phrases)),
+                ('referring segmentation', None, dict(task='referring_segmentation', text=one)),
+                ('referring comprehension', None, dict(task='referring_comprehension', text=one)),
+                ('generalised referring', most,
+                 dict(task='generalized_referring', text=sentences.get(most, 'all things'))),
+                ('the same, of nothing here', 0,
+                 dict(task='generalized_referring', text=sentences.get(0, 'the black cat'))),
+                ('caption', None, dict(task='caption'))):
+            yield Question(title, name, asked, targets)
 
 
-def cell(question: Question, picture: np.ndarray, height: int) -> np.ndarray:
+def title_of(question: Question, found: int) -> str:
+    """Tell what is asked and, of a sentence that means any number of objects, what was found."""
+    if question.targets is None:
+        return question.title
+    verdict = '' if found == question.targets else ', a mistake'
+    return f'{question.title}: {found} of {question.targets} found{verdict}'
+
+
+def cell(title: str, picture: np.ndarray, height: int) -> np.ndarray:
     """Draw a picture under its title."""
     width = round(picture.shape[1] * height / picture.shape[0])
     picture = mmcv.imresize(picture, (width, height))
-    return np.concatenate([text_panel([(question.title, '')], width, height // 24), picture])
+    return np.concatenate([text_panel([(title, '')], width, height // 24), picture])
 
 
 def main() -> None:
     """Ask and draw."""
     args = parse_args()
     start = time.monotonic()
-    cells = []
+    cells: dict[str, list[np.ndarray]] = {}
     try:
-        model = PerceptionInferencer(None, args.weights)
-        with tempfile.TemporaryDirectory() as folder:
-            for question in questions(args.world, args.first, args.images):
-                image = args.world / 'images/val' / question.image
-                answer, = model(image, **question.asked, out_dir=folder)
-                picture = mmcv.imread(answer['files']['png'], channel_order='rgb')
-                cells.append(cell(question, picture, args.height))
+        model = MVP(args.weights)
+        for question in questions(args.world, args.first, args.images):
+            if question.image not in cells:
+                picture = model.open(args.world / 'images/val' / question.image)
+            answer = picture.ask(**question.asked)
+            cells.setdefault(question.image, []).append(cell(
+                title_of(question, len(answer)), np.asarray(answer.plot()), args.height))
     except (OSError, ValueError, CheckpointError) as error:
         sys.exit(f'answer_sheet: error: {error}')
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    count = len(cells)
-    rows = []
-    while cells:
-        for number in ROWS:
-            rows.append(contact_sheet(cells[:number], number))
-            cells = cells[number:]
-    mmcv.imwrite(contact_sheet(rows, 1)[..., ::-1], str(args.out))
-    print(f'{count} answers in {time.monotonic() - start:.0f} s on {args.out}')
+    sheets = [justified_sheet(of_image, COLUMNS * args.height, args.height)
+              for of_image in cells.values()]
+    mmcv.imwrite(contact_sheet(sheets, 1)[..., ::-1], str(args.out))
+    print(f'{sum(map(len, cells.values()))} answers in {time.monotonic() - start:.0f} s on '
+          f'{args.out}')
 
 
 if __name__ == '__main__':

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from mvp_mm.cli.command import reported
+from mvp_mm.utils.cores import usable_cores, wanted_threads
 from mvp_mm.utils.terminal import say_busy
 
 _SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
+# Pictures that are drawn at a time: each takes several times the memory of its image.
+_MOST_DRAWING = 4
 
 
 def list_images(names: Sequence[str]) -> list[Path]:
@@ -30,9 +33,18 @@ def list_images(names: Sequence[str]) -> list[Path]:
             pattern = str(path.relative_to(path.anchor)) if path.anchor else name
             images = sorted(root.glob(pattern)) if any(c in name for c in '*?[') else []
         if not images:
-            raise FileNotFoundError(f'{name}: {"no image in it" if path.is_dir() else "no image"}')
+            raise FileNotFoundError(f'{name}: {_why_none(path, name)}')
         found.update(dict.fromkeys(images))
     return list(found)
+
+
+def _why_none(path: Path, name: str) -> str:
+    if path.is_dir():
+        return 'no image in it'
+    if '://' in name:
+        return 'no image of this computer; download it first'
+    return 'no image matches the pattern' if any(c in name for c in '*?[') else (
+        'no image file of that name')
 
 
 def ask_model(images: Sequence[str], model: dict[str, Any], question: dict[str, Any],
@@ -50,18 +62,29 @@ def ask_model(images: Sequence[str], model: dict[str, Any], question: dict[str, 
     """
     with reported(OSError, ValueError):
         paths = list_images(images)
+        if out.exists() and not out.is_dir():
+            raise FileExistsError(f'--out {out} is a file, not a folder')
         say_busy('loading PyTorch and the model')
         from mvp_mm import MVP
+        from mvp_mm.apis.many_images import map_in_order
         asked = MVP(**model)
         sentences = question['text']
         per_image = len(sentences or [None])
-        # One at a time: a folder's answers need not fit into memory, and those given are kept.
-        for number, answer in enumerate(asked.stream(paths, progress=False, **question)):
+        # A few at a time: a folder's answers need not fit into memory, and those given are kept.
+        answers = asked.stream(paths, progress=False, **question)
+        named = ((answer, answer.take_name(out)) for answer in answers)
+        threads = min(_MOST_DRAWING, wanted_threads() or usable_cores())
+        for number, (answer, files) in enumerate(map_in_order(_save, named, threads, threads)):
             sentence = f' "{sentences[number % per_image]}"' if sentences else ''
             reason = f' ({answer.reason})' if answer.reason else ''
             print(f'{paths[number // per_image]}{sentence}: {answer.task}{reason}')
             print('\n'.join(f'  {line}' for line in describe(answer)))
-            print(f'  written: {", ".join(map(str, answer.save(out)))}')
+            print(f'  written: {", ".join(map(str, files))}', flush=True)
+
+
+def _save(named: tuple[Any, Path]) -> tuple[Any, list[Path]]:
+    answer, name = named
+    return answer, answer.save_both(name)
 
 
 def describe(answer: Any) -> list[str]:
@@ -76,4 +99,6 @@ def describe(answer: Any) -> list[str]:
         for label, score, box in zip(answer.labels, answer.scores, answer.boxes, strict=True):
             corners = ', '.join(f'{float(value):.0f}' for value in box)
             lines.append(f'{label}  {float(score):.2f}  [{corners}]')
+    if len(answer) and not answer.found:
+        lines.append(f'not found: this best guess scores below {answer.found_thr:g}')
     return lines or ['nothing found']

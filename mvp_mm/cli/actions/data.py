@@ -12,6 +12,7 @@ from mvp_mm.own_data import read_labels, split_dataset, write_dataset
 from mvp_mm.own_data.config_file import config_text, find_base
 from mvp_mm.own_data.sheet import draw_sheet
 from mvp_mm.own_data.tokenizer import find_tokenizer
+from mvp_mm.own_data.write import check_free
 
 
 def prepare(labels: Path, out: Path, images: Path | None, name: str | None, base: str,
@@ -31,6 +32,7 @@ def prepare(labels: Path, out: Path, images: Path | None, name: str | None, base
         Failure: If labels are at fault or a file cannot be read or written.
     """
     with reported(OSError, ValueError):
+        check_free(out)    # before labels are read, which may take long
         inherited = find_base(base)
         model = load_config(inherited).model
         dataset = read_labels(labels, images, name)

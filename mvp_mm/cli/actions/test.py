@@ -15,6 +15,7 @@ from mvp_mm.cli.actions.errors import run_errors_reported
 from mvp_mm.cli.command import FAILED, Failure, reported
 from mvp_mm.engine.config_check import check_config
 from mvp_mm.engine.config_error import ConfigError
+from mvp_mm.engine.config_files import check_weights
 from mvp_mm.engine.launch import config_from_args, prepare_processes
 from mvp_mm.engine.runner import PerceptionRunner
 from mvp_mm.evaluation.saved_vocabulary import json_annotations
@@ -100,11 +101,12 @@ def evaluate(config: str, checkpoint: str, out: str | None, show_dir: str | None
             save_predictions(cfg, out)
         if show_dir:
             draw_predictions(cfg, show_dir)
+        check_weights('CHECKPOINT', checkpoint)
         check_config(cfg, modes=('test',))
         target = metrics_file or Path(cfg.work_dir) / 'metrics.json'
         source = dict(config=config, checkpoint=checkpoint)
         check_free(target, source, overwrite)
-    prepare_processes(cfg)
+    prepare_processes(cfg, 'test', modes=('test',))
     with run_errors_reported():
         runner = PerceptionRunner.from_cfg(cfg)
         metrics = runner.test()

@@ -14,6 +14,7 @@ from mvp_mm.cli.command import reported
 from mvp_mm.engine.batching import count_processes, is_first_process, spread_batch
 from mvp_mm.engine.config_check import check_config
 from mvp_mm.engine.config_error import ConfigError
+from mvp_mm.engine.config_files import check_weights
 from mvp_mm.engine.config_guards import missing_guards
 from mvp_mm.engine.latest_checkpoint import find_resumable, list_checkpoints
 from mvp_mm.engine.launch import config_from_args, prepare_processes
@@ -91,6 +92,9 @@ def train_model(config: str, amp: bool, resume: str | None, load_from: str | Non
         cfg = config_from_args(argparse.Namespace(config=config, **run))
         if amp:
             use_float16(cfg)
+        for option, path in (('--resume', resume), ('--load-from', load_from)):
+            if path not in (None, 'auto'):
+                check_weights(option, path)
         apply_start(cfg, resume, load_from)
         check_config(cfg, modes=('train', 'val'))
         processes = count_processes(launcher)
@@ -102,6 +106,6 @@ def train_model(config: str, amp: bool, resume: str | None, load_from: str | Non
         print(f'total_batch_size={cfg.total_batch_size}: {processes} processes with '
               f'{cfg.train_dataloader.batch_size} images each, {passes} forward passes a step of '
               f'the optimizer; steps are counted in passes')
-    prepare_processes(cfg)
+    prepare_processes(cfg, 'train', modes=('train', 'val'))
     with run_errors_reported():
         RUNNERS.build(cfg).train()

@@ -14,6 +14,7 @@ from mvp_mm.datasets.indexing.collector import FIRST_TEXT, annotation_id
 from mvp_mm.datasets.indexing.layout import CocoLayout, Record
 from mvp_mm.datasets.indexing.store import FileRows, open_index
 from mvp_mm.utils.faults import Faults
+from mvp_mm.utils.files import check_annotation_file
 from mvp_mm.utils.texts import named
 
 # Of the tables; changes whenever they do.
@@ -59,8 +60,7 @@ class CocoIndex:
         self.path = str(path)
         self.layout = layout or CocoLayout()
         faults = faults or Faults(path)
-        if not Path(path).is_file():
-            raise FileNotFoundError(f'Annotation file {path} does not exist')
+        check_annotation_file(path)
         if Path(path).stat().st_size <= (
                 KEEP_IN_MEMORY if keep_in_memory is None else keep_in_memory):
             self._source = np.frombuffer(Path(path).read_bytes(), dtype=np.uint8)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mvp_mm.utils.files import check_annotation_file
 from mvp_mm.utils.texts import shown
 
 _WINDOW = 8 << 20
@@ -32,8 +33,7 @@ class JsonStream:
 
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
-        if not Path(path).is_file():
-            raise FileNotFoundError(f'Annotation file {path} does not exist')
+        check_annotation_file(path)
         self._start = 0
         self._text = ''
         self._at = 0
@@ -55,7 +55,8 @@ class JsonStream:
         with open(self.path, 'rb') as file:
             self._file = file
             if self._next() != '{':
-                self._fail('top level must be an object')
+                self._fail('top level must be an object; labels of YOLO, Pascal VOC, CVAT and CSV '
+                           'files are read by: mvp-mm data')
             self._at += 1
             more = self._next() != '}'
             while more:
@@ -76,7 +77,8 @@ class JsonStream:
                 self._fail('data after the end')
         for key in lists:
             if key not in seen:
-                raise ValueError(f'{self.path}: no list of {key}')
+                raise ValueError(f'{self.path}: no list of {key}, as COCO JSON has it; other '
+                                 f'labels are read by: mvp-mm data {self.path} --out DIR')
 
     def _members(self, key: str) -> Iterator[tuple[str, Any, int, int]]:
         self._at += 1

@@ -1,5 +1,5 @@
-# Counts the things of the synthetic world with a model of configs/mvplm/tiny/stage2.py.
-_base_ = '../../../configs/mvplm/tiny/stage2.py'
+# Counts the things of the synthetic world with a model of configs/mvplm/tiny/pretrained.py.
+_base_ = '../../../configs/mvplm/tiny/pretrained.py'
 custom_imports = dict(imports=['projects.counting.counting'])
 
 _counting = dict(type='CountingTask')
