@@ -13,8 +13,8 @@ Example::
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -29,8 +29,12 @@ from PIL import Image
 from mvp_mm import MVP
 from mvp_mm.analysis.results import write_result
 
-_START = ("import sys; from mvp_mm import MVP; "
-          "MVP(sys.argv[1], 'cpu')(sys.argv[2], words=sys.argv[3:], thinking=False)")
+_START = """
+import sys, time
+from mvp_mm import MVP
+MVP(sys.argv[1], 'cpu')(sys.argv[2], words=sys.argv[3:], thinking=False)
+print(time.process_time())
+"""
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,9 +51,12 @@ def parse_args() -> argparse.Namespace:
                         help='new Python processes (default 2; 0: none)')
     parser.add_argument('--accelerate', action='store_true', help='also with acceleration=True')
     parser.add_argument('--out', type=Path, help='result file to write')
+    parser.add_argument('--before', type=Path, metavar='FILE',
+                        help='result file of another commit, to be put beside these figures')
     args = parser.parse_args()
-    if not args.image.is_file():
-        sys.exit(f'benchmark_answers: error: no such image: {args.image}')
+    for path in filter(None, (args.image, args.before)):
+        if not path.is_file():
+            sys.exit(f'benchmark_answers: error: no such file: {path}')
     if args.rounds < 1 or args.starts < 0:
         parser.error('--rounds must be at least 1, --starts at least 0')
     return args
@@ -79,18 +86,10 @@ def time_questions(model: MVP, image: Image.Image | str, args: argparse.Namespac
 
 def time_start(args: argparse.Namespace) -> float:
     """Processor seconds of a new process to its first answer, the median."""
-    def seconds() -> float:
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return used.ru_utime + used.ru_stime
-
-    taken = []
-    for _ in range(args.starts):
-        start = seconds()
-        subprocess.run([sys.executable, '-c', _START, args.model, args.image, *args.words],
-                       check=True, stdout=subprocess.DEVNULL,
-                       env=dict(os.environ, OMP_NUM_THREADS='1', MKL_NUM_THREADS='1'))
-        taken.append(seconds() - start)
-    return statistics.median(taken)
+    environment = dict(os.environ, OMP_NUM_THREADS='1', MKL_NUM_THREADS='1')
+    return statistics.median(float(subprocess.run(
+        [sys.executable, '-c', _START, args.model, args.image, *args.words], check=True,
+        stdout=subprocess.PIPE, text=True, env=environment).stdout) for _ in range(args.starts))
 
 
 def main() -> None:
@@ -115,7 +114,11 @@ def main() -> None:
         figures['start_seconds'] = time_start(args)
         print(f'from the start of Python to the first answer: {figures["start_seconds"]:.1f} s')
     if args.out:
-        settings = dict(image_size=[image.height, image.width])
+        settings: dict = dict(image_size=[image.height, image.width])
+        if args.before:
+            before = json.loads(args.before.read_text(encoding='utf-8'))
+            figures['before'] = before.pop('figures')
+            settings['before'] = before
         write_result(args.out, figures, settings=settings, seconds=time.perf_counter() - begin)
 
 
