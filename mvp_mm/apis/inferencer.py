@@ -52,7 +52,8 @@ class PerceptionInferencer:
         dtype: Precision of matrix products (autocast): ``'bfloat16'`` or ``'float16'``; None for
             float32.
         acceleration: Arguments of :func:`~mvp_mm.models.acceleration.accelerate_answers`, as in
-            ``test_cfg.acceleration``: ``weights``, None or the same as ``dtype``, and ``graphs``.
+            ``test_cfg.acceleration``: ``weights``, None or the same as ``dtype``, ``graphs`` and
+            ``fold``.
             True is ``weights`` of ``dtype`` and graphs; None and False run the model as it is.
 
     Attributes:
@@ -232,11 +233,11 @@ def acceleration_settings(acceleration: bool | Mapping[str, Any] | None,
     if acceleration is True:
         return dict(weights=dtype)
     if not isinstance(acceleration, Mapping):
-        raise ValueError('acceleration must be True, False or a dict of weights and graphs, got '
-                         f'{acceleration!r}')
-    unknown = sorted(set(acceleration) - {'weights', 'graphs'})
+        raise ValueError('acceleration must be True, False or a dict of weights, graphs and '
+                         f'fold, got {acceleration!r}')
+    unknown = sorted(set(acceleration) - {'weights', 'graphs', 'fold'})
     if unknown:
-        raise ValueError(f'acceleration has weights and graphs, got {", ".join(unknown)}')
+        raise ValueError(f'acceleration has weights, graphs and fold, got {", ".join(unknown)}')
     weights = as_dtype(acceleration.get('weights'))
     if weights not in (None, dtype):
         raise ValueError(f'acceleration: weights={acceleration["weights"]!r} must be None or the '

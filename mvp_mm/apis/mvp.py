@@ -44,9 +44,9 @@ class MVP(HubModel, OnnxModel):
         device: Device of the model; None for CUDA where there is a device, else the CPU.
         config: Config, or path of one, for a checkpoint that stores none.
         dtype: Precision of matrix products: ``'float32'``, ``'bfloat16'``, ``'float16'``.
-        acceleration: True to replay the model as CUDA graphs and to hold encoder and LLM in
-            ``dtype``, for many questions on a GPU; or a dict, as ``test_cfg.acceleration``. Such
-            a model can only be asked.
+        acceleration: True to fold the encoder's batch norms, to hold encoder and LLM in ``dtype``
+            and, on a GPU, to replay the model as CUDA graphs, for many questions; or a dict, as
+            ``test_cfg.acceleration``. Such a model can only be asked.
 
     Raises:
         FileNotFoundError: If there is no such file or name.

@@ -92,7 +92,7 @@ class Perceiver:
                              f'resized: {error.err or error}') from error
         return PreparedImage(name, shape, results)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def encode(self, images: Sequence[PreparedImage]) -> EncodedImages:
         """Run encoder, connector and pixel decoder on B images."""
         samples, planes = [], []
@@ -106,6 +106,7 @@ class Perceiver:
             state = self.model.encode(data['inputs'], data['data_samples'])
         return EncodedImages(images, state, tuple(data['inputs'].shape[-2:]))
 
+    @torch.inference_mode()
     def perceive(self, encoded: EncodedImages, requests: Sequence[Sequence[Request]],
                  thinking: bool | None, answering: Answering,
                  compact_masks: bool = False) -> list[list[PerceptionDataSample]]:

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""The compiled CPU kernels: deformable attention, segment pairs, extremes of tiles.
+"""The compiled CPU kernels: deformable attention, segment pairs, division of pixels.
 
 Built once by ``python -m mvp_mm.ops.cpu_kernel`` (part of the set-up script) into the folder
 ``_build`` beside this file, one library for all.

@@ -20,7 +20,7 @@ def plain(checkpoint: Path) -> MVP:
 
 @pytest.fixture(scope='module')
 def fast(checkpoint: Path) -> MVP:
-    return MVP(checkpoint, 'cpu', acceleration=True)
+    return MVP(checkpoint, 'cpu', acceleration=dict(graphs=True))
 
 
 @pytest.mark.parametrize('thinking', [False, True])
@@ -38,6 +38,11 @@ def test_acceleration_records_the_parts_of_the_model(fast: MVP) -> None:
     network = fast._inferencer.model
     assert isinstance(network.encoder.forward, CapturedFunction)
     assert isinstance(network.llm.runner, CapturedRunner)
+
+
+def test_graphs_are_for_cuda_devices(checkpoint: Path) -> None:
+    network = MVP(checkpoint, 'cpu', acceleration=True)._inferencer.model
+    assert not isinstance(network.encoder.forward, CapturedFunction)
 
 
 def test_accelerated_weights_are_held_in_the_precision(checkpoint: Path) -> None:

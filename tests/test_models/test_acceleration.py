@@ -35,7 +35,7 @@ def plain(tokenizer_path):
 @pytest.fixture(scope='module')
 def fast(plain):
     model = copy.deepcopy(plain)
-    accelerate_answers(model)
+    accelerate_answers(model, graphs=True)
     return model
 
 

@@ -43,6 +43,7 @@ def panoptic_by_loops(raw, sample, score_thr, mask_thr, overlap_thr):
     return panoptic, segments
 
 
+@pytest.mark.usefixtures('way')
 @pytest.mark.parametrize('seed', range(6))
 @pytest.mark.parametrize('use_stuff_queries', [False, True])
 def test_panoptic_matches_loops(seed, use_stuff_queries):
@@ -80,13 +81,17 @@ def divide_densely(logits, rows, scores, mask_thr, overlap_thr):
     return owner, (visible > 0) & (owned >= overlap_thr * claimed)
 
 
-@pytest.mark.parametrize('compiled', [True, False])
-@pytest.mark.parametrize('size', [(64, 80), (61, 83), (5, 7), (8, 8), (9, 1)])
-def test_extremes_are_those_of_every_tile(monkeypatch, size, compiled):
-    if not compiled:
+@pytest.fixture(params=['compiled', 'torch'])
+def way(request, monkeypatch):
+    """With the compiled kernel and without it."""
+    if request.param == 'torch':
         monkeypatch.setattr(tiles, 'load_kernel', lambda: None)
     elif load_kernel() is None:
         pytest.skip('the CPU kernels are not built: python -m mvp_mm.ops.cpu_kernel')
+
+
+@pytest.mark.parametrize('size', [(64, 80), (61, 83), (5, 7), (8, 8), (9, 1)])
+def test_extremes_are_those_of_every_tile(size):
     logits = torch.randn(5, *size, generator=torch.Generator().manual_seed(2))
     logits[3, 0, 0] = float('nan')
     rows = torch.tensor([1, 3, 4])
@@ -97,6 +102,7 @@ def test_extremes_are_those_of_every_tile(monkeypatch, size, compiled):
         assert torch.equal(found.nan_to_num(99.), wanted.nan_to_num(99.))
 
 
+@pytest.mark.usefixtures('way')
 @pytest.mark.parametrize('size', [(64, 80), (61, 83), (5, 7), (8, 8), (9, 1)])
 @pytest.mark.parametrize('smooth', [1, 4, 20])
 @pytest.mark.parametrize('mask_thr, overlap_thr', [(0.5, 0.8), (0.3, 0.4), (0.7, 1.0)])
@@ -108,11 +114,42 @@ def test_tiles_divide_as_full_maps_do(size, smooth, mask_thr, overlap_thr):
     found = divide_pixels(
         whole(logits, rows), scores, mask_thr=mask_thr, overlap_thr=overlap_thr)
     owner, alive = divide_densely(logits, rows, scores, mask_thr, overlap_thr)
-    assert torch.equal(found.owner, owner)
+    assert torch.equal(found.owner.long(), owner)
     assert torch.equal(found.alive, alive)
 
 
+@pytest.mark.usefixtures('way')
+@pytest.mark.parametrize('masks, canvas, filled, size', [
+    ((32, 32), (128, 128), (96, 128), (240, 320)), ((32, 32), (128, 128), (128, 85), (300, 200)),
+    ((64, 64), (256, 256), (192, 256), (60, 83)), ((16, 24), (64, 96), (57, 77), (57, 77)),
+    ((64, 96), (64, 96), (50, 96), (50, 96)), ((16, 24), (64, 96), (64, 96), (64, 200))])
+def test_masks_are_divided_in_the_frame_of_the_image(masks, canvas, filled, size):
+    generator = torch.Generator().manual_seed(3)
+    logits = noisy_masks(generator, 9, masks, 4).half()
+    rows, scores = torch.tensor([0, 1, 3, 4, 8]), torch.rand(5, generator=generator) * 0.9 + 0.1
+    meta = dict(ori_shape=size, img_shape=filled, batch_input_shape=canvas)
+    found = divide_pixels(MaskBands(logits, rows, meta), scores, mask_thr=0.5, overlap_thr=0.6)
+    full = decoding.rescale_mask_logits(logits, meta)
+    owner, alive = divide_densely(full, rows, scores, 0.5, 0.6)
+    assert torch.equal(found.owner.long(), owner)
+    assert torch.equal(found.alive, alive)
+
+
+@pytest.mark.usefixtures('way')
+def test_a_pixel_that_is_no_number_belongs_to_nobody():
+    logits = torch.full((2, 16, 16), -4.)
+    logits[1] = 3.
+    logits[0, 2, 3] = float('nan')
+    found = divide_pixels(
+        whole(logits, torch.arange(2)), torch.tensor([0.9, 0.5]), mask_thr=0.5, overlap_thr=0.8)
+    wanted = torch.ones(16, 16, dtype=torch.int32)
+    wanted[2, 3] = 2
+    assert torch.equal(found.owner, wanted)
+    assert found.alive.tolist() == [False, True]
+
+
 def test_tiles_divide_in_pieces_as_at_once(monkeypatch):
+    monkeypatch.setattr(tiles, 'load_kernel', lambda: None)
     generator = torch.Generator().manual_seed(1)
     logits = noisy_masks(generator, 9, (60, 60), 6)
     scores = torch.rand(9, generator=generator)
@@ -125,6 +162,7 @@ def test_tiles_divide_in_pieces_as_at_once(monkeypatch):
     assert torch.equal(at_once[0].alive, pieces[0].alive)
 
 
+@pytest.mark.usefixtures('way')
 @pytest.mark.parametrize('value', [0., 200., -200.])
 def test_the_first_of_equal_masks_owns_all(value):
     logits = torch.full((3, 20, 20), value)
@@ -134,6 +172,7 @@ def test_the_first_of_equal_masks_owns_all(value):
     assert found.alive.tolist() == [value >= 0, False, False]
 
 
+@pytest.mark.usefixtures('way')
 @pytest.mark.parametrize('seed', range(3))
 def test_panoptic_equals_mmdet(seed):
     generator = torch.Generator().manual_seed(seed)

@@ -2,18 +2,21 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import mvp_mm.models  # noqa: F401  registers the components
 from mvp_mm.engine import load_config
 from mvp_mm.ops.cpu_kernel import load_kernel
 from mvp_mm.registry import MODELS
-from tests.helpers import ROOT
+from tests.helpers import ROOT, load_tool
 
 TINY = 'configs/mvplm/tiny/stage2.py'
 
@@ -88,3 +91,58 @@ def test_matcher_and_criterion_are_timed_beside_mmdet_s():
                '--steps', '1')
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('ratio') == 2
+
+
+@pytest.mark.parametrize('first', ['989', '--tiny'])
+def test_one_command_runs_every_tool_that_needs_a_gpu(first, tmp_path, monkeypatch):
+    stub, log = tmp_path / 'bin', tmp_path / 'log'
+    stub.mkdir()
+    for name in ('python', 'nvidia-smi'):
+        (stub / name).write_text(f'#!/bin/sh\nfor word in {name} "$@"; do echo "$word"; done >> '
+                                 f'"{log}"\n')
+        (stub / name).chmod(0o755)
+    subprocess.run(['bash', 'tools/analysis_tools/gpu_figures.sh', first, str(tmp_path / 'out')],
+                   cwd=ROOT, check=True, capture_output=True,
+                   env=dict(os.environ, PATH=f'{stub}:{os.environ["PATH"]}'))
+    calls = [call.split('\n') for call in log.read_text().strip().split('python\n') if call]
+    asked = calls.pop(0) if first != '--tiny' else ['']
+    assert (asked[0] == 'nvidia-smi') == (first != '--tiny')
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    for path, *arguments in calls:
+        monkeypatch.setattr(sys, 'argv', [path, *filter(None, arguments)])
+        args = load_tool(path.removeprefix('tools/').removesuffix('.py')).parse_args()
+        assert ('tiny' in args.config) == (first == '--tiny') if 'config' in args else args.out
+    assert [Path(path).stem for path, *_ in calls] == [
+        'benchmark_gpu', 'collect_gpu_figures', 'benchmark_deform_attention', 'benchmark']
+
+
+def test_answers_are_timed_with_and_without_a_held_image(tmp_path, monkeypatch, capsys):
+    Image.new('RGB', (48, 32)).save(tmp_path / 'image.png')
+    out, threads = tmp_path / 'out.json', torch.get_num_threads()
+    monkeypatch.setattr(sys, 'argv', [
+        'x', str(ROOT / 'mvp_mm/weights/tiny'), str(tmp_path / 'image.png'), '--words', 'star',
+        '--sides', '64', '--rounds', '1', '--starts', '0', '--out', str(out)])
+    try:
+        load_tool('analysis_tools/benchmark_answers').main()
+    finally:
+        torch.set_num_threads(threads)
+    figures = json.loads(out.read_text())['figures']['plain']
+    assert figures.keys() == {'file', '64'}
+    for found in (part for parts in figures.values() for part in parts.values()):
+        assert found['times'] == pytest.approx(found['first_ms'] / found['further_ms'], rel=1e-2)
+
+
+def test_metrics_and_decoding_are_timed_beside_their_peers(tmp_path, monkeypatch):
+    tool, threads = load_tool('analysis_tools/benchmark_metrics'), torch.get_num_threads()
+    for name, value in (('HEIGHT', 48), ('WIDTH', 64), ('SIZE', (48, 64))):
+        monkeypatch.setattr(tool, name, value)
+    monkeypatch.setattr(sys, 'argv', ['x', '--rounds', '1', '--out', str(tmp_path / 'out.json')])
+    try:
+        tool.main()
+    finally:
+        torch.set_num_threads(threads)
+    figures = json.loads((tmp_path / 'out.json').read_text())['figures']
+    assert figures.keys() == {'pq', 'panoptic', 'res'}
+    assert figures['pq']['made_up']['least'] <= figures['pq']['made_up']['most']
+    assert list(figures['panoptic']) == ['25', '50', '100', '200']

@@ -7,17 +7,18 @@ its test data sets add to inference.
 
 Examples::
 
-    python tools/analysis_tools/benchmark_metrics.py --panoptic data/coco/panoptic_val2017
+    python tools/analysis_tools/benchmark_metrics.py --panoptic data/coco/panoptic_val2017 \\
+        --out work_dirs/metrics.json
     python tools/analysis_tools/benchmark_metrics.py --config CONFIG --checkpoint CHECKPOINT
 """
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,10 +26,10 @@ import torch.nn.functional as F
 from mmdet.models.seg_heads.panoptic_fusion_heads import MaskFormerFusionHead
 from mmengine.config import ConfigDict, DictAction
 from mmengine.structures import InstanceData
-from PIL import Image
 from pycocotools import mask as coco_mask
 
 from mvp_mm.analysis.evaluated_model import EvaluatedModel, process, summary
+from mvp_mm.analysis.results import write_result
 from mvp_mm.evaluation import ReferringMetric
 from mvp_mm.evaluation.panoptic_quality import match_segments
 from mvp_mm.structures import Instruction, PerceptionDataSample, RawPrediction, Segment, SegmentKind
@@ -45,8 +46,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--panoptic', type=Path, metavar='DIR',
                         help='folder of COCO panoptic PNGs to use for PQ, those of 640 x 480; '
-                        'default made-up maps')
+                        'behind made-up maps')
     parser.add_argument('--rounds', type=int, default=5, help='rounds of each part (default 5)')
+    parser.add_argument('--out', type=Path, help='result file to write')
     added = parser.add_argument_group('what evaluation adds to inference')
     added.add_argument('--config', help='config with named test data sets')
     added.add_argument('--checkpoint', help='checkpoint file')
@@ -138,35 +140,22 @@ def plain_match(gt: np.ndarray, gt_segments: list, pred: np.ndarray,
     return counts
 
 
-def to_png(ids: np.ndarray) -> bytes:
-    """A map as panopticapi stores it."""
-    colours = np.stack((ids & 255, ids >> 8 & 255, ids >> 16), axis=-1).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(colours).save(file, format='PNG')
-    return file.getvalue()
-
-
-def from_png(data: bytes) -> np.ndarray:
-    """Read a map as panopticapi does."""
-    colours = np.array(Image.open(io.BytesIO(data)), dtype=np.uint8).astype(np.int32)
-    return colours[..., 0] + 256 * colours[..., 1] + 65536 * colours[..., 2]
-
-
-def time_pq(folder: Path | None, rounds: int) -> None:
-    """PQ against the plain version, over all maps."""
+def time_pq(folder: Path | None, rounds: int) -> dict[str, float]:
+    """PQ against the plain version, over all maps; the ratio of each map is in the range."""
     rng = np.random.default_rng(0)
     cases = [with_prediction(gt, rng) for gt in panoptic_maps(folder)]
     for case in cases:
         if not np.allclose(match_segments(*case, CLASSES), plain_match(*case), atol=1e-9):
             sys.exit('benchmark_metrics: error: the two versions of PQ differ')
-    plain = sum(seconds(lambda case=case: plain_match(*case), rounds) for case in cases)
-    ours = sum(seconds(lambda case=case: match_segments(*case, CLASSES), rounds) for case in cases)
-    files = [tuple(map(to_png, case[::2])) for case in cases]
-    whole = plain + sum(
-        seconds(lambda pair=pair: [from_png(data) for data in pair], rounds) for pair in files)
-    print(f'PQ, {len(cases)} maps of {WIDTH} x {HEIGHT}: {1e3 * ours / len(cases):.2f} ms an '
-          f'image, two np.unique {1e3 * plain / len(cases):.2f} ms: {plain / ours:.1f} x; with the '
-          f'PNGs that panopticapi reads {1e3 * whole / len(cases):.2f} ms: {whole / ours:.1f} x')
+    plain, ours = np.array([[
+        seconds(lambda case=case: plain_match(*case), rounds),
+        seconds(lambda case=case: match_segments(*case, CLASSES), rounds)] for case in cases]).T
+    ratios = plain / ours
+    found = dict(maps=len(cases), ms=1e3 * ours.mean(), plain_ms=1e3 * plain.mean(),
+                 least=ratios.min(), most=ratios.max())
+    print(f'PQ, {len(cases)} maps of {WIDTH} x {HEIGHT}: {found["ms"]:.2f} ms an image, two '
+          f'np.unique {found["plain_ms"]:.2f} ms: {found["least"]:.1f} to {found["most"]:.1f} x')
+    return found
 
 
 def raw_prediction(kept: int) -> RawPrediction:
@@ -185,7 +174,7 @@ def same_segments(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
     return all(len(row.unique()) == pairs.shape[1] for row in pairs)
 
 
-def time_decoding(rounds: int) -> None:
+def time_decoding(rounds: int) -> dict[str, dict[str, float]]:
     """Panoptic decoding against mmdet's, same tensors and thresholds."""
     phrases = [str(k) for k in range(CLASSES)]
     sample = PerceptionDataSample(metainfo=dict.fromkeys(
@@ -195,6 +184,7 @@ def time_decoding(rounds: int) -> None:
         response=[], phrases=phrases, is_thing=np.arange(CLASSES) < THINGS)
     head = MaskFormerFusionHead(THINGS, CLASSES - THINGS, test_cfg=ConfigDict(
         object_mask_thr=0.1, iou_thr=0.8, filter_low_score=True))
+    found = {}
     for kept in (25, 50, 100, 200):
         raw = raw_prediction(kept)
 
@@ -210,10 +200,12 @@ def time_decoding(rounds: int) -> None:
         fast, slow = seconds(ours, rounds), seconds(theirs, rounds)
         print(f'panoptic decoding, {kept} of 200 queries above the score threshold: '
               f'{1e3 * fast:.0f} ms, mmdet {1e3 * slow:.0f} ms: {slow / fast:.1f} x')
+        found[str(kept)] = dict(ms=1e3 * fast, mmdet_ms=1e3 * slow, times=slow / fast)
+    return found
 
 
-def time_res(rounds: int) -> None:
-    """RES over sentences with one mask each."""
+def time_res(rounds: int) -> float:
+    """RES over sentences with one mask each, in masks per second."""
     masks = blobs(torch.Generator().manual_seed(0), 64, 4) > 0.5
     samples = []
     for number, mask in enumerate(masks):
@@ -233,6 +225,7 @@ def time_res(rounds: int) -> None:
 
     spent = seconds(run, rounds)
     print(f'RES, masks of {WIDTH} x {HEIGHT}: {len(samples) / spent:.0f} masks/s')
+    return len(samples) / spent
 
 
 def time_evaluation(args: argparse.Namespace) -> None:
@@ -283,9 +276,14 @@ def main() -> None:
         except (ValueError, FileNotFoundError) as error:
             sys.exit(f'benchmark_metrics: error: {error}')
         return
-    time_pq(args.panoptic, args.rounds)
-    time_decoding(args.rounds)
-    time_res(args.rounds)
+    start = time.perf_counter()
+    figures: dict[str, Any] = dict(pq=dict(made_up=time_pq(None, args.rounds)))
+    if args.panoptic:
+        figures['pq']['real'] = time_pq(args.panoptic, args.rounds)
+    figures['panoptic'] = time_decoding(args.rounds)
+    figures['res'] = dict(masks_per_second=time_res(args.rounds))
+    if args.out:
+        write_result(args.out, figures, seconds=time.perf_counter() - start)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Makes a model answer faster, without changing its code: low precision and captured graphs."""
+"""Makes a model answer faster without changing its code: low precision, graphs, folded norms."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mvp_mm.models.acceleration.captured_text import CapturedRunner
+from mvp_mm.models.acceleration.folding import fold_batch_norms
 from mvp_mm.models.acceleration.graphs import CapturedFunction
 from mvp_mm.models.heads import TextEmbeddings
 from mvp_mm.models.llms import CausalLM
@@ -19,10 +20,12 @@ from mvp_mm.models.perception import DecodedQueries, PerceptionHead
 from mvp_mm.models.state import HostRows, ImageState, InstructionBatch
 
 PHRASE_STEP = 16
+# Side of the image that shows how an encoder's layers follow each other.
+_EXAMPLE_SIDE = 128
 
 
 def accelerate_answers(model: MVPLM, weights: torch.dtype | None = None,
-                       graphs: bool = True) -> None:
+                       graphs: bool | None = None, fold: bool = True) -> None:
     """Prepare a model for answers alone, in place; it must not train afterwards.
 
     Args:
@@ -30,18 +33,23 @@ def accelerate_answers(model: MVPLM, weights: torch.dtype | None = None,
         weights: Hold and run encoder and LLM in this precision, such as ``torch.bfloat16``, which
             must be autocast's around the calls; None leaves them as they are.
         graphs: Replay encoder, connector, pixel decoder, LLM and perception decoder as CUDA
-            graphs, one per size of their inputs. On the CPU the same calls are made without
-            graphs, which is for tests.
+            graphs, one per size of their inputs; None where the model is on a CUDA device. True
+            on the CPU makes the same calls without graphs, which is for tests.
+        fold: Fold the batch norms of the encoder into its convolutions.
 
     Raises:
         ValueError: If the model trains, or its LLM does not attend to whole sequences.
     """
     if model.training:
         raise ValueError('accelerate_answers needs a model in eval mode')
+    device = next(model.parameters()).device
+    if fold and any(isinstance(part, nn.BatchNorm2d) for part in model.encoder.backbone.modules()):
+        example = torch.rand(1, 3, _EXAMPLE_SIDE, _EXAMPLE_SIDE, device=device)
+        fold_batch_norms(model.encoder.backbone, example)
     if weights is not None:
         convert(model.encoder.backbone, weights)
         convert_llm(model.llm, weights)
-    if not graphs:
+    if not (device.type == 'cuda' if graphs is None else graphs):
         return
     check_block_mask(model.llm.lm.config, 'accelerate_answers')
     for part in (model.encoder, model.connector, model.pixel_decoder):

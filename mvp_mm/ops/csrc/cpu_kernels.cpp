@@ -4,5 +4,5 @@
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   define_deform_attn(m);
   define_segment_pairs(m);
-  define_tile_extremes(m);
+  define_divide_pixels(m);
 }

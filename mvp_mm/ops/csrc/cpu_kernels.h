@@ -5,4 +5,4 @@
 
 void define_deform_attn(pybind11::module_& m);
 void define_segment_pairs(pybind11::module_& m);
-void define_tile_extremes(pybind11::module_& m);
+void define_divide_pixels(pybind11::module_& m);

@@ -106,6 +106,18 @@ class MaskBands:
         """The same image, for some of the queries."""
         return MaskBands(self.mask_logits, self.queries[places], self.meta)
 
+    @property
+    def frame(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """Sizes (height, width) of the canvas, of what the image fills of it, and of the image."""
+        return self.canvas, self.filled, self.size
+
+    def small(self) -> tuple[Tensor, Tensor]:
+        """(m, H', W') contiguous float32 maps over the canvas, and the (n,) queries' places."""
+        if self.mask_logits.dtype == torch.float32 and self.mask_logits.is_contiguous():
+            return self.mask_logits, self.queries
+        every = torch.arange(len(self.queries), device=self.queries.device)
+        return self.mask_logits[self.queries].float().contiguous(), every
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         every = torch.arange(len(self.queries), device=self.queries.device)
         if len(self) == 1:

@@ -45,7 +45,8 @@ def decode_panoptic(raw: RawPrediction, sample: PerceptionDataSample, *, score_t
     is_thing = thing_flags(raw, sample).cpu().numpy()
     ids, segments = _number_segments(table[0], table[1], table[2], is_thing)
     lut = torch.from_numpy(ids).to(scores.device)
-    return dict(panoptic=lut[division.owner], segments_info=segments)
+    numbers = lut.index_select(0, division.owner.flatten()).view_as(division.owner)
+    return dict(panoptic=numbers, segments_info=segments)
 
 
 def _number_segments(alive: np.ndarray, labels: np.ndarray, scores: np.ndarray,

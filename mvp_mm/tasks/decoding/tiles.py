@@ -23,7 +23,7 @@ class Division:
     """Pixels divided among n queries.
 
     Attributes:
-        owner: (h, w) int64, the query of the highest score times probability; n where this query's
+        owner: (h, w) int32, the query of the highest score times probability; n where this query's
             mask does not claim the pixel.
         alive: (n,) bool, whether a query owns enough of what its mask claims, and anything at all.
     """
@@ -41,7 +41,8 @@ def divide_pixels(masks: MaskBands, scores: Tensor, *, mask_thr: float,
     say, the first of equal values winning. Most tiles lie inside or outside of every mask: their
     highest and lowest logit tell the outcome. Only the pixels of the other tiles, and there only
     of the queries that may win, are computed; and the pixels that a mask claims are counted
-    only where bounds leave open whether the query owns enough of them.
+    only where bounds leave open whether the query owns enough of them. On the CPU the compiled
+    kernel does so, where it is built, and resizes the masks as it reads them.
 
     Args:
         masks: The mask logits of n > 0 queries.
@@ -49,6 +50,11 @@ def divide_pixels(masks: MaskBands, scores: Tensor, *, mask_thr: float,
         mask_thr: Probability from which a pixel is claimed.
         overlap_thr: Least share of the claimed pixels in which a query must be the highest.
     """
+    kernel = load_kernel() if scores.device.type == 'cpu' else None
+    if kernel is not None:
+        owner, (owned, visible, claimed) = kernel.divide_pixels(
+            *masks.small(), scores, *masks.frame, mask_thr, _SLACK)
+        return Division(owner, (visible > 0) & (owned >= overlap_thr * claimed))
     counts = _Counts(len(scores), scores.device)
     owners = []
     for band in masks:
@@ -64,7 +70,7 @@ def divide_pixels(masks: MaskBands, scores: Tensor, *, mask_thr: float,
         for band in masks.select(places):
             tiles = _Tiles(*band, scores[places], mask_thr)
             counts.boundary[places] += _count_boundary_pixels(tiles, tiles.scores > 0)
-    return Division(torch.cat(owners), counts.alive(overlap_thr, unclear))
+    return Division(torch.cat(owners).int(), counts.alive(overlap_thr, unclear))
 
 
 class _Counts:
@@ -161,8 +167,6 @@ class _Tiles:
 
 def _extremes(logits: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Highest and lowest logit of each tile, (n, ceil(h / 8), ceil(w / 8)) each."""
-    if logits.device.type == 'cpu' and (kernel := load_kernel()) is not None:
-        return kernel.tile_extremes(logits, rows)
     height, width = logits.shape[1:]
     shape = (len(rows), -(-height // _TILE), width)
     highest, lowest = logits.new_empty(shape), logits.new_empty(shape)
