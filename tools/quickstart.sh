@@ -47,6 +47,7 @@ done
 [ -f "$WEIGHTS/model.safetensors" ] || die "$WEIGHTS/model.safetensors is missing from this clone"
 
 tools/setup_env.sh
+CORES="$(env -u OMP_NUM_THREADS nproc)"
 export PATH="$ROOT/.venv/bin:$PATH" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 START=$SECONDS
 STEP=$SECONDS
@@ -65,6 +66,7 @@ metrics_of() { # metrics_of NAME CONFIG CHECKPOINT [OPTIONS]: held-out metrics a
     python tools/analysis_tools/summarize_metrics.py "$OUT/$1.json" --brief
 }
 
+echo "quickstart: $PROCESSES processes share $CORES cores (MVP_MM_PROCESSES takes another number)"
 mkdir -p "$OUT"
 step "the synthetic world: $IMAGES held-out images, 200 to train on"
 make_world 200 "$IMAGES"
