@@ -49,6 +49,7 @@ done
 [ -f "$WEIGHTS/model.safetensors" ] || die "$WEIGHTS/model.safetensors is missing from this clone"
 
 tools/setup_env.sh
+CORES="$(env -u OMP_NUM_THREADS nproc)"
 export PATH="$ROOT/.venv/bin:$PATH" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 START=$SECONDS
 STEP=$SECONDS
@@ -70,6 +71,7 @@ table() { # table FILE...: the main metrics, one column per file
 }
 no_pictures=default_hooks.visualization.interval=1000000
 
+echo "quickstart: $PROCESSES processes share $CORES cores (MVP_MM_PROCESSES takes another number)"
 mkdir -p "$OUT"
 step "the synthetic world: $IMAGES held-out images, 200 to train on"
 make_world 200 "$IMAGES"

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,7 +17,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvp_mm.captioning.backends import CaptionerError, CaptionSampling, ImageError, load_image
+from mvp_mm.captioning.backends import (
+    Answer,
+    CaptionerError,
+    CaptionSampling,
+    ImageError,
+    load_image,
+)
 from mvp_mm.captioning.endpoint import EndpointBackend, Retries, data_url, retry_after
 from mvp_mm.captioning.images import images_of_dataset, images_of_folder
 from mvp_mm.captioning.merge import StoreCheck, write_merged
@@ -218,6 +225,39 @@ def test_images_of_a_dataset_of_a_config(tmp_path):
     assert images.names == ['a.jpg', 'b.jpg'] and images.path('a.jpg').is_file()
     with pytest.raises(ValueError, match='val_dataloader is missing'):
         images_of_dataset(tmp_path / 'c.py', 'val_dataloader.dataset')
+
+
+class SlowFirst:
+    """Answers the first image after the second."""
+
+    name, model, settings, batch_size, concurrency = 'fake', 'm', {}, 1, 2
+
+    def __init__(self, first):
+        self.first, self.another = first, threading.Event()
+
+    def caption(self, images):
+        image, = images
+        if image == self.first:
+            assert self.another.wait(60)
+        else:
+            self.another.set()
+        return [Answer(image.name)]
+
+    def stop(self):
+        pass
+
+
+@pytest.mark.parametrize('in_order', [False, True])
+def test_lines_may_be_kept_in_the_order_of_the_images(folder, tmp_path, in_order):
+    images = images_of_folder(folder)
+    backend = SlowFirst(images.path(images.names[0]))
+    manifest = make_manifest('vlm', backend, PROMPT, CaptionSampling(), images.names,
+                             Shard.parse('0/1'))
+    caption_shard(tmp_path / 'store', manifest, images, backend, in_order=in_order)
+    written = [line['image'] for line in lines(tmp_path / 'store')]
+    assert sorted(written) == sorted(images.names)
+    assert (written[0] == images.names[0]) is in_order
+    assert not in_order or written == images.names
 
 
 def test_what_any_reader_sees_alike_is_sent_as_it_is_and_the_rest_is_converted(tmp_path):
