@@ -5,7 +5,7 @@ A full-size float map costs 4 bytes per pixel and query: 200 queries on 12 megap
 """
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,10 @@ _ALIGN = 8
 
 def _budget(device: torch.device) -> int:
     return _BUDGET if device.type == 'cpu' else _DEVICE_BUDGET
+
+
+def _height_width(shape: Sequence[int]) -> tuple[int, int]:
+    return int(shape[0]), int(shape[1])
 
 
 def rescale_mask_logits(mask_logits: Tensor, meta: Mapping[str, Any]) -> Tensor:
@@ -87,9 +91,9 @@ class MaskBands:
 
     def __init__(self, mask_logits: Tensor, queries: Tensor, meta: Mapping[str, Any]) -> None:
         self.mask_logits, self.queries, self.meta = mask_logits, queries, meta
-        self.size = tuple(map(int, meta['ori_shape'][:2]))
-        self.canvas = tuple(map(int, meta['batch_input_shape'][:2]))
-        self.filled = tuple(map(int, meta['img_shape'][:2]))
+        self.size = _height_width(meta['ori_shape'])
+        self.canvas = _height_width(meta['batch_input_shape'])
+        self.filled = _height_width(meta['img_shape'])
         widest = max(self.size[1], self.canvas[1])
         budget = _budget(mask_logits.device)
         rows = max(_ALIGN, budget // (len(queries) * widest) // _ALIGN * _ALIGN)
