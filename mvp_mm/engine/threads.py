@@ -2,7 +2,6 @@
 """Chooses the number of torch's threads of a run on a CPU."""
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,9 +14,8 @@ from mvp_mm.utils.cores import usable_cores, wanted_threads
 def choose_threads(workers: int) -> tuple[int, str]:
     """Choose the number of threads for one process with its data workers.
 
-    torch takes a thread per core by default. Each of its operations then waits for the thread
-    that other work keeps off its core. Data workers and what else keeps the machine busy at the
-    start are left their cores.
+    Other work on the machine has no say: sums depend on how many threads share them, and a run
+    that is resumed beside something else must give the same bits.
 
     Args:
         workers: Data workers of the process, each busy on a core of its own.
@@ -26,18 +24,10 @@ def choose_threads(workers: int) -> tuple[int, str]:
         The number, and what it is due to.
     """
     cores = usable_cores()
-    try:
-        busy = int(os.getloadavg()[0])
-    except OSError:
-        busy = 0
-    # The load is that of the whole machine, of which a container may use a part.
-    free = min(cores, (os.cpu_count() or cores) - busy)
     reasons = [f'{cores} core{"s" * (cores > 1)}']
     if workers:
         reasons.append(f'{workers} for loading data')
-    if free < cores:
-        reasons.append(f'{min(busy, cores)} busy with other work')
-    return max(1, free - workers), ', '.join(reasons)
+    return max(1, cores - workers), ', '.join(reasons)
 
 
 def set_threads(cfg: Config, name: str, modes: Iterable[str]) -> None:
