@@ -24,7 +24,8 @@ from tests.test_engine.resume_runs import END, MIDDLE, make_data, resumed, small
 # Where the step begins that the checkpoint of the middle lies in.
 START = 3
 KINDS = dict(parallel={'model.llm.bf16_weights': True}, sharded={
-    'runner_type': 'ShardedRunner', 'model_wrapper_cfg': None, 'model.llm.sequence_packing': True})
+    'runner_type': 'ShardedRunner', 'model_wrapper_cfg': None, 'model.llm.sequence_packing': True,
+    'default_hooks.checkpoint.asynchronous': True})
 
 
 def run_process(rank, folder):
