@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import platform
 import shutil
 from functools import cache
 from pathlib import Path
@@ -19,15 +20,28 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _FOLDER = Path(__file__).parent
+_CPU_INFO = Path('/proc/cpuinfo')
 _SOURCES = sorted((_FOLDER / 'csrc').glob('*.cpp'))
 _HEADERS = sorted((_FOLDER / 'csrc').glob('*.h'))
 _NAME = 'mvp_mm_cpu_kernels'
 
 
+def _instructions() -> str:
+    """Name what this processor can do: the kernels are compiled for it (``-march=native``)."""
+    try:
+        lines = _CPU_INFO.read_text().splitlines()
+    except OSError:    # not Linux
+        return f'{platform.machine()} {platform.processor()}'
+    # "flags" on x86, "Features" on ARM; the same for every core.
+    flags = next((line.partition(':')[2] for line in lines
+                  if line.startswith(('flags', 'Features'))), '')
+    return ' '.join([platform.machine(), *sorted(flags.split())])
+
+
 def _build_folder() -> Path:
-    # A library built against another torch may crash, one of other sources lacks functions or
-    # computes something else: each has its own folder.
-    text = b''.join(path.read_bytes() for path in _SOURCES + _HEADERS)
+    # A library built against another torch or for another processor may crash, one of other
+    # sources lacks functions or computes something else: each has its own folder.
+    text = b''.join(path.read_bytes() for path in _SOURCES + _HEADERS) + _instructions().encode()
     digest = hashlib.sha256(text).hexdigest()[:12]
     return _FOLDER / '_build' / f'torch-{torch.__version__}-{digest}'
 
@@ -58,8 +72,8 @@ def load_kernel() -> ModuleType | None:
     library = _build_folder() / f'{_NAME}.so'
     if not library.is_file():
         MMLogger.get_current_instance().warning(
-            'The CPU kernels are not built from their present sources; using the slower torch and '
-            'numpy versions. Build them with: python -m mvp_mm.ops.cpu_kernel')
+            'The CPU kernels are not built from their present sources for this processor; using '
+            'the slower torch and numpy versions. Build them with: python -m mvp_mm.ops.cpu_kernel')
         return None
     spec = importlib.util.spec_from_file_location(_NAME, library)
     module = importlib.util.module_from_spec(spec)
