@@ -10,7 +10,15 @@ model = dict(
     connector=dict(type='PyramidConnector'),
     # Counting and ordinals need more than two layers.
     llm=dict(config=dict(num_hidden_layers=4)))
-default_hooks = dict(handover=dict(pretrained_parts=['encoder']))
+# Half an hour on two cores.
+_max_iters = 3000
+train_cfg = dict(max_iters=_max_iters)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=100),
+    dict(type='CosineAnnealingLR', eta_min=2e-5, by_epoch=False, begin=100, end=_max_iters)
+]
+default_hooks = dict(
+    handover=dict(pretrained_parts=['encoder']), checkpoint=dict(interval=_max_iters))
 # Where N-acc and T-acc balance on images of their own: tools/analysis_tools/calibrate_presence.py.
 _presence = dict(presence_thr=0.74)
 inferencer = dict(tasks=dict(generalized_referring=_presence))
