@@ -63,12 +63,12 @@ class Payload:
     """An object whose loading would run code."""
 
     def __reduce__(self):
-        return (print, ('ran',))
+        return (exec, ("print('ran')",))
 
 
 def test_objects_in_a_checkpoint_are_not_run(tmp_path, capsys):
     path = save(tmp_path / 'bad.pth', ToyModel().state_dict(), extra=Payload())
-    with pytest.raises(CheckpointError, match=r'bad\.pth holds a Python object \(print\)'):
+    with pytest.raises(CheckpointError, match=r'bad\.pth holds a Python object \(exec\)'):
         load_stage_checkpoint(ToyModel(), path)
     assert 'ran' not in capsys.readouterr().out
 

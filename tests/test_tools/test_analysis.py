@@ -222,7 +222,7 @@ def test_failure_sheets_show_the_worst_first(run, place):
     (['nothing'], r"test_dataloader has no nothing; it has \['"),
     (['refcoco_val', '--images', '0'], '--images must be positive'),
     (['refcoco_val', '--cfg-options', 'test_dataloader.refcoco_val.dataset.data_root=gone'],
-     'no such file or folder')])
+     'no such folder: gone')])
 def test_bad_input_ends_in_one_error(run, args, message):
     with pytest.raises(SystemExit, match=message):
         run('failure_sheets', 'failures', *args)

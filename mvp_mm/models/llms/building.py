@@ -2,9 +2,8 @@
 """Builds language models of transformers and checks them before anything is trained."""
 from __future__ import annotations
 
+import copy
 import difflib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -24,8 +23,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import is_flash_attn_2_available
 
 FUSED_ATTENTION = ('query_key_value', 'qkv_proj', 'Wqkv', 'c_attn')
-_CAUSAL = 'mvp_mm_causal_sdpa'
-AttentionInterface.register(_CAUSAL, sdpa_attention_forward)
+# An attention that transformers has no mask for. It must be known as one, though no layer uses it.
+_NO_MASK = 'mvp_mm_no_mask'
+AttentionInterface.register(_NO_MASK, sdpa_attention_forward)
 _NEEDED = ('hidden_size', 'vocab_size', 'max_position_embeddings', 'num_hidden_layers')
 
 
@@ -195,20 +195,21 @@ def attends_to_all(config: PretrainedConfig) -> bool:
     return not windowed and not kinds - {'full_attention'}
 
 
-@contextmanager
-def without_mask(config: PretrainedConfig) -> Iterator[None]:
-    """Let transformers make no mask for ``sdpa`` attention, which is causal without one.
+def without_mask(decoder: nn.Module) -> nn.Module:
+    """Give a decoder that makes no mask for ``sdpa`` attention, which is causal without one.
 
-    It makes none for an attention that it has no mask for. Otherwise it looks for packed
-    sequences on the device, and waits for it, and while a graph is captured it makes a mask.
+    It shares everything with the other but the config, so threads that answer with a mask at the
+    same time are not concerned. transformers makes no mask for an attention that it has none for.
+    Otherwise it looks for packed sequences on the device, and waits for it, and while a graph is
+    captured it makes a mask.
     """
-    known = config._attn_implementation
-    if known == 'sdpa' and attends_to_all(config):
-        config._attn_implementation = _CAUSAL
-    try:
-        yield
-    finally:
-        config._attn_implementation = known
+    config = decoder.config
+    if config._attn_implementation != 'sdpa' or not attends_to_all(config):
+        return decoder
+    view = copy.copy(decoder)
+    view.config = copy.copy(config)
+    view.config._attn_implementation = _NO_MASK
+    return view
 
 
 def _check_finite(lm: PreTrainedModel, source: str) -> None:
