@@ -276,23 +276,20 @@ class CausalLM(BaseModule):
         return self.sampling.noise(prompts, count).to(device)
 
     def run(self, embeds: Tensor, mask: Tensor | None = None, cache: Cache | None = None,
-            positions: Tensor | None = None) -> BaseModelOutputWithPast:
-        """Run the layers once over embeddings (R, T, D); arguments are those of transformers."""
+            positions: Tensor | None = None,
+            decoder: nn.Module | None = None) -> BaseModelOutputWithPast:
+        """Run the layers, or a view of them, once over embeddings (R, T, D), as transformers."""
         if mask is not None and mask.ndim == 2:
             mask = mask.long()
-        return self._run(self.lm.get_decoder(), embeds, mask, cache, positions)
-
-    def _run(self, decoder: nn.Module, embeds: Tensor, mask: Tensor | None = None,
-             cache: Cache | None = None,
-             positions: Tensor | None = None) -> BaseModelOutputWithPast:
+        decoder = self.lm.get_decoder() if decoder is None else decoder
         return decoder(
-            inputs_embeds=embeds, attention_mask=mask, position_ids=positions,
-            past_key_values=cache, use_cache=cache is not None,
+            inputs_embeds=embeds, attention_mask=mask,
+            position_ids=positions, past_key_values=cache, use_cache=cache is not None,
             output_hidden_states=self.kept_layers != (-1,))
 
     def run_causal(self, embeds: Tensor, cache: Cache | None = None) -> BaseModelOutputWithPast:
         """Run whole sequences from their start, without a mask where attention needs none."""
-        return self._run(without_mask(self.lm.get_decoder()), embeds, cache=cache)
+        return self.run(embeds, cache=cache, decoder=without_mask(self.lm.get_decoder()))
 
     def keep(self, out: BaseModelOutputWithPast) -> list[Tensor]:
         """Select the states of ``kept_layers`` from what :meth:`run` gives."""
