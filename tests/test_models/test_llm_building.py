@@ -252,7 +252,16 @@ def test_whole_sequences_need_no_mask(family, prompts):
 def test_a_sliding_window_keeps_its_mask():
     decoder = CausalLM({**SIZES, 'model_type': 'mistral', 'num_key_value_heads': 2,
                         'sliding_window': 3}).lm.get_decoder()
-    assert without_mask(decoder) is decoder
+    assert without_mask(decoder, recorded=False) is decoder
+
+
+def test_states_of_layers_are_recorded_once_in_every_pass(prompts):
+    llm = small_llm(kept_layers=(0, 1, -1)).eval()
+    expected = llm.run(prompts[0]).hidden_states
+    for _ in range(3):
+        found = llm.run_causal(prompts[0]).hidden_states
+        assert len(found) == len(expected)
+        torch.testing.assert_close(found, expected)
 
 
 def test_other_threads_keep_their_mask_while_one_needs_none(prompts):

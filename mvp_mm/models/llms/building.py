@@ -195,16 +195,21 @@ def attends_to_all(config: PretrainedConfig) -> bool:
     return not windowed and not kinds - {'full_attention'}
 
 
-def without_mask(decoder: nn.Module) -> nn.Module:
+def without_mask(decoder: nn.Module, recorded: bool) -> nn.Module:
     """Give a decoder that makes no mask for ``sdpa`` attention, which is causal without one.
 
     It shares everything with the other but the config, so threads that answer with a mask at the
     same time are not concerned. transformers makes no mask for an attention that it has none for.
     Otherwise it looks for packed sequences on the device, and waits for it, and while a graph is
     captured it makes a mask.
+
+    Args:
+        decoder: The decoder.
+        recorded: Whether the hidden states of its layers are asked for. It is given as it is then:
+            it adds hooks for them to its layers once, and each view would add its own.
     """
     config = decoder.config
-    if config._attn_implementation != 'sdpa' or not attends_to_all(config):
+    if recorded or config._attn_implementation != 'sdpa' or not attends_to_all(config):
         return decoder
     view = copy.copy(decoder)
     view.config = copy.copy(config)

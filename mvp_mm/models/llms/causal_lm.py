@@ -281,15 +281,15 @@ class CausalLM(BaseModule):
         """Run the layers, or a view of them, once over embeddings (R, T, D), as transformers."""
         if mask is not None and mask.ndim == 2:
             mask = mask.long()
-        decoder = self.lm.get_decoder() if decoder is None else decoder
-        return decoder(
+        return (self.lm.get_decoder() if decoder is None else decoder)(
             inputs_embeds=embeds, attention_mask=mask,
             position_ids=positions, past_key_values=cache, use_cache=cache is not None,
             output_hidden_states=self.kept_layers != (-1,))
 
     def run_causal(self, embeds: Tensor, cache: Cache | None = None) -> BaseModelOutputWithPast:
         """Run whole sequences from their start, without a mask where attention needs none."""
-        return self.run(embeds, cache=cache, decoder=without_mask(self.lm.get_decoder()))
+        return self.run(embeds, cache=cache, decoder=without_mask(
+            self.lm.get_decoder(), recorded=self.kept_layers != (-1,)))
 
     def keep(self, out: BaseModelOutputWithPast) -> list[Tensor]:
         """Select the states of ``kept_layers`` from what :meth:`run` gives."""
