@@ -67,6 +67,8 @@ SMALL_OPTIONS = {
     'vit': {f'model.encoder.backbone.model_args.{key}': value for key, value in VIT.items()},
     'convnext': {f'model.encoder.backbone.model_args.{key}': value
                  for key, value in CONVNEXT.items()},
+    # Of the two layers in its LLM's folder.
+    'mini_coco': {'model.llm.num_layers': 1},
 }
 # A training of two steps. Batches, mix and gradient accumulation keep their ways.
 STEPS = 2

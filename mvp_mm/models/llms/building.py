@@ -29,20 +29,22 @@ AttentionInterface.register(_NO_MASK, sdpa_attention_forward)
 _NEEDED = ('hidden_size', 'vocab_size', 'max_position_embeddings', 'num_hidden_layers')
 
 
-def build_lm(config: dict | None, pretrained: str | None,
-             attn_implementation: str) -> PreTrainedModel:
+def build_lm(config: dict | None, pretrained: str | None, attn_implementation: str,
+             num_layers: int | None = None) -> PreTrainedModel:
     """Build a decoder-only language model.
 
     Args:
         config: ``model_type`` of transformers and its sizes, for random weights.
         pretrained: Local folder of weights and their config; ``config`` is then not read.
         attn_implementation: Attention of transformers.
+        num_layers: Keep this many of the first layers, and the final norm; None keeps all.
 
     Raises:
         FileNotFoundError: If the folder is none of a model.
         ValueError: If none of the sources is given, the family is unknown or not
-            decoder-only, flash attention cannot run here, or the folder's weights cannot be
-            read, are not all of the model's, or are not finite.
+            decoder-only, flash attention cannot run here, there are fewer layers than
+            ``num_layers``, or the folder's weights cannot be read, are not all of the model's,
+            or are not finite.
     """
     if config is None and pretrained is None:
         raise ValueError('CausalLM needs config or pretrained')
@@ -54,13 +56,41 @@ def build_lm(config: dict | None, pretrained: str | None,
         _check_family(family)
         hf_config = AutoConfig.for_model(family, **sizes)
         _check_decoder_only(hf_config)
+        _cut(hf_config, num_layers)
         lm = AutoModelForCausalLM.from_config(
             hf_config, attn_implementation=attn_implementation)
     else:
-        _check_decoder_only(_config_of(pretrained))
+        hf_config = _config_of(pretrained)
+        _check_decoder_only(hf_config)
+        # All layers are read, so that the check of the folder is the same, and then some dropped.
         lm = _read_folder(pretrained, attn_implementation)
+        if _cut(hf_config, num_layers):
+            _drop_layers(lm, num_layers)
     _fuse_gelu(lm)
     return lm
+
+
+def _cut(config: PretrainedConfig, num_layers: int | None) -> bool:
+    """Shorten a config to its first layers, in place; tell whether any are left out."""
+    if num_layers is None:
+        return False
+    count = config.num_hidden_layers
+    if not 1 <= num_layers <= count:
+        raise ValueError(f'llm.num_layers must be 1 to {count}, the layers of the '
+                         f'{config.model_type} model, got {num_layers!r}')
+    config.num_hidden_layers = num_layers
+    if getattr(config, 'layer_types', None):
+        config.layer_types = config.layer_types[:num_layers]
+    return num_layers < count
+
+
+def _drop_layers(lm: PreTrainedModel, num_layers: int) -> None:
+    """Leave the first layers of a model and its final norm, in place."""
+    layers = decoder_layers(lm)
+    MMLogger.get_current_instance().info(
+        f'llm.num_layers: the first {num_layers} of {len(layers)} layers are kept')
+    del layers[num_layers:]
+    _cut(lm.config, num_layers)
 
 
 def _read_folder(folder: str, attn_implementation: str) -> PreTrainedModel:

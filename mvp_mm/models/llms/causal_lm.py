@@ -36,44 +36,44 @@ class CausalLM(BaseModule):
     Args:
         config: ``model_type`` of transformers and its sizes, for random weights.
         pretrained: Local folder of weights, whose sizes count, or None for random ones.
+        num_layers: Number of first layers to keep, with the final norm; None keeps all.
         frozen: Keep the LLM as it is, in eval mode; gradients still pass through it.
-        lora: Freeze the LLM and train adapters beside its layers: ``r``, ``alpha``, ``dropout``,
-            ``target_modules`` (see :func:`~mvp_mm.models.llms.building.add_lora`; needs peft).
-        train_embeddings: Train input embeddings and output layer of an LLM that is frozen or has
-            adapters: ``<PER>`` is new to it.
-        gradient_checkpointing: Gradient checkpointing: recompute activations in the backward pass.
+        lora: Freeze the LLM and train adapters beside its layers, by the arguments of
+            :func:`~mvp_mm.models.llms.building.add_lora` (needs peft).
+        train_embeddings: Train input embeddings and output layer beside a frozen LLM or adapters:
+            ``<PER>`` is new to it.
+        gradient_checkpointing: Recompute activations in the backward pass.
         attn_implementation: Attention of transformers (``sdpa``, ``flash_attention_2``, …).
         kept_layers: Hidden states that :meth:`forward` returns: 0 is the input embedding, -1 the
             output of the final norm.
-        split_by_length: Run short and long sequences apart, since sentences beside word lists
-            would be padding for the most part. Off under FSDP: every rank must run it the same
-            number of times.
+        split_by_length: Run short and long sequences apart: sentences beside word lists would be
+            mostly padding. Off under FSDP: every rank must run it the same number of times.
         shared_prefix: Run what rows about one image have in common (task text and visual tokens)
             once, behind a block mask, in place of once per row. Needs ``sdpa`` attention over the
             whole sequence.
         sequence_packing: Sequence packing: join sequences behind a block mask to ones of nearly
             the same length, so that the layers run once; for ``sdpa`` attention likewise.
-        bf16_weights: Train the layers on bfloat16 copies of their weights, made once per step
-            (:class:`~mvp_mm.models.llms.working_copies.WorkingCopies`), and in bfloat16
-            throughout, in place of a cast per layer under autocast. The parameters stay float32.
-        sampling: Settings of :class:`~mvp_mm.models.llms.sampling.Sampling`, or None to write
-            the most probable token.
+        bf16_weights: Train the layers in bfloat16 throughout, on copies of their weights made once
+            per step (:class:`~mvp_mm.models.llms.working_copies.WorkingCopies`), in place of a
+            cast per layer under autocast. The parameters stay float32.
+        sampling: Settings of :class:`~mvp_mm.models.llms.sampling.Sampling`; None is greedy.
         loss_average: What the language loss is averaged over in the global batch: ``'tokens'``
             alike, ``'instructions'`` (each the mean of its tokens) or ``'images'`` (each the mean
             of its instructions). In the first two, images with many instructions weigh more.
     """
 
     def __init__(self, config: dict | None = None, pretrained: str | None = None,
-                 frozen: bool = False, lora: dict | None = None, train_embeddings: bool = False,
-                 gradient_checkpointing: bool = False, attn_implementation: str = 'sdpa',
-                 kept_layers: tuple[int, ...] = (-1,), split_by_length: bool = True,
-                 shared_prefix: bool = False, sequence_packing: bool = False,
-                 bf16_weights: bool = False, sampling: dict | None = None,
+                 num_layers: int | None = None, frozen: bool = False, lora: dict | None = None,
+                 train_embeddings: bool = False, gradient_checkpointing: bool = False,
+                 attn_implementation: str = 'sdpa', kept_layers: tuple[int, ...] = (-1,),
+                 split_by_length: bool = True, shared_prefix: bool = False,
+                 sequence_packing: bool = False, bf16_weights: bool = False,
+                 sampling: dict | None = None,
                  loss_average: Literal['tokens', 'instructions', 'images'] = 'tokens') -> None:
         super().__init__()
         check_choice('llm.loss_average', loss_average, ('tokens', 'instructions', 'images'))
         self.loss_average = loss_average
-        self.lm = build_lm(config, pretrained, attn_implementation)
+        self.lm = build_lm(config, pretrained, attn_implementation, num_layers)
         self.pretrained = pretrained
         self.hidden_size = self.lm.config.hidden_size
         self.max_length = self.lm.config.max_position_embeddings
