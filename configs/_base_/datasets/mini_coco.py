@@ -82,6 +82,7 @@ _mini_whole = dict(
             _cfg for _cfg in _mini_coco['mini_referring_test']['datasets']
             if _cfg['split'] == 'testB'
         ]))
+# The sentences are about two images: an eighth of the images drawn.
 _mini_mix = dict(
-    mini_panoptic_train=6, mini_instance_train=6, mini_refcoco_val=1, mini_refcoco_testA=1,
+    mini_panoptic_train=16, mini_instance_train=12, mini_refcoco_val=1, mini_refcoco_testA=1,
     mini_refcoco_plus_val=1, mini_refcocog_val=1)

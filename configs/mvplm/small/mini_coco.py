@@ -8,18 +8,13 @@ model = dict(
     encoder=dict(frozen=True),
     # All 30 layers took half of the time of a step. Names read their input embeddings too.
     llm=dict(
-        num_layers=6,
-        kept_layers=(0, -1),
-        train_embeddings=True,
+        num_layers=6, kept_layers=(0, -1), train_embeddings=True,
         lora=dict(r=16, alpha=32, target_modules=['q_proj', 'k_proj', 'v_proj', 'o_proj'])),
-    pixel_decoder=dict(
-        num_layers=1, feedforward=512, position=dict(type='CyclePosition')),
+    pixel_decoder=dict(num_layers=1, feedforward=512, position=dict(type='CyclePosition')),
     perception=dict(
-        num_stuff_queries=30,
-        query_generator=dict(num_queries=40),
-        denoising=dict(num_queries=40),
+        num_stuff_queries=30, query_generator=dict(num_queries=40),
+        denoising=dict(num_queries=40), matcher=dict(num_points=512),
         decoder=dict(num_layers=3, feedforward=512, position_code='cycles'),
-        matcher=dict(num_points=512),
         criterion=dict(num_points=1024, normalization='targets')),
     max_response_tokens=40)
 
@@ -27,9 +22,7 @@ total_batch_size = None
 _max_iters = 1200
 # Every step is clipped to one length, as at the tiny size.
 optim_wrapper = dict(
-    dtype=None,
-    optimizer=dict(lr=1e-3),
-    clip_grad=dict(max_norm=1.0),
+    dtype=None, optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=1.0),
     paramwise_cfg=dict(_delete_=True, lr_mult={'llm.lm.model.embed_tokens': 0.1}))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, by_epoch=False, end=20),
@@ -39,9 +32,8 @@ train_cfg = dict(max_iters=_max_iters)
 validation_images = None
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=200))
 datasets = _base_._mini_whole
-# The sentences are about two images: an eighth of the images drawn.
-_mix = dict(_base_._mini_mix, mini_panoptic_train=16, mini_instance_train=12)
-train_dataloader = dict(batch_size=4, num_workers=0, mix=dict(_delete_=True, **_mix))
+train_dataloader = dict(
+    batch_size=4, num_workers=0, mix=dict(_delete_=True, **_base_._mini_mix))
 test_cfg = dict(dtype=None)
 test_loader_defaults = dict(batch_size=1, num_workers=0)
 test_dataloader = dict(
