@@ -87,8 +87,9 @@ class AnswerFiles(NamedTuple):
     picture: bytes
     text: str
 
-    def write(self, folder: Path) -> list[Path]:
+    def write(self, folder: str | Path) -> list[Path]:
         """Write them to a folder under a name that no other answer gets."""
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         name = reserve_name(folder, self.stem)
         picture, text = folder / f'{name}.png', folder / f'{name}.json'

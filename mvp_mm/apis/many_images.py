@@ -64,17 +64,15 @@ def make_plan(model: nn.Module, batch_size: int | None, workers: int | None,
         model: The model.
         batch_size: What the caller asks for; None chooses.
         workers: What the caller asks for; None chooses.
-        images: Number of images; None where it is not known.
+        images: Number of images; None where it is not known: an iterator may be a camera, whose
+            first answer must not wait for further images.
         questions: Number of questions about each.
 
     Raises:
         ValueError: If the caller asks for something else than positive whole numbers, or for
             workers of a model on a GPU.
     """
-    for name, value in (('batch_size', batch_size), ('workers', workers)):
-        if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f'{name} must be a positive whole number, got {value!r}')
+    check_counts(batch_size, workers)
     parameters = list(model.parameters())
     on_cpu = all(parameter.device.type == 'cpu' for parameter in parameters)
     if not on_cpu and (workers or 1) > 1:
@@ -83,21 +81,31 @@ def make_plan(model: nn.Module, batch_size: int | None, workers: int | None,
     if (workers or 1) > 1 and not FORKS:
         raise ValueError('workers are forked processes, which this system does not have')
     small = on_cpu and sum(parameter.numel() for parameter in parameters) <= SMALL
-    if workers is None:
-        workers = (wanted_threads() or usable_cores()) if small and can_fork() else 1
-        if images is not None:
-            workers = max(1, min(workers, images * questions // _FEWEST_PER_WORKER))
-    if batch_size is not None:
-        plan = Plan(batch_size, None, workers)
-    else:
-        plan = Plan(BATCH if small else 1, MOST_PIXELS if small else None, workers)
     if images is None:
-        return plan
-    if questions > 1:
-        return replace(plan, workers=max(1, min(workers, images)))
+        return Plan(batch_size or 1, None, workers or 1)
+    if workers is None:
+        cores = (wanted_threads() or usable_cores()) if small and can_fork() else 1
+        workers = max(1, min(cores, images * questions // _FEWEST_PER_WORKER))
+    most_pixels = None
     if batch_size is None:
-        plan = replace(plan, batch_size=min(plan.batch_size, max(1, math.ceil(images / workers))))
-    return replace(plan, workers=max(1, min(workers, math.ceil(images / plan.batch_size))))
+        batch_size = BATCH if small else 1
+        most_pixels = MOST_PIXELS if small else None
+        if questions == 1:
+            batch_size = min(batch_size, max(1, math.ceil(images / workers)))
+    jobs = images if questions > 1 else math.ceil(images / batch_size)
+    return Plan(batch_size, most_pixels, max(1, min(workers, jobs)))
+
+
+def check_counts(batch_size: Any, workers: Any) -> None:
+    """Refuse what is neither None nor a positive whole number.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    for name, value in (('batch_size', batch_size), ('workers', workers)):
+        if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f'{name} must be a positive whole number, got {value!r}')
 
 
 def answer_in_order(prepare: Callable[[ImageSource], PreparedImage],
@@ -180,8 +188,7 @@ def _batches(images: Iterable[ReadImage], plan: Plan) -> Iterator[list[ReadImage
         except Exception as error:
             image, failure = None, error
         added = 0 if image is None else image[1].pixels
-        full = len(batch) == plan.batch_size or (
-            plan.most_pixels is not None and pixels + added > plan.most_pixels)
+        full = plan.most_pixels is not None and pixels + added > plan.most_pixels
         if batch and (image is None or full):
             yield batch
             batch, pixels = [], 0
@@ -191,6 +198,9 @@ def _batches(images: Iterable[ReadImage], plan: Plan) -> Iterator[list[ReadImage
             return
         batch.append(image)
         pixels += added
+        if len(batch) == plan.batch_size:
+            yield batch
+            batch, pixels = [], 0
 
 
 def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

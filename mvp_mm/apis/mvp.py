@@ -19,7 +19,7 @@ from mvp_mm.apis.answer_making import make_answer
 from mvp_mm.apis.hub import HubModel
 from mvp_mm.apis.images import Channels
 from mvp_mm.apis.inferencer import PerceptionInferencer
-from mvp_mm.apis.many_images import Plan, answer_in_order, make_plan
+from mvp_mm.apis.many_images import Plan, answer_in_order, check_counts, make_plan
 from mvp_mm.apis.model_index import find_model
 from mvp_mm.apis.onnx import OnnxModel
 from mvp_mm.apis.perceiver import EncodedImages, PreparedImage
@@ -93,7 +93,7 @@ class MVP(HubModel, OnnxModel):
             workers: Processes on a CPU that work on a batch each; None for one per core where the
                 model is small and the images many, else 1
                 (:func:`~mvp_mm.apis.many_images.make_plan`). Each takes the memory of a forward
-                pass.
+                pass. For an iterator, which may be a camera, None means 1 of both.
             progress: Show a progress bar where there are several answers to come.
             channels: ``'rgb'`` or ``'bgr'``: order of the channels of arrays and tensors.
             allow_urls: Fetch images from ``http://`` and ``https://`` addresses.
@@ -122,11 +122,10 @@ class MVP(HubModel, OnnxModel):
                finish: Callable[[Answer], Any] | None = None, **question: Any) -> Iterator[Any]:
         """Answer as :meth:`__call__` does, one answer at a time, as soon as there is one.
 
-        Args:
-            finish: Works on each answer beside the next ones, in the process that made it, such
-                as drawing it. What it gives takes the answer's place, pickled where there are
-                workers.
+        ``finish`` works on each answer beside the next ones, in the process that made it, such as
+        drawing it. What it gives takes the answer's place, and must be picklable for workers.
         """
+        check_counts(batch_size, workers)
         questions = self._questions(words, text, **question)
         sources = list_sources(images, channels, allow_urls)
         listed = len(sources) if isinstance(sources, list) else None

@@ -105,7 +105,7 @@ class AnswerJob:
         question = dict(words=args.words, text=args.text, stuff=args.stuff, task=args.task,
                         thinking=args.thinking, threshold=args.threshold)
         backend = AnswerBackend(args.weights, args.device, question, args.batch_size,
-                                args.workers)
+                                args.workers, len(images.names))
 
         def work(shard: Shard) -> RunReport:
             manifest = make_manifest(args.name, backend, json.dumps(question), CaptionSampling(),
@@ -128,42 +128,42 @@ class AnswerBackend:
         question: Arguments of a call of the model.
         batch_size: Images of a forward pass; None chooses as a call of the model does.
         workers: Worker processes; None chooses likewise.
+        images: Number of images that there are.
     """
 
     name = 'mvp_mm'
     concurrency = 1
 
     def __init__(self, weights: str, device: str | None, question: dict[str, Any],
-                 batch_size: int | None = None, workers: int | None = None) -> None:
+                 batch_size: int | None, workers: int | None, images: int) -> None:
         from mvp_mm.apis.mvp import MVP
         self.model = weights
         self.settings: dict[str, Any] = {}
-        self._question, self._asked_batch = question, batch_size
         self._network = MVP(weights, device)
-        self._plan = self._network.make_plan(batch_size, workers)
+        plan = self._network.make_plan(batch_size, workers, images)
+        self._question = dict(question, batch_size=batch_size, workers=plan.workers)
         # Workers are forked anew for each call.
-        alone = self._plan.workers == 1
-        self.batch_size = self._plan.batch_size * (
-            1 if alone else _BATCHES_PER_WORKER * self._plan.workers)
+        alone = plan.workers == 1
+        self.batch_size = plan.batch_size * (1 if alone else _BATCHES_PER_WORKER * plan.workers)
 
     def caption(self, images: Sequence[Path]) -> list[Answer | Exception]:
         """See :class:`CaptionBackend`; goes on behind an unreadable image."""
-        found: list[Answer | Exception] = []
-        while len(found) < len(images):
+        found: dict[Path, Answer | Exception] = {
+            image: ImageError(f'No such image file: {image}')
+            for image in images if not image.is_file()}
+        while left := [image for image in images if image not in found]:
             try:
-                for answer in self._ask(images[len(found):]):
-                    found.append(answer)
+                for image, answer in zip(left, self._ask(left), strict=True):
+                    found[image] = answer
             except ChildProcessError:
                 raise
             except (OSError, ValueError) as error:
-                found.append(ImageError(str(error)))
-        return found
+                unreadable = next(image for image in left if image not in found)
+                found[unreadable] = ImageError(str(error))
+        return [found[image] for image in images]
 
-    def _ask(self, images: Sequence[Path]) -> Iterator[Answer]:
-        # An iterator fails at the image that is missing, a list at once.
-        answers = self._network.stream(
-            iter(images), batch_size=self._asked_batch, workers=self._plan.workers,
-            progress=False, finish=_as_dict, **self._question)
+    def _ask(self, images: list[Path]) -> Iterator[Answer]:
+        answers = self._network.stream(images, progress=False, finish=_as_dict, **self._question)
         text = self._question.get('text')
         each = 1 if text is None or isinstance(text, str) else len(text)
         while together := list(islice(answers, each)):

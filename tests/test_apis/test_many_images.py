@@ -85,6 +85,12 @@ def test_each_worker_is_a_process_with_one_thread(model, folder):
 
 
 @needs_fork
+def test_the_progress_bar_counts_the_answers_of_workers(model, folder, capsys):
+    model(folder, words=['circle'], workers=2, batch_size=2, thinking=False)
+    assert '/7 [' in capsys.readouterr().err
+
+
+@needs_fork
 def test_images_in_memory_reach_workers_and_come_back(model, folder):
     arrays = [np.asarray(Image.open(path)) for path in sorted(folder.iterdir())]
     listed = model(arrays, words=['circle'], channels='rgb', workers=2, **QUIET)
@@ -161,7 +167,7 @@ def network(monkeypatch):
 
 
 @pytest.mark.parametrize('asked, expected', [
-    (dict(), Plan(8, MOST_PIXELS, 6)), (dict(images=100), Plan(8, MOST_PIXELS, 6)),
+    (dict(images=100), Plan(8, MOST_PIXELS, 6)), (dict(images=None), Plan(1, None, 1)),
     (dict(images=30), Plan(8, MOST_PIXELS, 3)), (dict(images=10), Plan(8, MOST_PIXELS, 1)),
     (dict(images=1), Plan(1, MOST_PIXELS, 1)), (dict(images=9, workers=3), Plan(3, MOST_PIXELS, 3)),
     (dict(images=9, workers=3, batch_size=6), Plan(6, None, 2)),

@@ -2,6 +2,8 @@
 """Questions to a model about images, answered on the screen and in files."""
 from __future__ import annotations
 
+import atexit
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -65,6 +67,8 @@ def ask_model(images: Sequence[str], model: dict[str, Any], question: dict[str, 
         paths = list_images(images)
         if out.exists() and not out.is_dir():
             raise FileExistsError(f'--out {out} is a file, not a folder')
+        # Python would search all that was imported for cycles before it ends, for over a second.
+        atexit.register(gc.freeze)
         say_busy('loading PyTorch and the model')
         from mvp_mm import MVP
         asked = MVP(**model)
