@@ -125,6 +125,15 @@ def test_a_guess_is_called_one(ask):
     assert FakeModel.calls[1]['workers'] == 2
 
 
+def test_a_killed_worker_is_one_line_and_a_failed_run(ask, monkeypatch):
+    def lost(*_, **__):
+        raise ChildProcessError('Worker process 7 was killed by SIGKILL at c.jpg')
+
+    monkeypatch.setattr(FakeModel, 'stream', lost)
+    status, _, err = ask('c.jpg', '--words', 'dog')
+    assert status == 1 and 'SIGKILL at c.jpg' in err and err.count('\n') == 1
+
+
 def test_segments_are_told_with_their_share_of_the_image(ask):
     _, lines, _ = ask('c.jpg', '--words', 'snow', '--stuff', 'snow', '--task', 'panoptic')
     assert lines[1:-1] == ['  snow  75.0 % of the image']

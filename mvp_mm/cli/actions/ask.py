@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mvp_mm.cli.command import reported
+from mvp_mm.cli.command import FAILED, reported
 from mvp_mm.utils.terminal import say_busy
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ def ask_model(images: Sequence[str], model: dict[str, Any], question: dict[str, 
         out: Folder for the files.
 
     Raises:
-        Failure: If an image, the model or the question is wrong.
+        Failure: If an image, the model or the question is wrong, or a worker was killed.
     """
-    with reported(OSError, ValueError):
+    with reported(OSError, ValueError), reported(ChildProcessError, status=FAILED):
         paths = list_images(images)
         if out.exists() and not out.is_dir():
             raise FileExistsError(f'--out {out} is a file, not a folder')
