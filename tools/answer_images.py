@@ -43,9 +43,10 @@ def parse_args() -> argparse.Namespace:
                         help="let the LLM write a caption first; default: the model's")
     parser.add_argument('--threshold', type=float, help='least score of an answer')
     parser.add_argument('--device', help='default: cuda where there is one, else cpu')
-    parser.add_argument('--batch-size', type=int, default=1, help='images of a forward pass')
-    parser.add_argument('--workers', type=int, help='batches side by side on a CPU; default: one '
-                        'per core for a small model')
+    parser.add_argument('--batch-size', type=int, help='images of a forward pass; default: 8 for a '
+                        'small model on a CPU, else 1')
+    parser.add_argument('--workers', type=int, help='processes on a CPU, each with a batch; '
+                        'default: one per core for a small model, else 1')
     args = parser.parse_args()
     if not (args.words or args.text or args.task):
         parser.error('ask with --words or --text, or name a --task that needs neither')

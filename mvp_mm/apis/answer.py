@@ -15,13 +15,15 @@ import numpy as np
 from mmengine.structures import InstanceData
 from PIL import Image
 
-from mvp_mm.apis.answers import reserve_name
+from mvp_mm.apis.answers import AnswerFiles
 from mvp_mm.apis.coco_answers import to_coco
 from mvp_mm.apis.compact_masks import CompactMasks
 from mvp_mm.structures import Instruction, PerceptionDataSample
 from mvp_mm.visualization import PerceptionVisualizer
 
 _PICTURES = ('.png', '.jpg', '.jpeg', '.webp')
+# The usual level takes four times as long, longer than a small model's answer, for a fifth less.
+_OPTIONS = {'.png': dict(compress_level=1)}
 
 
 class Segments(NamedTuple):
@@ -190,25 +192,23 @@ class Answer:
         path = Path(path)
         suffix = path.suffix.lower()
         if suffix not in (*_PICTURES, '.json') or path.is_dir():
-            return self.save_both(self.take_name(path))
+            return self.to_files().write(path)
         if path.exists() and not overwrite:
             raise FileExistsError(f'{path} exists: choose another name, or overwrite=True')
         path.parent.mkdir(parents=True, exist_ok=True)
         if suffix == '.json':
-            path.write_text(json.dumps(self.to_dict(), indent=2), encoding='utf-8')
+            path.write_text(self._as_text(), encoding='utf-8')
         else:
-            self.plot().save(path)
+            self.plot().save(path, **_OPTIONS.get(suffix, {}))
         return [path]
 
-    def take_name(self, folder: str | Path) -> Path:
-        """Take a name in a folder for :meth:`save_both`, which no other answer gets."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / reserve_name(folder, f'{Path(self.image).stem}_{self.task}')
+    def to_files(self) -> AnswerFiles:
+        """Draw the answer and spell it out, to be written as two files."""
+        return AnswerFiles(f'{Path(self.image).stem}_{self.task}', self._repr_png_(),
+                           self._as_text())
 
-    def save_both(self, name: Path) -> list[Path]:
-        """Write ``name.png`` and ``name.json``; see :meth:`take_name`."""
-        return [*self.save(f'{name}.png'), *self.save(f'{name}.json', overwrite=True)]
+    def _as_text(self) -> str:
+        return json.dumps(self.to_dict(), indent=2)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the answer as JSON can hold it.
@@ -259,7 +259,7 @@ class Answer:
 
     def _repr_png_(self) -> bytes:
         content = io.BytesIO()
-        self.plot().save(content, 'png')
+        self.plot().save(content, 'png', **_OPTIONS['.png'])
         return content.getvalue()
 
     def _repr_html_(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -72,6 +72,30 @@ def _region_rles(label_map: Any, values: Sequence[int]) -> list[dict[str, Any]]:
     """The regions of a (h, w) map that have the given values, one full-size mask at a time."""
     label_map = to_numpy(label_map)
     return [_json_rle(label_map == value) for value in values]
+
+
+class AnswerFiles(NamedTuple):
+    """An answer's two files, before they have a name; can be sent to another process.
+
+    Attributes:
+        stem: Their name, unless another answer has it.
+        picture: Content of a PNG file.
+        text: Content of a JSON file.
+    """
+
+    stem: str
+    picture: bytes
+    text: str
+
+    def write(self, folder: str | Path) -> list[Path]:
+        """Write them to a folder under a name that no other answer gets."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        name = reserve_name(folder, self.stem)
+        picture, text = folder / f'{name}.png', folder / f'{name}.json'
+        picture.write_bytes(self.picture)
+        text.write_text(self.text, encoding='utf-8')
+        return [picture, text]
 
 
 def reserve_name(folder: Path, stem: str) -> str:

@@ -2,9 +2,8 @@
 """The front door: a model by one name, asked about any kind of image."""
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +19,7 @@ from mvp_mm.apis.answer_making import make_answer
 from mvp_mm.apis.hub import HubModel
 from mvp_mm.apis.images import Channels
 from mvp_mm.apis.inferencer import PerceptionInferencer
-from mvp_mm.apis.many_images import answer_in_order, choose_workers
+from mvp_mm.apis.many_images import Plan, answer_in_order, check_counts, make_plan
 from mvp_mm.apis.model_index import find_model
 from mvp_mm.apis.onnx import OnnxModel
 from mvp_mm.apis.perceiver import EncodedImages, PreparedImage
@@ -77,7 +76,7 @@ class MVP(HubModel, OnnxModel):
         return sorted(self._inferencer.config.inferencer.tasks)
 
     def __call__(self, images: Any, *, words: Sequence[str] | None = None,
-                 text: str | Sequence[str] | None = None, batch_size: int = 1,
+                 text: str | Sequence[str] | None = None, batch_size: int | None = None,
                  workers: int | None = None, progress: bool = True,
                  channels: Channels | None = None, allow_urls: bool = False,
                  **question: Any) -> Answer | list[Answer]:
@@ -88,11 +87,13 @@ class MVP(HubModel, OnnxModel):
                 list or iterator of these; see :func:`~mvp_mm.apis.sources.list_sources`.
             words: A list of words.
             text: A sentence, or a list of them: several questions.
-            batch_size: Images that are encoded together, or sentences answered together where
-                there are several.
-            workers: Batches that are worked on side by side, in threads; None for one per core
-                on a CPU where the model is small (:func:`~mvp_mm.apis.many_images.choose_workers`)
-                and ``OMP_NUM_THREADS`` allows, else 1. Each takes the memory of a forward pass.
+            batch_size: Images in one forward pass, or sentences where there are several; None
+                for 8 on a CPU where the model is small (2.5 megapixels at most), else 1. Scores
+                of one and the same image differ by rounding between batches.
+            workers: Processes on a CPU that work on a batch each; None for one per core where the
+                model is small and the images many, else 1
+                (:func:`~mvp_mm.apis.many_images.make_plan`). Each takes the memory of a forward
+                pass. For an iterator, which may be a camera, None means 1 of both.
             progress: Show a progress bar where there are several answers to come.
             channels: ``'rgb'`` or ``'bgr'``: order of the channels of arrays and tensors.
             allow_urls: Fetch images from ``http://`` and ``https://`` addresses.
@@ -115,29 +116,32 @@ class MVP(HubModel, OnnxModel):
         return answers
 
     def stream(self, images: Any, *, words: Sequence[str] | None = None,
-               text: str | Sequence[str] | None = None, batch_size: int = 1,
+               text: str | Sequence[str] | None = None, batch_size: int | None = None,
                workers: int | None = None, progress: bool = True,
                channels: Channels | None = None, allow_urls: bool = False,
-               **question: Any) -> Iterator[Answer]:
-        """Answer as :meth:`__call__` does, one answer at a time, as soon as there is one."""
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f'batch_size must be a positive whole number, got {batch_size!r}')
+               finish: Callable[[Answer], Any] | None = None, **question: Any) -> Iterator[Any]:
+        """Answer as :meth:`__call__` does, one answer at a time, as soon as there is one.
+
+        ``finish`` works on each answer beside the next ones, in the process that made it, such as
+        drawing it. What it gives takes the answer's place, and must be picklable for workers.
+        """
+        check_counts(batch_size, workers)
         questions = self._questions(words, text, **question)
         sources = list_sources(images, channels, allow_urls)
-        count = len(sources) * len(questions) if isinstance(sources, list) else None
-        encoded_together = batch_size if len(questions) == 1 else 1
-        workers = self.choose_workers(workers)
-        if isinstance(sources, list):
-            workers = max(1, min(workers, math.ceil(len(sources) / encoded_together)))
+        listed = len(sources) if isinstance(sources, list) else None
+        plan = self.make_plan(batch_size, workers, listed, len(questions))
         answers = answer_in_order(
-            self._prepare, partial(self._answer_images, questions=questions, batch_size=batch_size),
-            sources, encoded_together, workers)
+            self._prepare, partial(self._answer_images, questions=questions,
+                                   batch_size=plan.batch_size),
+            finish, sources, len(questions), plan)
+        count = None if listed is None else listed * len(questions)
         return iter(tqdm(answers, total=count, unit='answer', leave=False,
                          disable=not progress or count == 1))
 
-    def choose_workers(self, workers: int | None = None) -> int:
-        """See :func:`~mvp_mm.apis.many_images.choose_workers`."""
-        return choose_workers(self._inferencer.model, workers)
+    def make_plan(self, batch_size: int | None = None, workers: int | None = None,
+                  images: int | None = None, questions: int = 1) -> Plan:
+        """See :func:`~mvp_mm.apis.many_images.make_plan`."""
+        return make_plan(self._inferencer.model, batch_size, workers, images, questions)
 
     def open(self, image: Any, channels: Channels | None = None,
              allow_urls: bool = False) -> Picture:

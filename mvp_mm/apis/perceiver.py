@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,11 @@ class PreparedImage:
     name: str
     size: tuple[int, int]
     results: dict[str, Any]
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the image or of its canvas, whichever has more."""
+        return max(math.prod(self.size), math.prod(self.results['img'].shape[:2]))
 
 
 @dataclass

@@ -30,7 +30,7 @@ class ImageSource:
 
     Attributes:
         name: Path, address or ``image_<number>``.
-        read: Gives its pixels, (h, w, 3) uint8 BGR.
+        read: Gives its pixels, (h, w, 3) uint8 BGR; picklable.
     """
 
     name: str
@@ -74,11 +74,11 @@ def _sources(image: Any, number: int, channels: Channels | None,
     if not isinstance(image, (str, Path)):
         name = f'image_{number}'
         pixels = to_bgr(image, name, channels)
-        return [ImageSource(name, lambda: pixels)]
+        return [ImageSource(name, partial(_given, pixels))]
     if _is_url(image):
         if not allow_urls:
             raise ValueError(f'{image} is an address: allow_urls=True lets it be fetched')
-        return [ImageSource(str(image), lambda: fetch_image(str(image)))]
+        return [ImageSource(str(image), partial(fetch_image, str(image)))]
     if Path(image).is_dir():
         found = sorted(path for path in Path(image).iterdir()
                        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
@@ -92,6 +92,10 @@ def _sources(image: Any, number: int, channels: Channels | None,
     else:
         found = [check_path(image)]
     return [ImageSource(str(path), partial(read_image, path)) for path in found]
+
+
+def _given(pixels: np.ndarray) -> np.ndarray:
+    return pixels
 
 
 def _is_url(image: str | Path) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from mvp_mm.captioning.images import ImageSet, images_of_dataset, images_of_fold
 from mvp_mm.captioning.ray_shards import add_shard_arguments
 from mvp_mm.captioning.run import RunReport, caption_shard, make_manifest
 from mvp_mm.datasets.captions.shards import Shard
+
+_BATCHES_PER_WORKER = 8
 
 ShardWork = Callable[[Shard], RunReport]
 
@@ -102,7 +105,7 @@ class AnswerJob:
         question = dict(words=args.words, text=args.text, stuff=args.stuff, task=args.task,
                         thinking=args.thinking, threshold=args.threshold)
         backend = AnswerBackend(args.weights, args.device, question, args.batch_size,
-                                args.workers)
+                                args.workers, len(images.names))
 
         def work(shard: Shard) -> RunReport:
             manifest = make_manifest(args.name, backend, json.dumps(question), CaptionSampling(),
@@ -112,6 +115,10 @@ class AnswerJob:
         return work
 
 
+def _as_dict(answer: Any) -> dict[str, Any]:
+    return answer.to_dict()
+
+
 class AnswerBackend:
     """Answers about images, as a captioner whose captions are answers as JSON.
 
@@ -119,42 +126,48 @@ class AnswerBackend:
         weights: See :class:`mvp_mm.MVP`.
         device: Where the model runs; None takes a GPU where there is one.
         question: Arguments of a call of the model.
-        batch_size: Images of a forward pass.
-        workers: Batches at a time; None chooses as a call of the model does. Of several each
-            has one thread of torch, which holds for the whole process.
+        batch_size: Images of a forward pass; None chooses as a call of the model does.
+        workers: Worker processes; None chooses likewise.
+        images: Number of images that there are.
     """
 
     name = 'mvp_mm'
+    concurrency = 1
 
     def __init__(self, weights: str, device: str | None, question: dict[str, Any],
-                 batch_size: int, workers: int | None = None) -> None:
-        import torch
-
+                 batch_size: int | None, workers: int | None, images: int) -> None:
         from mvp_mm.apis.mvp import MVP
         self.model = weights
         self.settings: dict[str, Any] = {}
-        self.batch_size = batch_size
-        self._question = question
         self._network = MVP(weights, device)
-        self.concurrency = self._network.choose_workers(workers)
-        if self.concurrency > 1:
-            torch.set_num_threads(1)
+        plan = self._network.make_plan(batch_size, workers, images)
+        self._question = dict(question, batch_size=batch_size, workers=plan.workers)
+        # Workers are forked anew for each call.
+        alone = plan.workers == 1
+        self.batch_size = plan.batch_size * (1 if alone else _BATCHES_PER_WORKER * plan.workers)
 
     def caption(self, images: Sequence[Path]) -> list[Answer | Exception]:
-        """See :class:`CaptionBackend`; where an image is unreadable, the others are asked alone."""
-        try:
-            return self._ask(images)
-        except (OSError, ValueError) as error:
-            if len(images) == 1:
-                return [ImageError(str(error))]
-            return [answer for image in images for answer in self.caption([image])]
+        """See :class:`CaptionBackend`; goes on behind an unreadable image."""
+        found: dict[Path, Answer | Exception] = {
+            image: ImageError(f'No such image file: {image}')
+            for image in images if not image.is_file()}
+        while left := [image for image in images if image not in found]:
+            try:
+                for image, answer in zip(left, self._ask(left), strict=True):
+                    found[image] = answer
+            except ChildProcessError:
+                raise
+            except (OSError, ValueError) as error:
+                unreadable = next(image for image in left if image not in found)
+                found[unreadable] = ImageError(str(error))
+        return [found[image] for image in images]
 
-    def _ask(self, images: Sequence[Path]) -> list[Answer | Exception]:
-        found = list(self._network.stream(list(images), batch_size=self.batch_size, workers=1,
-                                          progress=False, **self._question))
-        each = len(found) // len(images)
-        return [Answer(json.dumps([answer.to_dict() for answer in found[start:start + each]]))
-                for start in range(0, len(found), each)]
+    def _ask(self, images: list[Path]) -> Iterator[Answer]:
+        answers = self._network.stream(images, progress=False, finish=_as_dict, **self._question)
+        text = self._question.get('text')
+        each = 1 if text is None or isinstance(text, str) else len(text)
+        while together := list(islice(answers, each)):
+            yield Answer(json.dumps(together))
 
     def stop(self) -> None:
         """See :class:`CaptionBackend`; a batch under way is finished."""

@@ -32,10 +32,11 @@ from mvp_mm.cli.options import split_words
 @click.option('--dtype', help='Precision of matrix products, such as bfloat16.')
 @click.option('--accelerate', 'acceleration', is_flag=True,
               help='Replay the model as CUDA graphs, its weights held in --dtype.')
-@click.option('--batch-size', type=click.IntRange(min=1), default=1, show_default=True,
-              help='Images in one forward pass.')
+@click.option('--batch-size', type=click.IntRange(min=1),
+              help='Images in one forward pass.  [default: 8 for a small model on a CPU, else 1]')
 @click.option('--workers', type=click.IntRange(min=1),
-              help='Batches side by side on a CPU.  [default: one per core for a small model]')
+              help='Processes on a CPU, each with a batch.  [default: one per core for a small '
+              'model, else 1]')
 @click.option('--out', type=click.Path(path_type=Path), default=Path('outputs'),
               show_default=True, metavar='DIR',
               help='Folder for the pictures and JSON files of the answers.')

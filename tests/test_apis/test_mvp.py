@@ -126,7 +126,7 @@ def test_the_next_images_are_read_while_one_is_answered(model, folder, question,
     prepare = model._prepare
     monkeypatch.setattr(model, '_prepare', lambda source: read.append(source.name) or prepare(
         source))
-    answers = model.stream(files, progress=False, **question)
+    answers = model.stream(files, progress=False, batch_size=1, workers=1, **question)
     next(answers)
     wait_until(lambda: len(read) >= 3)    # the one that is answered, and two ahead at most
     assert read == [str(file) for file in files[:3]]

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import mvp_mm
+from mvp_mm.apis.answers import AnswerFiles
 from mvp_mm.cli.command import run
 from mvp_mm.cli.main import cli
 
@@ -26,13 +27,8 @@ class FakeAnswer:
     def __len__(self):
         return len(self.labels)
 
-    def take_name(self, folder):
-        folder.mkdir(exist_ok=True)
-        return folder / self.labels[0]
-
-    def save_both(self, name):
-        Path(f'{name}.json').write_text(json.dumps(self.labels))
-        return [Path(f'{name}.png'), Path(f'{name}.json')]
+    def to_files(self):
+        return AnswerFiles(self.labels[0], b'a picture', json.dumps(self.labels))
 
 
 class FakeModel:
@@ -46,7 +42,7 @@ class FakeModel:
         self.options.append((dtype, acceleration))
 
     def stream(self, image, words=None, text=None, stuff=None, task=None, thinking=None,
-                 threshold=None, batch_size=1, workers=None, progress=True):
+                 threshold=None, batch_size=None, workers=None, progress=True, finish=None):
         assert not progress    # every answer is printed
         self.calls.append(dict(image=image, words=words, text=text, stuff=stuff, task=task,
                                thinking=thinking, threshold=threshold, batch_size=batch_size,
@@ -55,7 +51,7 @@ class FakeModel:
         segments = None
         if task == 'panoptic':
             segments = np.array([[1, 1], [1, 2]]), [dict(id=1, label='snow', isthing=False)]
-        return (FakeAnswer(task or 'detection', f'{Path(name).stem}-{sentence}', segments)
+        return (finish(FakeAnswer(task or 'detection', f'{Path(name).stem}-{sentence}', segments))
                 for name in image for sentence in texts)
 
     def save_pretrained(self, folder):
@@ -92,10 +88,11 @@ def test_a_question_reaches_the_model_and_its_answer_the_screen(ask):
     assert status == 0
     assert FakeModel.calls == [('w', 'cpu', None), dict(
         image=[Path('c.jpg')], words=['dog', 'red ball'], text=None, stuff=None, task=None,
-        thinking=False, threshold=0.2, batch_size=1, workers=None)]
+        thinking=False, threshold=0.2, batch_size=None, workers=None)]
     assert lines == ['c.jpg: detection (words mean detection)', '  c-None  0.50  [1, 2, 3, 4]',
                      '  written: outputs/c-None.png, outputs/c-None.json']
     assert json.loads(Path('outputs/c-None.json').read_text()) == ['c-None']
+    assert Path('outputs/c-None.png').read_bytes() == b'a picture'
 
 
 def test_precision_and_acceleration_reach_the_model(ask):
@@ -126,6 +123,15 @@ def test_a_guess_is_called_one(ask):
     assert lines[1:-1] == ['  c-the unicorn  0.50  [1, 2, 3, 4]',
                            '  not found: this best guess scores below 0.7']
     assert FakeModel.calls[1]['workers'] == 2
+
+
+def test_a_killed_worker_is_one_line_and_a_failed_run(ask, monkeypatch):
+    def lost(*_, **__):
+        raise ChildProcessError('Worker process 7 was killed by SIGKILL at c.jpg')
+
+    monkeypatch.setattr(FakeModel, 'stream', lost)
+    status, _, err = ask('c.jpg', '--words', 'dog')
+    assert status == 1 and 'SIGKILL at c.jpg' in err and err.count('\n') == 1
 
 
 def test_segments_are_told_with_their_share_of_the_image(ask):

@@ -2,17 +2,20 @@
 """Questions to a model about images, answered on the screen and in files."""
 from __future__ import annotations
 
+import atexit
+import gc
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mvp_mm.cli.command import reported
-from mvp_mm.utils.cores import usable_cores, wanted_threads
+from mvp_mm.cli.command import FAILED, reported
 from mvp_mm.utils.terminal import say_busy
 
+if TYPE_CHECKING:
+    from mvp_mm.apis.answer import Answer
+    from mvp_mm.apis.answers import AnswerFiles
+
 _SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
-# Pictures that are drawn at a time: each takes several times the memory of its image.
-_MOST_DRAWING = 4
 
 
 def list_images(names: Sequence[str]) -> list[Path]:
@@ -58,36 +61,52 @@ def ask_model(images: Sequence[str], model: dict[str, Any], question: dict[str, 
         out: Folder for the files.
 
     Raises:
-        Failure: If an image, the model or the question is wrong.
+        Failure: If an image, the model or the question is wrong, or a worker was killed.
     """
-    with reported(OSError, ValueError):
+    with reported(OSError, ValueError), reported(ChildProcessError, status=FAILED):
         paths = list_images(images)
         if out.exists() and not out.is_dir():
             raise FileExistsError(f'--out {out} is a file, not a folder')
+        # Python would search all that was imported for cycles before it ends, for over a second.
+        atexit.register(gc.freeze)
         say_busy('loading PyTorch and the model')
         from mvp_mm import MVP
-        from mvp_mm.apis.many_images import map_in_order
         asked = MVP(**model)
         sentences = question['text']
         per_image = len(sentences or [None])
-        # A few at a time: a folder's answers need not fit into memory, and those given are kept.
-        answers = asked.stream(paths, progress=False, **question)
-        named = ((answer, answer.take_name(out)) for answer in answers)
-        threads = min(_MOST_DRAWING, wanted_threads() or usable_cores())
-        for number, (answer, files) in enumerate(map_in_order(_save, named, threads, threads)):
+        # One at a time: a folder's answers need not fit into memory, and those given are kept.
+        answers = asked.stream(paths, progress=False, finish=draw, **question)
+        for number, drawn in enumerate(answers):
             sentence = f' "{sentences[number % per_image]}"' if sentences else ''
-            reason = f' ({answer.reason})' if answer.reason else ''
-            print(f'{paths[number // per_image]}{sentence}: {answer.task}{reason}')
-            print('\n'.join(f'  {line}' for line in describe(answer)))
+            reason = f' ({drawn.reason})' if drawn.reason else ''
+            print(f'{paths[number // per_image]}{sentence}: {drawn.task}{reason}')
+            print('\n'.join(f'  {line}' for line in drawn.lines))
+            files = drawn.files.write(out)
             print(f'  written: {", ".join(map(str, files))}', flush=True)
 
 
-def _save(named: tuple[Any, Path]) -> tuple[Any, list[Path]]:
-    answer, name = named
-    return answer, answer.save_both(name)
+class DrawnAnswer(NamedTuple):
+    """What is told and kept of an answer.
+
+    Attributes:
+        task: Name of the task that answered.
+        reason: Why this task; empty where the caller named it.
+        lines: The answer in lines.
+        files: Its picture and its JSON.
+    """
+
+    task: str
+    reason: str
+    lines: list[str]
+    files: AnswerFiles
 
 
-def describe(answer: Any) -> list[str]:
+def draw(answer: Answer) -> DrawnAnswer:
+    """Draw an answer and tell it in lines."""
+    return DrawnAnswer(answer.task, answer.reason, describe(answer), answer.to_files())
+
+
+def describe(answer: Answer) -> list[str]:
     """Tell an answer in lines: the caption, then every object or segment."""
     lines = [f'caption: {answer.caption}'] if answer.caption else []
     if answer.segments is not None:
