@@ -17,7 +17,8 @@ TOOL = load_tool('analysis_tools/photograph_sheet')
 
 @pytest.fixture
 def place(tmp_path):
-    images = [dict(file_name=f'{i}.jpg') for i in (4, 2, 0, 1, 3)]
+    images = [dict(file_name=f'{i}.jpg', license=i % 2, flickr_url=f'http://photos/{i}')
+              for i in (4, 2, 0, 1, 3)]
     names = [('dog', 1), ('wall-other-merged', 0)]
     (tmp_path / 'panoptic.json').write_text(json.dumps(dict(images=images, categories=[
         dict(name=name, isthing=isthing) for name, isthing in names])))
@@ -28,8 +29,15 @@ def place(tmp_path):
 
 def test_photographs_are_spread_over_the_file_and_its_categories_are_asked(place):
     files, words, stuff = TOOL.choose(place / 'panoptic.json', 3)
-    assert (files, words, stuff) == (['0.jpg', '2.jpg', '4.jpg'], ['dog', 'wall'], ['wall'])
+    assert list(files) == ['0.jpg', '2.jpg', '4.jpg'] and files['2.jpg'] == 'http://photos/2'
+    assert (words, stuff) == (['dog', 'wall'], ['wall'])
     assert len(TOOL.choose(place / 'panoptic.json', 9)[0]) == 5
+
+
+def test_photographs_of_a_licence_alone_are_chosen_where_it_is_named(place):
+    assert list(TOOL.choose(place / 'panoptic.json', 9, [1, 4])[0]) == ['1.jpg', '3.jpg']
+    with pytest.raises(ValueError, match=r'panoptic.json: no image has one of the licences \[7\]'):
+        TOOL.choose(place / 'panoptic.json', 9, [7])
 
 
 def test_each_photograph_stands_above_its_answer(place, monkeypatch, capsys):
@@ -51,4 +59,4 @@ def test_each_photograph_stands_above_its_answer(place, monkeypatch, capsys):
     assert red.sum() == blue.sum() == 5 * 40 * 20
     assert red[:20].sum() == 4 * 40 * 20 and blue[-20:].sum() == 40 * 20
     assert len(asked) == 5 and asked[0][1]['words'] == ['dog', 'wall']
-    assert capsys.readouterr().out.splitlines()[0] == '0.jpg: dog 0.50'
+    assert capsys.readouterr().out.splitlines()[0] == '0.jpg http://photos/0: dog 0.50'

@@ -2,7 +2,8 @@
 """Ask a model for the panoptic segmentation of a few photographs of a dataset, on one sheet.
 
 The photographs are spread evenly over the annotation file, whose categories are the word list.
-Each stands above its answer; what was found is printed.
+Each stands above its answer; what was found is printed. COCO's photographs belong to their makers:
+--licences chooses those that may be shown, and their addresses are printed.
 
 Example::
 
@@ -38,6 +39,9 @@ def parse_args() -> argparse.Namespace:
                         help='COCO panoptic JSON of the photographs')
     parser.add_argument('--images', type=Path, required=True, help='their folder')
     parser.add_argument('--out', type=Path, required=True, help='picture to write')
+    parser.add_argument('--licences', type=int, nargs='+', metavar='ID',
+                        help='photographs with these licences of the JSON alone, such as 4 5 '
+                             '(CC BY, CC BY-SA) of COCO; default: all')
     parser.add_argument('--number', type=int, default=8, help='number of photographs')
     parser.add_argument('--height', type=int, default=300, help='height of one picture in pixels')
     parser.add_argument('--thinking', action='store_true', help='let the LLM write its caption')
@@ -47,14 +51,27 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def choose(annotations: Path, number: int) -> tuple[list[str], list[str], list[str]]:
-    """Choose photographs that are spread evenly; file names, words, and those that are stuff."""
+def choose(annotations: Path, number: int, licences: list[int] | None = None
+           ) -> tuple[dict[str, str], list[str], list[str]]:
+    """Choose photographs that are spread evenly.
+
+    Returns:
+        Their file names with the addresses that they came from, the words, and the words that are
+        stuff.
+
+    Raises:
+        ValueError: If no photograph has one of the licences.
+    """
     truth = json.loads(annotations.read_text())
-    files = sorted(image['file_name'] for image in truth['images'])
+    origins = {image['file_name']: image.get('flickr_url', '') for image in truth['images']
+               if licences is None or image.get('license') in licences}
+    if not origins:
+        raise ValueError(f'{annotations}: no image has one of the licences {licences}')
+    files = sorted(origins)
     places = np.linspace(0, len(files) - 1, min(number, len(files))).round().astype(int)
     names = {strip_suffixes(c['name'], COCO_SUFFIXES): bool(c['isthing'])
              for c in truth['categories']}
-    return ([files[place] for place in places], list(names),
+    return ({files[place]: origins[files[place]] for place in places}, list(names),
             [name for name, is_thing in names.items() if not is_thing])
 
 
@@ -68,7 +85,8 @@ def main() -> None:
     args = parse_args()
     rows = []
     try:
-        files, words, stuff = choose(args.annotations, args.number)
+        origins, words, stuff = choose(args.annotations, args.number, args.licences)
+        files = list(origins)
         model = MVP(args.weights, config=args.config)
         for start in range(0, len(files), COLUMNS):
             photographs, answers = [], []
@@ -76,7 +94,7 @@ def main() -> None:
                 answer = model(str(args.images / name), words=words, stuff=stuff,
                                task='panoptic', thinking=args.thinking, progress=False)
                 found = [f"{s['label']} {s['score']:.2f}" for s in answer.segments[1]]
-                print(f'{name}: {", ".join(found) or "nothing"}', flush=True)
+                print(f'{name} {origins[name]}: {", ".join(found) or "nothing"}', flush=True)
                 photograph = mmcv.imread(str(args.images / name), channel_order='rgb')
                 photographs.append(to_height(photograph, args.height))
                 answers.append(to_height(np.asarray(answer.plot().convert('RGB')), args.height))
