@@ -21,7 +21,6 @@ from mvp_mm.apis.hub import HubModel
 from mvp_mm.apis.images import Channels
 from mvp_mm.apis.inferencer import PerceptionInferencer
 from mvp_mm.apis.many_images import answer_in_order, choose_workers
-from mvp_mm.apis.model_index import find_model
 from mvp_mm.apis.onnx import OnnxModel
 from mvp_mm.apis.perceiver import EncodedImages, PreparedImage
 from mvp_mm.apis.questions import Question
@@ -63,7 +62,7 @@ class MVP(HubModel, OnnxModel):
                  dtype: str | torch.dtype | None = None,
                  acceleration: bool | Mapping[str, Any] | None = None) -> None:
         self._inferencer = PerceptionInferencer(
-            config, find_model(source), device, dtype, acceleration)
+            config, source, device, dtype, acceleration)
         self._perceiver = self._inferencer.perceiver
 
     @property

@@ -20,7 +20,8 @@ from mvp_mm.utils.terminal import say_busy
 def export(checkpoint: str, out: Path, config: str | None, onnx: bool) -> None:
     """Publish a trained model: one folder of safetensors, JSON and tokenizer files.
 
-    The folder loads anywhere, without CHECKPOINT's config, and nothing in it is executed.
+    CHECKPOINT is a checkpoint, a published folder, or a name of the model zoo. The folder loads
+    anywhere, without CHECKPOINT's config, and nothing in it is executed.
 
     \b
     Examples:
