@@ -30,6 +30,8 @@ def export(checkpoint: str, out: Path, config: str | None, onnx: bool) -> None:
       mvp-mm export CHECKPOINT --out my_model --onnx
     """
     with reported(OSError, ValueError, ImportError):
+        from mvp_mm.utils.named_weights import find_weights
+        find_weights(checkpoint)
         say_busy('loading PyTorch and the model')
         from mvp_mm import MVP
         model = MVP(checkpoint, device='cpu', config=config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def find_weights(source: str | Path, index: str | Path | None = None) -> Path:
             name are published.
         CheckpointError: If it is a folder, but no published model.
     """
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     if not path.exists():
         path = _of_the_zoo(str(source), index)
     if path.is_dir() and not (path / SETTINGS).is_file():

@@ -8,7 +8,7 @@ the GRPO stage samples. `greedy` is the model's own answer by its best query.
 Example::
 
     PYTHONPATH=. python projects/grpo/measure_gate.py configs/mvplm/tiny/pretrained.py \
-        mvp_mm/weights/tiny/model.safetensors --out results/grpo_gate.json \
+        tiny --out results/grpo_gate.json \
         --cfg-options model.encoder.backbone.pretrained_path=None
 """
 from __future__ import annotations

@@ -108,6 +108,9 @@ def mistaken(tmp_path, monkeypatch):
     ('train mine', 'mine is a folder, not a config; did you mean mine/config.py?'),
     ('train tiny/stage2.py', 'config not found: tiny/stage2.py; did you mean '
      'configs/mvplm/tiny/stage2.py?'),
+    ('train tiny', 'config not found: tiny; this is a model of the zoo, its config is '
+     'configs/mvplm/tiny/pretrained.py'),
+    (f'test tiny {TINY}', 'this is a model of the zoo, its config is configs/mvplm/tiny/'),
     ('train photo.jpg', "photo.jpg is no config, which is a .py file, but a file of type '.jpg'"),
     (f'test a.pth {TINY}', 'a.pth is no config, which is a .py file, but weights; the config comes '
      'first'),
@@ -121,6 +124,9 @@ def mistaken(tmp_path, monkeypatch):
     (f'train {TINY} --load-from photo.jpg', '--load-from: photo.jpg is a JPEG image, not weights'),
     (f'train {TINY} --load-from tinny', '--load-from: no such file or folder: tinny, and no model '
      'of that name; did you mean tiny?'),
+    (f'train {TINY} --resume tiny', '--resume: tiny holds weights alone and no state of a run; '
+     '--load-from tiny starts from them'),
+    ('serve tinny', 'no such file or folder: tinny, and no model of that name; did you mean tiny?'),
     (f'train {TINY} --resume gone.pth', '--resume: no such file or folder: gone.pth'),
     (f'train {TINY}', 'no such folder: data/synthetic, in which'),
     (f'train {TINY}', '; bash tools/quickstart.sh draws it'),

@@ -8,6 +8,7 @@ from typing import Any
 
 from mvp_mm.cli.command import reported
 from mvp_mm.utils.cores import usable_cores, wanted_threads
+from mvp_mm.utils.named_weights import find_weights
 from mvp_mm.utils.terminal import say_busy
 
 _SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
@@ -64,6 +65,7 @@ def ask_model(images: Sequence[str], model: dict[str, Any], question: dict[str, 
         paths = list_images(images)
         if out.exists() and not out.is_dir():
             raise FileExistsError(f'--out {out} is a file, not a folder')
+        find_weights(model['source'])
         say_busy('loading PyTorch and the model')
         from mvp_mm import MVP
         from mvp_mm.apis.many_images import map_in_order
