@@ -20,13 +20,13 @@ from mmengine.config.utils import ConfigParsingError
 
 from mvp_mm.apis import MVP, Answer
 from mvp_mm.apis.images import read_image
-from mvp_mm.apis.model_index import find_model
 from mvp_mm.apis.mvp import NMS_IOU
 from mvp_mm.apis.questions import build_task
 from mvp_mm.apis.stored_config import config_of
 from mvp_mm.engine import load_config
 from mvp_mm.tasks import WordTask
 from mvp_mm.utils.checkpoint_io import read_checkpoint
+from mvp_mm.utils.named_weights import find_weights
 
 
 class _Parser(argparse.ArgumentParser):
@@ -86,7 +86,7 @@ def read_config(args: argparse.Namespace) -> Config | None:
         FileNotFoundError: If a file is missing.
         ValueError: If the checkpoint stores no config.
     """
-    weights = find_model(args.weights)
+    weights = find_weights(args.weights)
     if args.config is not None:
         if not args.config.is_file():
             raise FileNotFoundError(f'No such config file: {args.config}')

@@ -3,7 +3,8 @@
 
 A config names a component by ``type``; components of mmdet are reached with the prefix
 ``mmdet.``, for example ``type='mmdet.SwinTransformer'``. Whoever builds from here also loads
-weights by the rules of :mod:`mvp_mm.utils.checkpoint_io`, in mmengine and mmdet too.
+weights by the rules of :mod:`mvp_mm.utils.checkpoint_io`, in mmengine and mmdet too, and hears no
+messages about parts of mmdet that nobody asked for.
 """
 from __future__ import annotations
 
@@ -13,8 +14,10 @@ from mmengine import registry as root
 from mmengine.registry import Registry, build_from_cfg
 
 from mvp_mm.utils.checkpoint_io import register_with_mmengine
+from mvp_mm.utils.noise import quiet_logger
 
 register_with_mmengine()
+quiet_logger()
 
 _SCOPE = 'mvp_mm'
 

@@ -94,7 +94,7 @@ make_venv() {
         step "the last run did not finish: starting .venv afresh"
         logged "$PYTHON" -m venv --clear "$VENV" || fail "cannot make .venv"
     elif ! "$PY" -m pip --version >/dev/null 2>&1; then
-        step "making .venv on Python $PY_VERSION"
+        step "making .venv on Python $PY_VERSION; what pip says goes to ${LOG#"$ROOT"/}"
         logged "$PYTHON" -m venv --clear "$VENV" || fail "cannot make .venv"
     else
         local have

@@ -34,7 +34,7 @@ from mvp_mm.utils.checkpoint_io import read_checkpoint
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that the tools share."""
     parser.add_argument('config', help='config with named test datasets')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint, published folder or name of the model zoo')
     parser.add_argument('--datasets', nargs='+', metavar='NAME',
                         help='datasets of test_dataloader; default all that fit')
     parser.add_argument('--images', type=int, default=50, help='first images of each dataset')

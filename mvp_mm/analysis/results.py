@@ -17,6 +17,7 @@ import torch
 from mmengine.config import Config
 
 from mvp_mm.utils.atomic import write_text
+from mvp_mm.utils.named_weights import weights_file
 from mvp_mm.utils.shipped import shipped_root
 from mvp_mm.version import __version__
 
@@ -32,7 +33,7 @@ def write_result(path: str | Path, figures: Mapping[str, Any], *, config: Config
         path: The JSON file.
         figures: Nested dicts of numbers; floats are kept to four decimals.
         config: What the model and data were built from.
-        weights: File of the weights.
+        weights: The weights (:func:`~mvp_mm.utils.named_weights.weights_file`).
         seeds: Seeds of training, or of what was drawn.
         settings: What else decided the figures.
         seconds: How long the measuring took.
@@ -43,6 +44,7 @@ def write_result(path: str | Path, figures: Mapping[str, Any], *, config: Config
     if config is not None:
         content['config'] = dict(file=_relative(config.filename), sha256=config_hash(config))
     if weights is not None:
+        weights = weights_file(weights)
         content['weights'] = dict(file=_relative(weights), sha256=file_hash(weights))
     if seconds is not None:
         content['seconds'] = round(seconds)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 
 from mvp_mm.apis.model_card import PAPER, model_card
-from mvp_mm.apis.published import SETTINGS, TOKENIZER, WEIGHTS, save_published
+from mvp_mm.apis.published import TOKENIZER, save_published
+from mvp_mm.utils.named_weights import SETTINGS, WEIGHTS
 
 if TYPE_CHECKING:
     from mvp_mm.apis.inferencer import PerceptionInferencer
@@ -58,14 +59,16 @@ class HubModel(ModelHubMixin, library_name='mvp_mm', paper_url=PAPER):
     @classmethod
     def from_pretrained(cls: type[Model], pretrained_model_name_or_path: str | Path,
                         **options: Any) -> Model:
-        """Load a folder of :meth:`save_pretrained`, or a repository of the hub.
+        """Load a folder of :meth:`save_pretrained`, a model of the zoo or a repository of the hub.
 
         Args:
-            pretrained_model_name_or_path: The folder, or ``organisation/name``.
+            pretrained_model_name_or_path: The folder, a name of the model zoo, or
+                ``organisation/name``.
             **options: ``device``, ``dtype`` and ``acceleration`` of the model; ``revision``,
                 ``token``, ``cache_dir``, ``force_download`` and ``local_files_only`` of the hub.
 
         Raises:
+            FileNotFoundError: If there is no such folder or name.
             ValueError: If a file is damaged, or the config names anything but components of
                 mvp_mm and files of the folder.
         """
@@ -75,12 +78,12 @@ class HubModel(ModelHubMixin, library_name='mvp_mm', paper_url=PAPER):
     def _from_pretrained(cls: type[Model], *, model_id: str, device: Any = None,
                          dtype: Any = None, acceleration: Any = None,
                          **hub: Any) -> Model:
-        folder = Path(model_id)
-        if not folder.is_dir():
+        source = model_id
+        if '/' in model_id and not Path(model_id).is_dir():
             # Only what is read; a repository may hold anything.
-            folder = Path(snapshot_download(
-                model_id, allow_patterns=[WEIGHTS, SETTINGS, f'{TOKENIZER}/*'], **hub))
-        return cls(folder, device=device, dtype=dtype, acceleration=acceleration)
+            source = snapshot_download(
+                model_id, allow_patterns=[WEIGHTS, SETTINGS, f'{TOKENIZER}/*'], **hub)
+        return cls(source, device=device, dtype=dtype, acceleration=acceleration)
 
     def generate_model_card(self, *, name: str = 'mvp_mm model', **card: Any) -> ModelCard:
         """Make the model card; see :func:`~mvp_mm.apis.model_card.model_card`."""

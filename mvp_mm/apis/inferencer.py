@@ -29,6 +29,7 @@ from mvp_mm.engine.replaced_weights import build_model
 from mvp_mm.models.acceleration import accelerate_answers
 from mvp_mm.structures import PerceptionDataSample
 from mvp_mm.utils.checkpoint_io import read_checkpoint
+from mvp_mm.utils.named_weights import find_weights
 from mvp_mm.visualization import PerceptionVisualizer
 
 Picture = str | Path | np.ndarray | Image.Image
@@ -46,8 +47,8 @@ class PerceptionInferencer:
         config: Config, or path of one; None for the one stored in the weights. Its
             ``inferencer`` has ``pipeline``, transforms from an image and ``requests`` to packed
             inputs with tokenised instructions, and ``tasks``, task configs by name.
-        weights: Checkpoint whose keys fit the model exactly, or a folder of
-            :func:`~mvp_mm.apis.published.save_published`.
+        weights: Checkpoint whose keys fit the model exactly, a folder of
+            :func:`~mvp_mm.apis.published.save_published`, or a name of the model zoo.
         device: Device of the model; None for CUDA where there is a device, else the CPU.
         dtype: Precision of matrix products (autocast): ``'bfloat16'`` or ``'float16'``; None for
             float32.
@@ -77,7 +78,8 @@ class PerceptionInferencer:
                  acceleration: bool | Mapping[str, Any] | None = None) -> None:
         precision = as_dtype(dtype)
         settings = acceleration_settings(acceleration, precision)
-        if Path(weights).is_dir():
+        weights = find_weights(weights)
+        if weights.is_dir():
             stored, state, classes = load_published(weights)
         else:
             checkpoint = read_checkpoint(weights)

@@ -20,7 +20,6 @@ from mvp_mm.apis.hub import HubModel
 from mvp_mm.apis.images import Channels
 from mvp_mm.apis.inferencer import PerceptionInferencer
 from mvp_mm.apis.many_images import Plan, answer_in_order, check_counts, make_plan
-from mvp_mm.apis.model_index import find_model
 from mvp_mm.apis.onnx import OnnxModel
 from mvp_mm.apis.perceiver import EncodedImages, PreparedImage
 from mvp_mm.apis.questions import Question
@@ -62,7 +61,7 @@ class MVP(HubModel, OnnxModel):
                  dtype: str | torch.dtype | None = None,
                  acceleration: bool | Mapping[str, Any] | None = None) -> None:
         self._inferencer = PerceptionInferencer(
-            config, find_model(source), device, dtype, acceleration)
+            config, source, device, dtype, acceleration)
         self._perceiver = self._inferencer.perceiver
 
     @property

@@ -17,9 +17,9 @@ from mvp_mm.apis.stored_config import checked_config
 from mvp_mm.registry import TOKENIZERS
 from mvp_mm.utils.atomic import write_bytes, write_text
 from mvp_mm.utils.checkpoint_io import CheckpointError, check_finite, read_weights
+from mvp_mm.utils.named_weights import FORMAT, SETTINGS, WEIGHTS, read_settings, weights_file
 
-WEIGHTS, SETTINGS, TOKENIZER = 'model.safetensors', 'config.json', 'tokenizer'
-_FORMAT = 'mvp_mm 1'
+TOKENIZER = 'tokenizer'
 # What a tokenizer of transformers may consist of.
 _TOKENIZER_FILES = ('tokenizer*', 'vocab*', 'merges.txt', 'special_tokens_map.json',
                     'added_tokens.json')
@@ -53,7 +53,7 @@ def save_published(folder: str | Path, model: nn.Module, config: Config,
     content = serialise(state)
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / WEIGHTS, content)
-    settings = dict(format=_FORMAT, sha256=hashlib.sha256(content).hexdigest(),
+    settings = dict(format=FORMAT, sha256=hashlib.sha256(content).hexdigest(),
                     default_scope='mvp_mm', classes=dict(classes or {}), **settings)
     # Last: a folder with it is whole.
     write_text(folder / SETTINGS, json.dumps(settings, indent=1, ensure_ascii=False) + '\n')
@@ -77,22 +77,10 @@ def load_published(
     """
     folder = Path(folder)
     path = folder / SETTINGS
-    if not path.is_file():
-        checkpoints = sorted(folder.glob('*.pth'))
-        hint = f'; did you mean {checkpoints[-1]}?' if checkpoints else ''
-        raise FileNotFoundError(f'{folder} is no published model: it has no {SETTINGS}{hint}')
-    try:
-        settings = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f'{path} is not valid JSON: {error}') from error
-    if not isinstance(settings, dict) or settings.get('format') != _FORMAT:
-        raise CheckpointError(f'{path} is not of the format {_FORMAT!r}')
+    file = weights_file(folder)
+    settings = read_settings(folder)
     config = checked_config(settings, folder, path)
-    weights = read_weights(folder / WEIGHTS)
-    if _checksum(folder / WEIGHTS) != settings.get('sha256'):
-        raise CheckpointError(f'{folder / WEIGHTS} is damaged or another file: its checksum is '
-                              f'not the one in {SETTINGS}')
-    return config, weights, _classes(settings, path)
+    return config, read_weights(file), _classes(settings, path)
 
 
 def _classes(settings: dict[str, Any], path: Path) -> dict[str, bool]:
@@ -100,14 +88,6 @@ def _classes(settings: dict[str, Any], path: Path) -> dict[str, bool]:
     if not isinstance(classes, dict) or not all(isinstance(v, bool) for v in classes.values()):
         raise CheckpointError(f'{path}: classes must say of each name whether it is a thing')
     return classes
-
-
-def _checksum(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while chunk := file.read(1 << 24):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _name_tokenizers(settings: dict[str, Any], folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mvp_mm.cli.command import Command
-from mvp_mm.cli.options import split_words
+from mvp_mm.cli.options import WEIGHTS_HELP, split_words
 
 
 @click.command(cls=Command)
@@ -26,7 +26,7 @@ from mvp_mm.cli.options import split_words
               help="Let the LLM write a caption first, or not.  [default: the model's]")
 @click.option('--threshold', type=float, help='Least score of an answer.')
 @click.option('--weights', metavar='MODEL',
-              help='A published folder, a checkpoint, or a name of the model zoo.  [required]')
+              help=f'{WEIGHTS_HELP}  [required]')
 @click.option('--config', metavar='CONFIG', help='[default: the one stored in the weights]')
 @click.option('--device', help='[default: cuda where there is one, else cpu]')
 @click.option('--dtype', help='Precision of matrix products, such as bfloat16.')
@@ -53,7 +53,7 @@ def ask(images: tuple[str, ...], words: list[str] | None, text: tuple[str, ...],
           --weights my_model --out answers
     """
     if weights is None:
-        raise click.UsageError('name a model with --weights: a published folder, a checkpoint, or '
+        raise click.UsageError('name a model with --weights: a checkpoint, a published folder, or '
                                'a name of the model zoo, such as tiny, which knows drawn shapes')
     if words and text:
         raise click.UsageError('--words and --text exclude each other')

@@ -20,7 +20,8 @@ from mvp_mm.utils.terminal import say_busy
 def export(checkpoint: str, out: Path, config: str | None, onnx: bool) -> None:
     """Publish a trained model: one folder of safetensors, JSON and tokenizer files.
 
-    The folder loads anywhere, without CHECKPOINT's config, and nothing in it is executed.
+    CHECKPOINT is a checkpoint, a published folder, or a name of the model zoo. The folder loads
+    anywhere, without CHECKPOINT's config, and nothing in it is executed.
 
     \b
     Examples:
@@ -29,6 +30,8 @@ def export(checkpoint: str, out: Path, config: str | None, onnx: bool) -> None:
       mvp-mm export CHECKPOINT --out my_model --onnx
     """
     with reported(OSError, ValueError, ImportError):
+        from mvp_mm.utils.named_weights import find_weights
+        find_weights(checkpoint)
         say_busy('loading PyTorch and the model')
         from mvp_mm import MVP
         model = MVP(checkpoint, device='cpu', config=config)

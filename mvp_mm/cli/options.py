@@ -24,6 +24,9 @@ cfg_options = click.option(
     help='Override settings of the config, such as optim_wrapper.optimizer.lr=1e-4; lists as '
     'key="[a,b]" or key=a,b.')
 
+# The rule of mvp_mm.utils.named_weights, for the help of every option that takes weights.
+WEIGHTS_HELP = 'A checkpoint, a published folder, or a name of the model zoo.'
+
 _RUN = (
     click.option('--work-dir', metavar='DIR', help='Folder of logs and results.  '
                  '[default: its place below configs/mvplm, in work_dirs]'),

@@ -36,7 +36,7 @@ def serve(source: str, host: str, port: int, device: str | None, limits: tuple[s
           **options: Any) -> None:
     """Serve MODEL: a page at / and POST /predict.
 
-    MODEL is a published folder, a checkpoint, or a name of the model zoo.
+    MODEL is a checkpoint, a published folder, or a name of the model zoo.
 
     \b
     Examples:

@@ -30,9 +30,12 @@ def test(config: str, checkpoint: str, out: str | None, show_dir: str | None,
          **run: Any) -> None:
     """Test CHECKPOINT with the datasets and metrics of CONFIG.
 
+    CHECKPOINT is a checkpoint, a published folder, or a name of the model zoo.
+
     \b
     Examples:
       mvp-mm test data/mine/config.py work_dirs/mine/best.pth
+      mvp-mm test configs/mvplm/tiny/pretrained.py tiny
       mvp-mm test CONFIG CHECKPOINT --show-dir pictures --out predictions
     """
     say_busy('loading PyTorch')

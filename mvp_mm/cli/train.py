@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from mvp_mm.cli.command import Command
-from mvp_mm.cli.options import parse_pairs, run_options
+from mvp_mm.cli.options import WEIGHTS_HELP, parse_pairs, run_options
 from mvp_mm.utils.terminal import say_busy
 
 
@@ -20,7 +20,7 @@ from mvp_mm.utils.terminal import say_busy
               'in the work folder, or from the start if there is none.')
 @click.option('--load-from', metavar='CHECKPOINT',
               help='Start from the weights of an earlier stage or, for fine-tuning, of a trained '
-              'model; overrides load_from of the config.')
+              f'model; overrides load_from of the config.  {WEIGHTS_HELP}')
 @run_options
 def train(config: str, amp: bool, resume: str | None, load_from: str | None,
           cfg_options: tuple[str, ...], **run: Any) -> None:

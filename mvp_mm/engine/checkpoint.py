@@ -14,6 +14,8 @@ from mvp_mm.utils.checkpoint_io import CheckpointError, check_finite, read_check
 # Buffers that a model computes itself; code bases differ in whether they are stored.
 COMPUTED = ('num_batches_tracked', 'relative_position_index', 'relative_coords_table',
              'attn_mask', 'inv_freq', 'position_ids')
+# Wrong shapes that an error shows.
+_SHOWN = 5
 
 
 @dataclass
@@ -88,7 +90,9 @@ def compare_with_model(model: nn.Module, checkpoint: Mapping[str, Any],
         for key in own.keys() & given.keys() if given[key].shape != own[key].shape
     ]
     if wrong:
-        raise CheckpointError(f'{path} does not fit the model:\n  ' + '\n  '.join(sorted(wrong)))
+        more = [f'and {len(wrong) - _SHOWN} more'] if len(wrong) > _SHOWN else []
+        lines = '\n  '.join(sorted(wrong)[:_SHOWN] + more)
+        raise CheckpointError(f'{path} does not fit the model:\n  {lines}')
     report = HandoverReport(
         loaded=[key for key in own if key in given],
         fresh=[key for key in own if key not in given],

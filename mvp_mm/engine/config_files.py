@@ -10,7 +10,9 @@ from mmengine.config import Config
 from mvp_mm.engine.config_error import ConfigError, children, join_path, walk_dicts
 from mvp_mm.engine.replaced_weights import names_given, replaced_files
 from mvp_mm.engine.size_check import checkpoint_fault
+from mvp_mm.utils.checkpoint_format import CheckpointError
 from mvp_mm.utils.files import join_root
+from mvp_mm.utils.named_weights import weights_file
 
 # Keys whose strings are input files, and those of them that a dataset joins with data_root.
 INPUT_FILE_KEYS = ('ann_file', 'instances_file', 'caption_store', 'exclude_refs', 'img_dir',
@@ -85,14 +87,15 @@ def check_weights(name: str, path: str) -> None:
 
 
 def weights_fault(path: str) -> str | None:
-    """Tell why a path cannot be a checkpoint, without reading its tensors; None where it may be."""
-    place = Path(path)
-    if place.is_dir():
-        files = [file for suffix in ('safetensors', 'pth') for file in place.glob(f'*.{suffix}')]
-        inside = f', the weights are {files[0]}' if len(files) == 1 else (
-            f' with {len(files)} files of weights: name one of them' if files else '')
-        return f'{path} is a folder{inside}'
-    return checkpoint_fault(path) if place.is_file() else f'no such file or folder: {path}'
+    """Tell why something cannot be a checkpoint, without reading its tensors; None if it may be.
+
+    Args:
+        path: See :func:`~mvp_mm.utils.named_weights.find_weights`.
+    """
+    try:
+        return checkpoint_fault(weights_file(path))
+    except (FileNotFoundError, CheckpointError) as error:
+        return str(error)
 
 
 def _data_roots(value: object, path: str) -> Iterator[str]:

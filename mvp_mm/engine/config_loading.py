@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.utils import import_modules_from_strings
 
 from mvp_mm.engine.config_binding import bind_settings
@@ -31,7 +30,8 @@ from mvp_mm.engine.config_defaults import (
     give_missing_caption,
 )
 from mvp_mm.engine.config_error import ConfigError
-from mvp_mm.utils.noise import is_no_noise
+from mvp_mm.utils.named_weights import zoo_models
+from mvp_mm.utils.noise import quiet_logger
 from mvp_mm.utils.shipped import find_shipped, shipped_root
 
 # Top-level keys that only serve the reading; a loaded config has them written out.
@@ -99,7 +99,7 @@ def _read(source: str | Path | Config) -> Config:
                 '.pth', '.pt', '.bin', '.safetensors') else f'a file of type {path.suffix!r}'
             raise ConfigError(f'{source} is no config, which is a .py file, but {what}')
         # mmengine tells of every variable that it fills in.
-        MMLogger.get_current_instance().addFilter(is_no_noise)
+        quiet_logger()
         try:
             cfg = Config.fromfile(path, import_custom_modules=False)
             _import_modules(cfg.get('custom_imports'))
@@ -128,6 +128,10 @@ def _not_found(source: str | Path) -> str:
         meant = [file for file in configs if file.name == 'config.py'] or configs
         hint = f'; did you mean {meant[0]}?' if meant else ''
         return f'{path} is a folder, not a config{hint}'
+    model = zoo_models().get(str(path).lower())
+    if model is not None:
+        return (f'config not found: {path}; this is a model of the zoo, its config is '
+                f'{model["Config"]}')
     root = shipped_root()
     shipped = [str(file.relative_to(root)) for file in (root / 'configs/mvplm').rglob('*.py')]
     same_end = sorted(name for name in shipped if name.endswith(f'/{path}'))

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from mvp_mm.datasets.draws import seed_globals
 from mvp_mm.engine.run_state import schedule_states
 from mvp_mm.registry import HOOKS
+from mvp_mm.utils.checkpoint_io import CheckpointError
 
 UNFINISHED = 'unfinished_step'
 
@@ -69,7 +70,7 @@ class ExactResumeHook(Hook):
         """Refuse what cannot be continued; go back to the start of an unfinished step.
 
         Raises:
-            ValueError: If a run is resumed without its optimizer state or schedules, or with
+            CheckpointError: If a run is resumed without its optimizer state or schedules, or with
                 another seed.
         """
         if not runner.cfg.get('resume'):
@@ -98,13 +99,13 @@ def _check_complete(runner: Runner, checkpoint: dict, path: str | None) -> None:
         ('optimizer', True), ('param_schedulers', bool(runner.cfg.get('param_scheduler'))))
         if needed and name not in checkpoint]
     if lacking:
-        raise ValueError(
+        raise CheckpointError(
             f'Cannot resume from {path}: it holds no state of the {" and ".join(lacking)}, which '
             'would start anew. Start a new run from its weights with --load-from, or resume from '
             'a checkpoint written with save_optimizer=True and save_param_scheduler=True')
     seed = checkpoint.get('meta', {}).get('seed')
     if seed is not None and seed != runner.seed:
-        raise ValueError(
+        raise CheckpointError(
             f'Cannot resume from {path}: the run began with randomness.seed={seed}, this one has '
             f'{runner.seed} and would see other images. Give --cfg-options randomness.seed={seed}')
 

@@ -33,6 +33,7 @@ from mvp_mm.engine.weight_sources import (
 )
 from mvp_mm.registry import HOOKS
 from mvp_mm.utils.checkpoint_io import CheckpointError
+from mvp_mm.utils.named_weights import weights_file
 
 
 @HOOKS.register_module()
@@ -97,7 +98,7 @@ class StageCheckpointHook(Hook):
             check_whole(model, state, path, provided=pretrained_parts(model))
             return
         meta = checkpoint.get('meta') or {}
-        self._base = meta.get('frozen_from') if resumes else path
+        self._base = meta.get('frozen_from') if resumes else str(weights_file(path))
         self._from_base = set(report.loaded) - own if resumes else set(report.loaded)
         source = f'{shown(path)} (resumed)' if resumes else shown(path)
         base = shown(meta['frozen_from']) if meta.get('frozen_from') else source

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import platform
 import shutil
+import threading
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,7 @@ _CPU_INFO = Path('/proc/cpuinfo')
 _SOURCES = sorted((_FOLDER / 'csrc').glob('*.cpp'))
 _HEADERS = sorted((_FOLDER / 'csrc').glob('*.h'))
 _NAME = 'mvp_mm_cpu_kernels'
+_LOADING = threading.Lock()
 
 
 def _instructions() -> str:
@@ -68,7 +70,17 @@ def build() -> Path:
 
 @cache
 def load_kernel() -> ModuleType | None:
-    """Load the compiled module; None (said once in the log) where it was not built."""
+    """Load the compiled module; None (said once in the log) where it was not built.
+
+    Threads that come while the first one loads it wait: Python would give them the module before
+    its functions are in it.
+    """
+    with _LOADING:
+        return _load()
+
+
+@cache
+def _load() -> ModuleType | None:
     library = _build_folder() / f'{_NAME}.so'
     if not library.is_file():
         MMLogger.get_current_instance().warning(

@@ -12,7 +12,7 @@ from mvp_mm.serving.limits import Limits
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of :func:`~mvp_mm.serving.launch` to a parser."""
-    parser.add_argument('source', help='published folder, checkpoint or name of a model')
+    parser.add_argument('source', help='checkpoint, published folder or name of the model zoo')
     parser.add_argument('--host', default='127.0.0.1', help='address to listen on (%(default)s)')
     parser.add_argument('--port', type=int, default=7860, help='0 for a free one (%(default)s)')
     parser.add_argument('--device', help='such as cpu or cuda:1 (CUDA where there is one)')

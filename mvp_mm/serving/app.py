@@ -21,7 +21,7 @@ from mvp_mm.serving.limits import Limits
 from mvp_mm.serving.metrics import Metrics
 from mvp_mm.serving.schema import PredictRequest, PredictResponse, Question, Refusal
 from mvp_mm.serving.service import Answered, Service
-from mvp_mm.serving.uploads import read_request
+from mvp_mm.serving.uploads import LISTS, read_request
 from mvp_mm.version import __version__
 
 logger = logging.getLogger('mvp_mm.serving')
@@ -104,6 +104,8 @@ def _add_predict(app: FastAPI, service: Service) -> None:
 def _bodies() -> dict[str, Any]:
     """The two forms of a request, for the OpenAPI schema."""
     form = Question.model_json_schema()
+    for name in LISTS:
+        form['properties'][name]['description'] += ' Repeated fields, or names between commas.'
     image = dict(type='string', format='binary', description='The image file.')
     form = dict(form, title='PredictForm', required=['image'],
                 properties=dict(image=image, **form['properties']))

@@ -20,7 +20,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mvp_mm.serving.errors import ServingError, busy
+from mvp_mm.serving.errors import ServingError, busy, wrong_method
 from mvp_mm.serving.limits import Limits
 from mvp_mm.serving.rate import RateLimiter
 from mvp_mm.serving.service import Service
@@ -93,6 +93,8 @@ class Gate:
         if self.hosts is not None and _host(headers.get('host', '')) not in self.hosts:
             raise ServingError(421, 'the server is not known by this name', 'route')
         if path in OWN_ROUTES:
+            if path == '/predict' and scope['method'] != 'POST':
+                raise wrong_method('POST')
             # A page of another site must not put the server to work.
             if path == '/predict' and headers.get('sec-fetch-site') == 'cross-site':
                 raise ServingError(403, 'requests of other sites\' pages are refused', 'route')

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mvp_mm.serving.limits import Limits
+from mvp_mm.utils.named_weights import find_weights
 from mvp_mm.utils.terminal import say_busy
 
 if TYPE_CHECKING:
@@ -53,10 +54,12 @@ def launch(source: Any, host: str = '127.0.0.1', port: int = 7860, device: Any =
         OSError: If the port is taken.
     """
     wanted = Limits.of(**limits)
-    say_busy('loading the server')
-    _check_packages(page)
     listening = _listen(host, port)
     with listening, tempfile.TemporaryDirectory(prefix='mvp_mm_serving_') as temporary:
+        if isinstance(source, (str, os.PathLike)):
+            find_weights(source)  # a wrong name is told before anything large is imported
+        say_busy('loading the server')
+        _check_packages(page)
         folder = Path(temporary).resolve()
         say_busy('loading PyTorch and the model')
         offered = _examples(examples, folder) if page else []

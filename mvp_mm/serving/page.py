@@ -100,6 +100,8 @@ def _build(service: Service, folder: Path, examples: Sequence[Example]) -> gr.Bl
                 picture = gr.Image(
                     label='Picture', type='filepath', image_mode=None, elem_id='picture',
                     sources=['upload', 'clipboard'], height=320, buttons=['fullscreen'])
+                # Not a subclass, for which gradio writes a file beside this one.
+                picture.preprocess = _upload
                 words = gr.Textbox(label='Words, separated by commas', elem_id='words',
                                    placeholder='cat, sofa, floor')
                 text = gr.Textbox(label='or one sentence', elem_id='text',
@@ -132,6 +134,14 @@ def _build(service: Service, folder: Path, examples: Sequence[Example]) -> gr.Bl
         gr.on([ask.click, words.submit, text.submit], _Asking(service, folder).ask, inputs, outputs,
               api_name='ask', show_progress_on=answer)
     return blocks
+
+
+def _upload(payload: Any) -> str | None:
+    """Hand on the path of an upload, unread: gradio's own look ends in a traceback for no image.
+
+    The service looks at the file, and says in one line what is wrong.
+    """
+    return None if payload is None else payload.path
 
 
 class _Asking:

@@ -19,7 +19,7 @@ from mvp_mm.serving.schema import MAX_WORDS, PredictRequest, Question
 from mvp_mm.utils.images import decode_image
 
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF')
-_LISTS = ('words', 'stuff')
+LISTS = ('words', 'stuff')
 
 
 async def read_request(request: Request) -> tuple[bytes, Question]:
@@ -28,7 +28,7 @@ async def read_request(request: Request) -> tuple[bytes, Question]:
     Args:
         request: ``application/json`` (:class:`~mvp_mm.serving.schema.PredictRequest`), or
             ``multipart/form-data`` with the file ``image`` and the fields of a
-            :class:`~mvp_mm.serving.schema.Question`; lists repeat their field.
+            :class:`~mvp_mm.serving.schema.Question`; lists repeat their field, or have commas.
 
     Returns:
         The content of the image file, and the question.
@@ -79,8 +79,8 @@ def _question_of(form: FormData) -> Question:
             fields['image'] = True
         elif not isinstance(value, str):
             raise bad_question(f'{name[:80]}: must not be a file')
-        elif name in _LISTS:
-            fields.setdefault(name, []).append(value)
+        elif name in LISTS:
+            fields.setdefault(name, []).extend(word.strip() for word in value.split(','))
         elif name in fields:
             raise bad_question(f'{name[:80]}: is given twice')
         else:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mvp_mm.utils.checkpoint_format import CheckpointError, format_of
+from mvp_mm.utils.named_weights import check_published_sum, weights_file
 from mvp_mm.utils.safe_unpickling import (
     HoldsObjectsError,
     StoredHistory,
@@ -48,7 +49,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     prefixes of data-parallel and compiled models are taken off their names.
 
     Args:
-        path: The file.
+        path: The file; or a published folder, or a name of the model zoo
+            (:func:`~mvp_mm.utils.named_weights.find_weights`).
 
     Returns:
         With ``state_dict``, tensors by name, and ``meta``, a dict, without mmengine's
@@ -56,12 +58,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         Tensors of a zip archive are mapped from the file.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If there is no such file, folder or name.
         CheckpointError: If it holds no weights, or not all of them, or objects that would have
             to be run, or a value that is not finite.
     """
-    path = Path(path)
+    path = weights_file(path)
     content = _load(path)
+    check_published_sum(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f'{path} holds a {type(content).__name__}, not weights by name')
     nest = next((name for name in _NESTS if name in content
@@ -83,14 +86,15 @@ def peek_meta(path: str | Path) -> dict[str, Any]:
     """Read what a checkpoint says about itself, without its tensors; nothing is run.
 
     Args:
-        path: The file, which may be damaged.
+        path: As for :func:`read_checkpoint`; it may be damaged.
 
     Returns:
         Its ``meta``; empty where there is none, or where it cannot be read.
     """
     try:
+        path = weights_file(path)
         kind = format_of(path)
-        content = load_torch(Path(path), kind, check=False) if kind == 'zip' else {}
+        content = load_torch(path, kind, check=False) if kind == 'zip' else {}
     except (CheckpointError, OSError):
         return {}
     meta = content.get('meta') if isinstance(content, Mapping) else None
@@ -101,22 +105,23 @@ def peek_names(path: str | Path) -> frozenset[str]:
     """List the tensors of a file of weights without reading their values; nothing is run.
 
     Args:
-        path: The file, which may be damaged.
+        path: As for :func:`read_checkpoint`; it may be damaged.
 
     Returns:
         Their names in the model; empty where the file cannot be read.
     """
     try:
+        path = weights_file(path)
         kind = format_of(path)
         if kind == 'safetensors':
             with safe_open(path, 'pt') as file:
                 return frozenset(_WRAPPERS.sub('', key) for key in file.keys())  # noqa: SIM118
-        content = load_torch(Path(path), kind, check=False) if kind == 'zip' else _load(Path(path))
+        content = load_torch(path, kind, check=False) if kind == 'zip' else _load(path)
         if not isinstance(content, Mapping):
             return frozenset()
         nest = next((content[name] for name in _NESTS
                      if isinstance(content.get(name), Mapping)), content)
-        return frozenset(_state_of(nest, Path(path), None))
+        return frozenset(_state_of(nest, path, None))
     except (CheckpointError, OSError, SafetensorError, AttributeError):
         return frozenset()
 
@@ -125,11 +130,11 @@ def read_weights(path: str | Path, trust_pickle: bool = False) -> dict[str, Tens
     """Read tensors by name; see :func:`read_checkpoint`.
 
     Args:
-        path: The file.
+        path: As for :func:`read_checkpoint`.
         trust_pickle: Run a sound file that holds more than tensors; it may do anything.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If there is no such file, folder or name.
         CheckpointError: If it is no file of weights.
     """
     try:
@@ -254,7 +259,7 @@ def load_from_checked_file(filename: str, map_location: Any = None) -> dict[str,
 
     Who loads a checkpoint copies it to where the model and the optimizer are.
     """
-    return read_checkpoint(Path(filename).expanduser())
+    return read_checkpoint(filename)
 
 
 def load_from_nowhere_else(filename: str, map_location: Any = None) -> None:

@@ -45,6 +45,12 @@ def import_quietly(module: str) -> ModuleType:
     return found
 
 
+def quiet_logger() -> None:
+    """Leave the known messages out of mmengine's current logger."""
+    from mmengine.logging import MMLogger
+    MMLogger.get_current_instance().addFilter(is_no_noise)
+
+
 def is_no_noise(record: logging.LogRecord) -> bool:
     """Whether a log record says something; a filter for loggers and handlers."""
     return not record.getMessage().startswith(NOISE)

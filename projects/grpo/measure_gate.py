@@ -8,7 +8,7 @@ the GRPO stage samples. `greedy` is the model's own answer by its best query.
 Example::
 
     PYTHONPATH=. python projects/grpo/measure_gate.py configs/mvplm/tiny/pretrained.py \
-        mvp_mm/weights/tiny/model.safetensors --out results/grpo_gate.json \
+        tiny --out results/grpo_gate.json \
         --cfg-options model.encoder.backbone.pretrained_path=None
 """
 from __future__ import annotations
@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config with named test datasets')
-    parser.add_argument('checkpoint', help='checkpoint, or the .safetensors of a published folder')
+    parser.add_argument('checkpoint', help='checkpoint, published folder or name of the model zoo')
     parser.add_argument('--dataset', default='refcoco', help='dataset of sentences')
     parser.add_argument('--images', type=int, default=25, help='first images of the dataset')
     parser.add_argument('--group', type=int, default=8, help='answers G per sentence')

@@ -14,7 +14,8 @@ from PIL import Image
 
 from mvp_mm.apis import MVP, hub
 from mvp_mm.apis.model_card import read_metrics
-from mvp_mm.apis.model_index import find_model, zoo_models
+from mvp_mm.utils import named_weights
+from mvp_mm.utils.named_weights import find_weights, zoo_models
 from mvp_mm.utils.shipped import find_shipped
 
 QUESTION = dict(words=['circle', 'grass'], task='instance', thinking=False, threshold=0.)
@@ -107,6 +108,15 @@ def test_of_a_repository_only_what_is_read_is_fetched(folder, monkeypatch):
         allow_patterns=['model.safetensors', 'config.json', 'tokenizer/*'], revision='v1'))]
 
 
+def test_a_name_without_an_owner_is_of_the_zoo_and_nothing_is_fetched(folder, monkeypatch):
+    monkeypatch.setattr(hub, 'snapshot_download', None)
+    monkeypatch.setattr(named_weights, 'zoo_models', lambda index: {
+        'mine': dict(Name='mine', Weights=str(folder))})
+    assert MVP.from_pretrained('mine', device='cpu').tasks == MVP(folder, 'cpu').tasks
+    with pytest.raises(FileNotFoundError, match='no such file or folder: min, .*known are mine'):
+        MVP.from_pretrained('min')
+
+
 def test_the_whole_folder_is_pushed(model, monkeypatch):
     pushed = []
     api = huggingface_hub.hub_mixin.HfApi
@@ -136,11 +146,12 @@ def test_an_unknown_name_lists_the_known_ones():
 
 def test_a_name_of_an_index_is_its_weights(tmp_path):
     (tmp_path / 'w').mkdir()
+    (tmp_path / 'w/config.json').touch()
     (tmp_path / 'metafile.yml').write_text(yaml.safe_dump(dict(Models=[
         dict(Name='Here', Weights='w'), dict(Name='gone', Weights='v')])))
-    assert find_model('here', tmp_path / 'metafile.yml') == tmp_path / 'w'
+    assert find_weights('here', tmp_path / 'metafile.yml') == tmp_path / 'w'
     with pytest.raises(FileNotFoundError, match='are not here'):
-        find_model('gone', tmp_path / 'metafile.yml')
+        find_weights('gone', tmp_path / 'metafile.yml')
 
 
 def test_every_model_of_the_zoo_has_a_config():

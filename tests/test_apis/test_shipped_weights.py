@@ -10,9 +10,9 @@ import pytest
 
 from mvp_mm.analysis.results import file_hash
 from mvp_mm.apis import PerceptionInferencer
-from mvp_mm.apis.model_index import find_model
 from mvp_mm.engine import load_config
 from mvp_mm.synthetic import THING_CLASSES, render_scene, sample_scene
+from mvp_mm.utils.named_weights import find_weights
 from tests.helpers import ROOT
 
 FOLDER = ROOT / 'mvp_mm/weights/tiny'
@@ -32,7 +32,7 @@ def test_the_folder_is_small_and_says_what_made_it():
 
 def test_they_have_a_name_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert find_model('tiny').samefile(FOLDER)
+    assert find_weights('tiny').samefile(FOLDER)
 
 
 def test_the_results_are_those_of_these_weights():

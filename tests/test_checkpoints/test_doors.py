@@ -13,11 +13,13 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mvp_mm.apis.inferencer import PerceptionInferencer
+from mvp_mm.apis.published import save_published
 from mvp_mm.converters import read_weights
 from mvp_mm.engine import load_stage_checkpoint
 from mvp_mm.engine.weight_sources import watch_init_files
 from mvp_mm.models.encoders import TimmBackbone
 from mvp_mm.rehearsal.step import forget_runs
+from mvp_mm.utils import named_weights
 from mvp_mm.utils.checkpoint_io import read_checkpoint
 from tests.test_checkpoints.files import BARE, DAMAGED, SOUND, hostile, saved, sound
 from tests.test_engine import toys
@@ -123,6 +125,55 @@ def test_sound_files_are_taken(doors, tmp_path, door):
             doors[door](path)
         except Exception as error:
             raise AssertionError(f'{name}: {error}') from error
+
+
+@pytest.fixture
+def toy_of_the_zoo(tmp_path, monkeypatch):
+    """A published folder with a name in the model zoo; the working folder is another."""
+    folder = tmp_path / 'published'
+    save_published(folder, ToyModel(), Config(dict(
+        model=dict(type='ToyModel'), inferencer=dict(pipeline=[], tasks={}))))
+    monkeypatch.setattr(named_weights, 'zoo_models', lambda index: {
+        'toy': dict(Name='toy', Weights=str(folder))})
+    (tmp_path / 'elsewhere').mkdir()
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    return folder
+
+
+# A checkpoint names files by their paths, and one part of a model has no name in the zoo.
+NAMED = [door for door in DOORS if door not in ('frozen_from', 'init_cfg', 'timm', 'resume')]
+
+
+@pytest.mark.parametrize('door', NAMED)
+def test_published_folders_and_names_of_the_zoo_are_taken(doors, toy_of_the_zoo, door):
+    for name in (toy_of_the_zoo, 'toy', 'TOY'):
+        doors[door](name)
+
+
+@pytest.mark.parametrize('door', NAMED)
+def test_a_published_folder_that_is_damaged_is_refused(doors, toy_of_the_zoo, door):
+    weights = toy_of_the_zoo / 'model.safetensors'
+    content = bytearray(weights.read_bytes())
+    content[-2] ^= 1
+    weights.write_bytes(content)
+    for name in (toy_of_the_zoo, 'toy', weights):
+        with pytest.raises(ValueError, match='is damaged or another file'):
+            doors[door](name)
+    weights.unlink()
+    with pytest.raises(FileNotFoundError, match=r'is not whole: it has no model\.safetensors'):
+        doors[door]('toy')
+
+
+@pytest.mark.parametrize('door', NAMED)
+def test_an_unknown_name_is_told_from_the_known_ones(doors, toy_of_the_zoo, door):
+    with pytest.raises(FileNotFoundError, match=r'no such file or folder: toi, and no model of '
+                       r'that name; did you mean toy\? known are toy'):
+        doors[door]('toi')
+
+
+def test_weights_of_the_zoo_cannot_be_resumed(doors, toy_of_the_zoo):
+    with pytest.raises(ValueError, match='toy: it holds weights, but not the state of a '):
+        doors['resume']('toy')
 
 
 @pytest.mark.parametrize('name', BARE)

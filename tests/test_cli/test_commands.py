@@ -82,6 +82,8 @@ def test_the_package_runs_as_a_module():
     (['data', 'nowhere', '--out', 'x'], 'mvp-mm data: error: nowhere: no such file or folder'),
     (['convert', 'phi', 'nowhere', '--out', 'x'], 'mvp-mm convert phi: error: nowhere'),
     (['convert', 'weights', 'nowhere.py', 'b', '--out', 'x'], 'config not found: nowhere.py'),
+    (['convert', 'weights', TINY, 'tinny', '--out', 'x'], 'mvp-mm convert weights: error: no such '
+     'file or folder: tinny, and no model of that name; did you mean tiny?'),
 ])
 def test_wrong_usage_and_bad_input_are_one_line_and_status_2(words, message, capsys, tmp_path,
                                                              monkeypatch):
@@ -106,14 +108,25 @@ def mistaken(tmp_path, monkeypatch):
     ('train mine', 'mine is a folder, not a config; did you mean mine/config.py?'),
     ('train tiny/stage2.py', 'config not found: tiny/stage2.py; did you mean '
      'configs/mvplm/tiny/stage2.py?'),
+    ('train tiny', 'config not found: tiny; this is a model of the zoo, its config is '
+     'configs/mvplm/tiny/pretrained.py'),
+    (f'test tiny {TINY}', 'this is a model of the zoo, its config is configs/mvplm/tiny/'),
     ('train photo.jpg', "photo.jpg is no config, which is a .py file, but a file of type '.jpg'"),
     (f'test a.pth {TINY}', 'a.pth is no config, which is a .py file, but weights; the config comes '
      'first'),
     ('train labels.json', 'labels.json holds labels, no config; this makes a config of them: '
      'mvp-mm data labels.json --out DIR'),
-    (f'test {TINY} mine', 'CHECKPOINT: mine is a folder, the weights are mine/model.safetensors'),
+    (f'test {TINY} mine', 'CHECKPOINT: mine is a folder, but no published model: it has no '
+     'config.json; did you mean mine/model.safetensors?'),
+    (f'test {TINY} tinny', 'CHECKPOINT: no such file or folder: tinny, and no model of that name; '
+     'did you mean tiny?'),
     (f'test {TINY} gone.pth', 'CHECKPOINT: no such file or folder: gone.pth'),
     (f'train {TINY} --load-from photo.jpg', '--load-from: photo.jpg is a JPEG image, not weights'),
+    (f'train {TINY} --load-from tinny', '--load-from: no such file or folder: tinny, and no model '
+     'of that name; did you mean tiny?'),
+    (f'train {TINY} --resume tiny', '--resume: tiny holds weights alone and no state of a run; '
+     '--load-from tiny starts from them'),
+    ('serve tinny', 'no such file or folder: tinny, and no model of that name; did you mean tiny?'),
     (f'train {TINY} --resume gone.pth', '--resume: no such file or folder: gone.pth'),
     (f'train {TINY}', 'no such folder: data/synthetic, in which'),
     (f'train {TINY}', '; bash tools/quickstart.sh draws it'),
@@ -121,7 +134,10 @@ def mistaken(tmp_path, monkeypatch):
     ('data labels.json --out new --val-share 3', '3.0 is not in the range 0<=x<1'),
     ('ask photo.jpg --words a', 'name a model with --weights'),
     ('ask photo.jpg --words a --weights tinny', 'did you mean tiny? known are'),
-    ('ask photo.jpg --words a --weights mine', 'mine is no published model: it has no config.json'),
+    ('ask photo.jpg --words a --weights mine', 'mine is a folder, but no published model: it has '
+     'no config.json; did you mean mine/model.safetensors?'),
+    ('export mine --out new', 'mine is a folder, but no published model'),
+    ('export tinny --out new', 'no such file or folder: tinny, and no model of that name'),
     ('ask photo.jpg --words a --weights tiny --out photo.jpg', '--out photo.jpg is a file, not a '
      'folder'),
     ('ask https://example.org/a.jpg --words a --weights tiny', 'download it first')])

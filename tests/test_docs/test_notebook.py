@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mvp_mm.apis import MVP
-from mvp_mm.apis.model_index import find_model
+from mvp_mm.utils.named_weights import find_weights
 from tests.helpers import ROOT
 from tests.test_apis.conftest import checkpoint  # noqa: F401  fixture
 
@@ -29,7 +29,7 @@ def test_it_runs_and_shows_pictures(notebook, checkpoint, tmp_path, monkeypatch)
     monkeypatch.setenv('IPYTHONDIR', str(tmp_path / 'ipython'))
     named, = (cell for cell in notebook.cells if MODEL in cell.source)
     try:
-        find_model('tiny')
+        find_weights('tiny')
     except FileNotFoundError:    # its weights are not published: random ones
         MVP(checkpoint, 'cpu').save_pretrained(tmp_path / 'model')
         named.source = "MODEL = 'model'"

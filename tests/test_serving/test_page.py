@@ -60,6 +60,15 @@ def test_an_inner_fault_is_not_said(page_client, photograph):
     assert 'secret' not in str(caught.value)
 
 
+@pytest.mark.parametrize('content', [b'no image', b'', b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+                                     image_bytes(kind='JPEG', size=(320, 200))[:600]])
+def test_a_file_that_is_no_picture_is_told_in_one_line(page_client, tmp_path, content):
+    (tmp_path / 'a.jpg').write_bytes(content)
+    with pytest.raises(Exception, match='^the image is not a (readable file|whole)') as caught:
+        ask(page_client, tmp_path / 'a.jpg', words='cat')
+    assert '\n' not in str(caught.value)
+
+
 def join(address, file, route='queue/join'):
     """Ask through the page's own route about a file of one's choice."""
     config = httpx.get(f'{address}/config').json()

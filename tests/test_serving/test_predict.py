@@ -37,6 +37,27 @@ def test_a_form_and_json_get_the_same_answer(client_of):
     assert [one['label'] for one in answers[0]['objects']] == ['dog', 'cat']
 
 
+def test_a_form_takes_names_between_commas_and_json_takes_names_with_commas(client_of):
+    client = client_of()
+    answer = form(client, words='cat, dog', stuff='cat , dog').json()
+    assert {one['label'] for one in answer['objects']} == {'cat', 'dog'}
+    assert form(client, words=['cat, dog', 'cow']).json()['objects'][0]['label'] == 'cow'
+    one, = ask(client, words=['cat, dog']).json()['objects']
+    assert one['label'] == 'cat, dog'
+    assert 'words.1' in form(client, words='cat,').json()['detail']
+
+
+@pytest.mark.parametrize('with_page', [False, True])
+@pytest.mark.parametrize('method', ['GET', 'HEAD', 'PUT', 'DELETE'])
+def test_another_method_than_post_is_told_which_to_take(client_of, tmp_path, with_page, method):
+    if with_page:
+        pytest.importorskip('gradio', reason="the page needs 'mvp_mm[serve]'")
+    client = client_of(folder=tmp_path if with_page else None)
+    response = client.request(method, '/predict')
+    assert response.status_code == 405 and response.headers['allow'] == 'POST'
+    assert method == 'HEAD' or 'takes POST requests' in response.json()['detail']
+
+
 def test_boxes_masks_and_sizes_are_those_of_the_model(client_of):
     answer = ask(client_of(), words=['cat']).json()
     assert answer['image_size'] == [48, 64]

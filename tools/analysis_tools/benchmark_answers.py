@@ -40,7 +40,7 @@ print(time.process_time())
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('model', help='folder, checkpoint or name of a model')
+    parser.add_argument('model', help='checkpoint, published folder or name of the model zoo')
     parser.add_argument('image', type=Path, help='image file')
     parser.add_argument('--words', nargs='+', required=True, help='word list to ask for')
     parser.add_argument('--text', default='the red circle', help='sentence to ask')

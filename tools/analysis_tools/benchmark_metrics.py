@@ -51,7 +51,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, help='result file to write')
     added = parser.add_argument_group('what evaluation adds to inference')
     added.add_argument('--config', help='config with named test data sets')
-    added.add_argument('--checkpoint', help='checkpoint file')
+    added.add_argument('--checkpoint', help='checkpoint, published folder or name of the model zoo')
     added.add_argument('--datasets', nargs='+', metavar='NAME',
                        help='data sets of test_dataloader; default all')
     added.add_argument('--images', type=int, default=24,

@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config with named test datasets')
-    parser.add_argument('checkpoint', help='checkpoint, or the .safetensors of a published folder')
+    parser.add_argument('checkpoint', help='checkpoint, published folder or name of the model zoo')
     parser.add_argument('--dataset', default='grefcoco', metavar='NAME',
                         help='dataset of test_dataloader that asks generalized referring')
     parser.add_argument('--data-root', help='folder to read the dataset from in its place')

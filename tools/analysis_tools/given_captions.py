@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config with named test datasets of the synthetic world')
-    parser.add_argument('checkpoint', help='checkpoint, or the .safetensors of a published folder')
+    parser.add_argument('checkpoint', help='checkpoint, published folder or name of the model zoo')
     parser.add_argument('--out', type=Path, required=True, help='result file to write')
     parser.add_argument('--world', default='data/synthetic', help='folder of the synthetic world')
     parser.add_argument('--datasets', nargs='+', default=['panoptic', 'refcoco'], metavar='NAME',

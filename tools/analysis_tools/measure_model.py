@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config with named test datasets')
-    parser.add_argument('checkpoint', help='checkpoint, or the .safetensors of a published folder')
+    parser.add_argument('checkpoint', help='checkpoint, published folder or name of the model zoo')
     parser.add_argument('--out', type=Path, required=True, help='result file to write')
     parser.add_argument('--images', type=int, default=300, help='first images of each dataset')
     parser.add_argument('--datasets', nargs='+', metavar='NAME',

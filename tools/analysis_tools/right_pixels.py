@@ -29,7 +29,7 @@ from mvp_mm.utils.masks import read_segment_map
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('checkpoint', help='checkpoint, published folder or name of a model')
+    parser.add_argument('checkpoint', help='checkpoint, published folder or name of the model zoo')
     parser.add_argument('--config', help='by default the one stored with the weights')
     parser.add_argument('--annotations', type=Path, required=True,
                         help="COCO's panoptic JSON, its maps in the folder of that name beside it")

@@ -27,12 +27,13 @@ from mmengine.registry import init_default_scope
 
 from mvp_mm.analysis.results import commit, config_hash, file_hash, hardware
 from mvp_mm.apis.model_card import model_card
-from mvp_mm.apis.published import WEIGHTS, save_published
+from mvp_mm.apis.published import save_published
 from mvp_mm.engine.checkpoint import load_whole
 from mvp_mm.engine.config_loading import load_config
 from mvp_mm.engine.replaced_weights import build_model
 from mvp_mm.utils.atomic import write_text
 from mvp_mm.utils.checkpoint_io import read_checkpoint
+from mvp_mm.utils.named_weights import WEIGHTS
 
 
 def parse_args() -> argparse.Namespace:

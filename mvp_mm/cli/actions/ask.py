@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mvp_mm.cli.command import FAILED, reported
+from mvp_mm.utils.named_weights import find_weights
 from mvp_mm.utils.terminal import say_busy
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def ask_model(images: Sequence[str], model: dict[str, Any], question: dict[str, 
         paths = list_images(images)
         if out.exists() and not out.is_dir():
             raise FileExistsError(f'--out {out} is a file, not a folder')
+        find_weights(model['source'])
         # Python would search all that was imported for cycles before it ends, for over a second.
         atexit.register(gc.freeze)
         say_busy('loading PyTorch and the model')

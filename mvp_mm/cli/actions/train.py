@@ -20,6 +20,7 @@ from mvp_mm.engine.latest_checkpoint import find_resumable, list_checkpoints
 from mvp_mm.engine.launch import config_from_args, prepare_processes
 from mvp_mm.engine.restart import find_own_checkpoint, may_be_restarted, requeued
 from mvp_mm.registry import RUNNERS
+from mvp_mm.utils.named_weights import find_weights
 from mvp_mm.utils.terminal import say_busy
 
 
@@ -95,6 +96,9 @@ def train_model(config: str, amp: bool, resume: str | None, load_from: str | Non
         for option, path in (('--resume', resume), ('--load-from', load_from)):
             if path not in (None, 'auto'):
                 check_weights(option, path)
+        if resume not in (None, 'auto') and not find_weights(resume).is_file():
+            raise ConfigError(f'--resume: {resume} holds weights alone and no state of a run; '
+                              f'--load-from {resume} starts from them')
         apply_start(cfg, resume, load_from)
         check_config(cfg, modes=('train', 'val'))
         processes = count_processes(launcher)

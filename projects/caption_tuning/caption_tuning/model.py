@@ -27,7 +27,7 @@ class KeptLanguage(nn.Module):
     """Computes what the connector and LLM of a trained model give the perception head.
 
     Args:
-        weights: Checkpoint of that model, or the ``.safetensors`` of a published folder.
+        weights: Checkpoint of that model, a published folder or a name of the model zoo.
         connector: Config of its connector.
         llm: Config of its LLM.
         channels: Channels of the encoder's maps, finest first.

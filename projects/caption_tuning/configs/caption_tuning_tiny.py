@@ -2,7 +2,7 @@
 _base_ = '../../../configs/mvplm/tiny/pretrained.py'
 custom_imports = dict(imports=['projects.caption_tuning.caption_tuning'])
 
-_weights = 'mvp_mm/weights/tiny/model.safetensors'
+_weights = 'tiny'
 model = dict(
     type='CaptionTuning',
     kept=dict(weights=_weights, connector=dict(type='PyramidConnector', merge=1)),

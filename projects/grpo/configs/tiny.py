@@ -7,5 +7,5 @@ model = dict(
     type='GRPOMVPLM',
     grpo=dict(group=4, temperature=1.0, weight=1.0, reward='mask', max_sentences=8),
     encoder=dict(backbone=dict(pretrained_path=None)))
-load_from = 'mvp_mm/weights/tiny/model.safetensors'
+load_from = 'tiny'
 optim_wrapper = dict(optimizer=dict(lr=1e-4))
