@@ -23,7 +23,7 @@ from mvp_mm.visualization import PerceptionVisualizer
 
 _PICTURES = ('.png', '.jpg', '.jpeg', '.webp')
 # The usual level takes four times as long, longer than a small model's answer, for a fifth less.
-_OPTIONS = {'.png': dict(compress_level=1)}
+_OPTIONS: dict[str, dict[str, Any]] = {'.png': dict(compress_level=1)}
 
 
 class Segments(NamedTuple):

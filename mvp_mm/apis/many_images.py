@@ -141,6 +141,7 @@ def answer_in_order(prepare: Callable[[ImageSource], PreparedImage],
         threads = min(_MOST_DRAWING, wanted_threads() or usable_cores())
         return map_in_order(finish, answers, threads, threads)
 
+    jobs: Iterator[Sequence[Any]]
     if isinstance(sources, list):
         # Workers have the list, so that images in memory need not be sent.
         known, again = sources, iter(sources)

@@ -123,7 +123,8 @@ class _Dispatch(Generic[Item]):
                 worker.pipe.send_bytes(pickle.dumps(item))
 
     def _receive(self) -> None:
-        for pipe in wait(list(self._busy)):
+        ready = set(wait(list(self._busy)))
+        for pipe in [pipe for pipe in self._busy if pipe in ready]:
             worker, number, item = self._busy.pop(pipe)
             try:
                 outcome = pickle.loads(pipe.recv_bytes())
@@ -151,7 +152,7 @@ class _Worker:
     def loss(self, item: str) -> ChildProcessError:
         """Tell how the process was lost at its item."""
         self._process.join()
-        code = self._process.exitcode
+        code = self._process.exitcode or 0
         how = f'was killed by {signal.Signals(-code).name}' if code < 0 else f'ended with {code}'
         return ChildProcessError(
             f'Worker process {self._process.pid} {how} at {item}; if memory ran out, take fewer '

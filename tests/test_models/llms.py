@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from mvp_mm.models.llms import CausalLM
 
@@ -25,3 +26,18 @@ def make_prompts():
 def small_llm(**args):
     torch.manual_seed(0)
     return CausalLM({**SIZES, **MODELS['phi'], 'initializer_range': 0.3}, **args).eval()
+
+
+def rewrite(folder, change):
+    """Change the tensors of a saved folder."""
+    state = load_file(folder / 'model.safetensors')
+    change(state)
+    save_file(state, folder / 'model.safetensors', metadata={'format': 'pt'})
+
+
+def without(part):
+    """A change that drops the tensors with a part in their names."""
+    def change(state):
+        for key in [key for key in state if part in key]:
+            del state[key]
+    return change

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from mmengine.logging import MMLogger
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from transformers.activations import NewGELUActivation
 
 from mvp_mm.models.llms import CausalLM, building
 from mvp_mm.models.llms.building import decoder_layers, without_mask, without_weights
-from tests.test_models.llms import MODELS, SIZES, make_prompts, small_llm
+from tests.test_models.llms import MODELS, SIZES, make_prompts, rewrite, small_llm, without
 
 
 @pytest.fixture
@@ -56,52 +56,6 @@ def test_the_layout_of_a_folder_follows_the_folder(tmp_path):
         name: value.shape for name, value in read.state_dict().items()}
 
 
-@pytest.mark.parametrize('family', ['phi', 'qwen3'])
-def test_the_first_layers_of_a_folder_give_its_states(tmp_path, prompts, family):
-    whole = CausalLM({**SIZES, **MODELS[family]}, kept_layers=(1,)).eval()
-    whole.lm.save_pretrained(tmp_path)
-    llm = CausalLM(pretrained=str(tmp_path), num_layers=1).eval()
-    assert len(llm.lm.get_decoder().layers) == llm.lm.config.num_hidden_layers == 1
-    decoder = whole.lm.get_decoder()
-    norm = decoder.norm if family == 'qwen3' else decoder.final_layernorm
-    embeds, mask = prompts
-    torch.testing.assert_close(llm(embeds, mask)[0][mask], norm(whole(embeds, mask)[0])[mask])
-
-
-def test_a_cut_model_without_weights_has_the_layout_of_its_folder(tmp_path):
-    small_llm().lm.save_pretrained(tmp_path)
-    llm = dict(pretrained=str(tmp_path), num_layers=1)
-    assert (set(CausalLM(**without_weights(llm)).state_dict())
-            == set(CausalLM(**llm).state_dict()) != set(small_llm().state_dict()))
-
-
-def test_a_cut_model_writes_what_it_reads(prompts):
-    llm = small_llm(num_layers=1).eval()
-    embeds, _ = prompts
-    cache = llm.read_prefix(embeds[:1, :2])
-    behind = llm(embeds[:1, 2:], torch.ones(1, embeds.shape[1] - 2, dtype=torch.bool),
-                 prefix=cache)[0]
-    whole = llm(embeds[:1], torch.ones(1, embeds.shape[1], dtype=torch.bool))[0]
-    torch.testing.assert_close(behind, whole[:, 2:], atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize('number', [0, 3])
-def test_a_number_of_layers_that_the_model_lacks_is_refused(tmp_path, number):
-    message = f'llm.num_layers must be 1 to 2, .* phi model, got {number}'
-    small_llm().lm.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=message):
-        small_llm(num_layers=number)
-    with pytest.raises(ValueError, match=message):
-        CausalLM(pretrained=str(tmp_path), num_layers=number)
-
-
-def test_a_folder_that_lacks_a_layer_is_refused_though_the_layer_is_cut(tmp_path):
-    small_llm().lm.save_pretrained(tmp_path)
-    rewrite(tmp_path, without('layers.1.'))
-    with pytest.raises(ValueError, match='lacks .* weights'):
-        CausalLM(pretrained=str(tmp_path), num_layers=1)
-
-
 def test_weights_that_are_not_finite_are_refused(tmp_path):
     saved = small_llm()
     saved.lm.model.layers[1].mlp.fc1.weight.data[0, 0] = float('nan')
@@ -117,20 +71,6 @@ def test_weights_stored_in_half_precision_train_in_float32(tmp_path):
     for name, value in llm.lm.named_parameters():
         assert value.dtype == torch.float32
         assert torch.equal(value, saved.lm.get_parameter(name).float())
-
-
-def rewrite(folder, change):
-    """Change the tensors of a saved folder."""
-    state = load_file(folder / 'model.safetensors')
-    change(state)
-    save_file(state, folder / 'model.safetensors', metadata={'format': 'pt'})
-
-
-def without(part):
-    def change(state):
-        for key in [key for key in state if part in key]:
-            del state[key]
-    return change
 
 
 @pytest.mark.parametrize('part', [
