@@ -166,9 +166,9 @@ def test_a_published_folder_that_is_damaged_is_refused(doors, toy_of_the_zoo, do
 
 @pytest.mark.parametrize('door', NAMED)
 def test_an_unknown_name_is_told_from_the_known_ones(doors, toy_of_the_zoo, door):
-    with pytest.raises(FileNotFoundError, match=r'no such file or folder: toi, and no model of '
+    with pytest.raises(FileNotFoundError, match=r'no such file or folder: toyy, and no model of '
                        r'that name; did you mean toy\? known are toy'):
-        doors[door]('toi')
+        doors[door]('toyy')
 
 
 def test_weights_of_the_zoo_cannot_be_resumed(doors, toy_of_the_zoo):
