@@ -19,8 +19,10 @@ from tests.helpers import ROOT
 from tests.test_docs.pages import PAGES, commands
 
 # Documented with a full-size config, and not typed: they need several machines or a GPU.
-# In the place of `mvp-mm ask`, demo/image_demo.py is typed: both ask by the same class.
-NOT_TYPED = {'tools/slurm_train.sh', 'tools/analysis_tools/gpu_figures.sh', 'mvp-mm'}
+# In the place of `mvp-mm ask` and the sheet of photographs, demo/image_demo.py is typed: all ask by
+# the same class.
+NOT_TYPED = {'tools/slurm_train.sh', 'tools/analysis_tools/gpu_figures.sh', 'mvp-mm',
+             'tools/analysis_tools/photograph_sheet.py'}
 # These measure speed or count operations; they train and answer nothing.
 MEASURING = {f'tools/analysis_tools/{name}.py' for name in (
     'benchmark', 'benchmark_criterion', 'benchmark_data', 'benchmark_deform_attention',

@@ -42,7 +42,7 @@ class CausalLM(BaseModule):
             :func:`~mvp_mm.models.llms.building.add_lora` (needs peft).
         train_embeddings: Train input embeddings and output layer beside a frozen LLM or adapters:
             ``<PER>`` is new to it.
-        gradient_checkpointing: Recompute activations in the backward pass.
+        gradient_checkpointing: Gradient checkpointing: recompute activations, keep none.
         attn_implementation: Attention of transformers (``sdpa``, ``flash_attention_2``, …).
         kept_layers: Hidden states that :meth:`forward` returns: 0 is the input embedding, -1 the
             output of the final norm.
