@@ -1,5 +1,5 @@
-# The small model on the photographs of the sample data (MVP_MM_SAMPLE_DATA): trained on 227, tested
-# on 100 others, on one CPU core. It shows what pretrained parts are worth and is no result
+# The small model on the photographs of the sample data (MVP_MM_SAMPLE_DATA): trained on 226, tested
+# on 101 others, on one CPU core. It shows what pretrained parts are worth and is no result
 # (docs/how_to/small_models.md). The encoder is frozen; the LLM is its first layers, with LoRA.
 _base_ = ['./lite0_smollm2-135m_512.py', '../../_base_/datasets/mini_coco.py']
 canvas = (256, 256)
