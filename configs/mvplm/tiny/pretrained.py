@@ -5,7 +5,8 @@
 # Without that file it ends with this command; stage2.py beside this file starts from nothing.
 _base_ = ['stage2.py', '../../_base_/models/lite0.py']
 model = dict(
-    encoder=dict(backbone=_base_._lite0),
+    # With a map at stride 2 masks have that stride: at 128 × 128 a coarser grid blurs small things.
+    encoder=dict(backbone=dict(_base_._lite0, out_indices=(0, 1, 2, 3, 4))),
     # The encoder's last map loses colour in training; captions then name colours at random.
     connector=dict(type='PyramidConnector'),
     # Counting and ordinals need more than two layers.

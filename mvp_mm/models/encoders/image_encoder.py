@@ -29,7 +29,7 @@ class ImageEncoder(BaseModule):
             :class:`SimpleFeaturePyramid`; ``in_channels`` come from the backbone.
 
     Raises:
-        ValueError: If there are not four levels.
+        ValueError: If there are not four or five levels.
     """
 
     def __init__(self, backbone: dict, frozen: bool = True,
@@ -40,12 +40,12 @@ class ImageEncoder(BaseModule):
         self.neck = neck and MODELS.build(
             dict(in_channels=self.backbone.num_features[-1], **neck))
         self.out_channels = [int(c) for c in (self.neck or self.backbone).num_features]
-        if len(self.out_channels) != 4:
+        if len(self.out_channels) not in (4, 5):
             hint = (" (for a plain ViT: encoder.neck=dict(type='SimpleFeaturePyramid'))"
                     if len(self.out_channels) == 1 else '')
             raise ValueError(
-                f'The encoder needs 4 levels (strides 4 to 32), the backbone has '
-                f'{len(self.out_channels)}{hint}')
+                f'The encoder needs 4 levels (strides 4 to 32) or 5 (strides 2 to 32), the '
+                f'backbone has {len(self.out_channels)}{hint}')
         if gradient_checkpointing:
             self._recompute()
         if frozen:
@@ -74,7 +74,7 @@ class ImageEncoder(BaseModule):
         return self
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Encode (B, 3, H, W) images to maps (B, C_l, H / s, W / s), s = 4, 8, 16, 32."""
+        """Encode (B, 3, H, W) images to maps (B, C_l, H / s, W / s), s = 4 (or 2), …, 16, 32."""
         with torch.no_grad() if self.frozen else nullcontext():
             maps = tuple(self.backbone(images))
         return maps if self.neck is None else self.neck(maps)

@@ -58,6 +58,9 @@ def _check_taken(model: nn.Module, state: dict[str, Tensor], path: str) -> None:
 class TimmBackbone(nn.Module):
     """Runs any timm model that offers ``features_only`` with maps at strides 4, 8, 16, 32.
 
+    With a fifth stage, of stride 2, masks have that stride too: ``out_indices=(0, 1, 2, 3, 4)``
+    where a model has five.
+
     Convolutional and hierarchical models (ConvNeXt, Swin, …) do; a plain ViT is a
     :class:`~mvp_mm.models.encoders.plain_vit.PlainViT`.
 
@@ -83,12 +86,12 @@ class TimmBackbone(nn.Module):
         # Some timm transformers return channels last.
         self.channels_last = getattr(self.model, 'output_fmt', 'NCHW') == 'NHWC'
         strides = list(self.model.feature_info.reduction())
-        if strides != STRIDES:
+        if strides not in (STRIDES, [2, *STRIDES]):
             hint = ('; for a plain ViT, give encoder.backbone=dict(type=\'PlainViT\', …) and '
                     'encoder.neck=dict(type=\'SimpleFeaturePyramid\')'
                     if len(set(strides)) == 1 else '')
             raise ValueError(f'{model_name}: stages {stages} have strides {strides}, '
-                             f'need {STRIDES}{hint}')
+                             f'need {STRIDES}, or 2 before them{hint}')
 
     @staticmethod
     def _last_four(model_name: str, model_args: dict) -> tuple[int, ...]:
@@ -113,7 +116,7 @@ class TimmBackbone(nn.Module):
         offers[0].set_grad_checkpointing(True)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Encode (B, 3, H, W) images to maps (B, C_l, H / s, W / s), s = 4, 8, 16, 32."""
+        """Encode (B, 3, H, W) images to maps (B, C_l, H / s, W / s), s = (2,) 4, 8, 16, 32."""
         maps = self.model(images)
         if self.channels_last:
             maps = [m.permute(0, 3, 1, 2).contiguous() for m in maps]

@@ -53,16 +53,62 @@ class LevelLayout(NamedTuple):
     position: Tensor | None
 
 
+class FinerMasks(nn.Module):
+    """Doubles the resolution of the mask features with an encoder map of twice their sides.
+
+    The upsampled mask features and a correction, which is zero at the start: weights trained
+    without this step go on from where they were.
+
+    Args:
+        in_channels: Channels of the encoder's map.
+        embed_dims: Width C.
+    """
+
+    def __init__(self, in_channels: int, embed_dims: int) -> None:
+        super().__init__()
+        # Four times as many pixels: half the width, and a 3 × 3 convolution by channel.
+        width = embed_dims // 2
+        self.lateral = nn.Conv2d(in_channels, width, 1)
+        self.merged = nn.Conv2d(embed_dims, width, 1)
+        self.output = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False),
+            nn.GroupNorm(8, width), nn.ReLU(), nn.Conv2d(width, embed_dims, 1))
+        nn.init.zeros_(self.output[-1].weight)
+        nn.init.zeros_(self.output[-1].bias)
+
+    def forward(self, finest: Tensor, merged: Tensor, mask_features: Tensor) -> Tensor:
+        """Refine the mask features.
+
+        Args:
+            finest: (B, C_0, 2 h, 2 w), the encoder's map.
+            merged: (B, C, h, w), the last map of the FPN.
+            mask_features: (B, C, h, w), what has been made of it.
+
+        Returns:
+            (B, C, 2 h, 2 w).
+        """
+        lateral = self.lateral(finest)
+        size = lateral.shape[-2:]
+        correction = self.output(lateral + upsample(self.merged(merged), size))
+        return upsample(mask_features, size) + correction
+
+
+def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Interpolate maps (B, C, h, w) bilinearly to (B, C, *size)."""
+    return F.interpolate(maps, size=size, mode='bilinear', align_corners=False)
+
+
 @MODELS.register_module()
 class MSDeformPixelDecoder(BaseModule):
     """Refines the encoder's maps into the decoder's memory and the mask features.
 
     Levels are the maps at strides 8, 16, 32 and one more at 64; the stride-4 map joins by one
     FPN step and carries the masks (design of Mask2Former and MaskDINO, used by the paper's
-    decoder).
+    decoder). Where the encoder has a map at stride 2 too, one more step makes masks of that
+    stride, for small images.
 
     Args:
-        in_channels: Channels of the encoder's maps at strides 4, 8, 16, 32.
+        in_channels: Channels of the encoder's maps at strides 4, 8, 16, 32, or 2 to 32.
         embed_dims: Width C.
         num_layers: Deformable layers.
         num_heads: Attention heads.
@@ -86,9 +132,10 @@ class MSDeformPixelDecoder(BaseModule):
         self.gradient_checkpointing = gradient_checkpointing
         self._kept: dict[tuple, LevelLayout] = {}
         self.position = MODELS.build(position or dict(type='DetrPosition'))
+        *finest, fine = in_channels[:-3]
         self.inputs = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c, embed_dims, 1), nn.GroupNorm(32, embed_dims))
-            for c in in_channels[1:])
+            for c in in_channels[-3:])
         self.extra = nn.Sequential(
             nn.Conv2d(in_channels[-1], embed_dims, 3, stride=2, padding=1),
             nn.GroupNorm(32, embed_dims))
@@ -99,24 +146,26 @@ class MSDeformPixelDecoder(BaseModule):
             DeformableEncoderLayer(attention, embed_dims, feedforward)
             for _ in range(num_layers))
         self.lateral = nn.Sequential(
-            nn.Conv2d(in_channels[0], embed_dims, 1, bias=False), nn.GroupNorm(32, embed_dims))
+            nn.Conv2d(fine, embed_dims, 1, bias=False), nn.GroupNorm(32, embed_dims))
         self.output = nn.Sequential(
             nn.Conv2d(embed_dims, embed_dims, 3, padding=1, bias=False),
             nn.GroupNorm(32, embed_dims), nn.ReLU(), nn.Conv2d(embed_dims, embed_dims, 1))
+        self.finer = FinerMasks(finest[0], embed_dims) if finest else None
 
     def forward(self, features: tuple[Tensor, ...],
                 image_extent: Tensor) -> dict[str, Tensor | list[tuple[int, int]]]:
         """Refine the encoder's maps.
 
         Args:
-            features: Four maps (B, C_l, H / s, W / s), s = 4, 8, 16, 32.
+            features: Maps (B, C_l, H / s, W / s), s = 4, 8, 16, 32, or from s = 2.
             image_extent: (B, 2), width and height of the image as shares of the canvas.
 
         Returns:
             Keyword arguments of :class:`ImageState`: memory (B, S, C), mask_features
-            (B, C, H / 4, W / 4), padding_mask (B, S), spatial_shapes, level_start_index, shapes.
+            (B, C, H / s, W / s) of the finest stride, padding_mask (B, S), spatial_shapes,
+            level_start_index, shapes.
         """
-        maps = [conv(f) for conv, f in zip(self.inputs, features[1:], strict=True)]
+        maps = [conv(f) for conv, f in zip(self.inputs, features[-3:], strict=True)]
         maps.append(self.extra(features[-1]))
         shapes = [tuple(m.shape[-2:]) for m in maps]
         layout = self._layout(tuple(shapes), maps[0].device)
@@ -130,11 +179,13 @@ class MSDeformPixelDecoder(BaseModule):
         for layer in checkpointed(self.layers, self.gradient_checkpointing and self.training):
             tokens = layer(tokens, position, reference, layout.shapes, layout.starts, padding_mask)
         finest = tokens[:, :maps[0][0, 0].numel()].transpose(1, 2).reshape(*maps[0].shape)
-        lateral = self.lateral(features[0])
-        merged = lateral + F.interpolate(
-            finest, size=lateral.shape[-2:], mode='bilinear', align_corners=False)
+        lateral = self.lateral(features[-4])
+        merged = lateral + upsample(finest, lateral.shape[-2:])
+        mask_features = self.output(merged)
+        if self.finer is not None:
+            mask_features = self.finer(features[0], merged, mask_features)
         # Masks are compared at points: those read whole pixels, whose channels then lie together.
-        mask_features = self.output(merged).contiguous(memory_format=torch.channels_last)
+        mask_features = mask_features.contiguous(memory_format=torch.channels_last)
         return dict(memory=tokens, mask_features=mask_features, padding_mask=padding_mask,
                     spatial_shapes=layout.shapes, level_start_index=layout.starts, shapes=shapes)
 
