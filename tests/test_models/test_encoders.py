@@ -70,6 +70,14 @@ def test_timm_convolutions_give_what_timm_gives():
     assert list(backbone.num_features) == [m.shape[1] for m in plain(images)]
 
 
+def test_a_timm_model_with_five_stages_gives_a_map_at_stride_2():
+    encoder = ImageEncoder(dict(
+        type='TimmBackbone', model_name='resnet10t', out_indices=(0, 1, 2, 3, 4)), frozen=False)
+    maps = encoder(torch.randn(1, 3, 64, 64))
+    assert [m.shape[-1] for m in maps] == [32, 16, 8, 4, 2]
+    assert encoder.out_channels == [m.shape[1] for m in maps]
+
+
 @pytest.mark.parametrize('embed_dim', [16, 32])
 def test_timm_transformers_give_channels_first(embed_dim):
     # With 32 channels the first map is 32 × 32 × 32: its shape does not tell the layout.

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mvp_mm.models.pixel_decoders import MSDeformPixelDecoder
 from mvp_mm.models.position import grid_points, inverse_sigmoid, sine_embedding
@@ -25,6 +26,16 @@ def decoder():
         torch.nn.init.normal_(layer.attention.sampling_offsets.weight, std=0.3)
         torch.nn.init.normal_(layer.attention.attention_weights.weight, std=0.3)
     return decoder
+
+
+@pytest.fixture
+def with_finer_masks(decoder):
+    """The same weights with the step to stride 2, and maps for both."""
+    finer = MSDeformPixelDecoder([6, *CHANNELS], embed_dims=64, num_layers=2, num_heads=4,
+                                 num_points=2, feedforward=32)
+    missing = finer.load_state_dict(decoder.state_dict(), strict=False).missing_keys
+    assert missing and all(name.startswith('finer.') for name in missing)
+    return finer, (torch.randn(2, 6, 64, 32), *make_maps())
 
 
 def test_shapes(decoder):
@@ -108,3 +119,27 @@ def test_inverse_sigmoid_inverts_and_stays_finite_at_the_ends():
     logits = torch.tensor([-3.0, 0.0, 2.0])
     torch.testing.assert_close(inverse_sigmoid(logits.sigmoid()), logits)
     assert inverse_sigmoid(torch.tensor([0.0, 1.0])).isfinite().all()
+
+
+def test_a_fifth_map_halves_the_stride_of_masks_and_leaves_the_memory(decoder, with_finer_masks):
+    finer, maps = with_finer_masks
+    fine, coarse = finer(maps, torch.ones(2, 2)), decoder(maps[1:], torch.ones(2, 2))
+    assert fine['mask_features'].shape == (2, 64, 64, 32)
+    assert torch.equal(fine['memory'], coarse['memory'])
+
+
+def test_finer_masks_start_as_the_upsampled_coarse_ones(decoder, with_finer_masks):
+    finer, maps = with_finer_masks
+    upsampled = F.interpolate(decoder(maps[1:], torch.ones(2, 2))['mask_features'],
+                              scale_factor=2, mode='bilinear')
+    torch.testing.assert_close(finer(maps, torch.ones(2, 2))['mask_features'], upsampled)
+
+
+def test_finer_masks_learn_from_the_fifth_map(with_finer_masks):
+    finer, maps = with_finer_masks
+    torch.nn.init.normal_(finer.finer.output[-1].weight)
+    fifth = maps[0].requires_grad_(True)
+    out = finer(maps, torch.ones(2, 2))['mask_features']
+    (out * torch.randn_like(out)).sum().backward()
+    assert fifth.grad.abs().sum() > 0
+    assert all(p.grad.abs().sum() > 0 for p in finer.finer.parameters())

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from mvp_mm.engine.checkpoint import load_stage_checkpoint
 from mvp_mm.engine.config_loading import load_config
 from mvp_mm.models.acceleration import accelerate_answers
-from mvp_mm.models.connectors import MLPConnector, PyramidConnector, connect
+from mvp_mm.models.connectors import (
+    MLPConnector, PyramidConnector, build_connector, connect)
 from mvp_mm.registry import MODELS
 from tests.helpers import ROOT, build_model
 from tests.test_models.mvp_lm_runs import prepare, total
@@ -34,6 +35,13 @@ def test_it_gives_as_many_tokens_as_the_mlp_connector(merge):
     tokens = connect(PyramidConnector(CHANNELS, WIDTH, merge), maps())
     assert tokens.shape == (2, MLPConnector.num_tokens(2, 4, merge), WIDTH)
     assert PyramidConnector.num_tokens(2, 4, merge) == MLPConnector.num_tokens(2, 4, merge)
+
+
+def test_a_fifth_map_at_stride_2_is_not_read():
+    connector = build_connector(dict(type='PyramidConnector', merge=1), (7, *CHANNELS), WIDTH)
+    four = maps()
+    five = (torch.randn(2, 7, 32, 64), *four)
+    assert torch.equal(connect(connector, five), connect(connector, four))
 
 
 @pytest.mark.parametrize('merge', [1, 2])
