@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from mvp_mm.engine.checkpoint import load_stage_checkpoint
 from mvp_mm.engine.config_loading import load_config
 from mvp_mm.models.acceleration import accelerate_answers
-from mvp_mm.models.connectors import (
-    MLPConnector, PyramidConnector, build_connector, connect)
+from mvp_mm.models.connectors import MLPConnector, PyramidConnector, build_connector, connect
 from mvp_mm.registry import MODELS
 from tests.helpers import ROOT, build_model
 from tests.test_models.mvp_lm_runs import prepare, total
