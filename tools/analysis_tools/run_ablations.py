@@ -150,29 +150,40 @@ def write(suite: Suite, runs: list[Run], args: argparse.Namespace) -> None:
 
 
 def plot(suite: Suite, figures: dict[str, Any], path: Path) -> None:
-    """Draw one row per table and one panel per column: means, with deviations as bars."""
+    """Draw one row of panels per table and one panel per column: means, deviations as bars."""
     import matplotlib
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    shape = (len(suite.tables), len(suite.columns))
-    figure, axes = plt.subplots(*shape, figsize=(3 * shape[1], 2.4 * shape[0]), squeeze=False)
-    for row, table in zip(axes, suite.tables.values(), strict=True):
-        shown = {head: figures[name] for head, name in table['rows'].items() if name in figures}
+    tables = [(table['title'], {head: figures[name] for head, name in table['rows'].items()
+                                if name in figures}) for table in suite.tables.values()]
+    heights = [0.8 + 0.22 * len(shown) for _, shown in tables]
+    figure, axes = plt.subplots(
+        len(tables), len(suite.columns), figsize=(2.4 * len(suite.columns) + 2, sum(heights)),
+        height_ratios=heights, sharey='row', squeeze=False)
+    for row, (title, shown) in zip(axes, tables, strict=True):
+        places = range(len(shown))
         for axis, (heading, metric) in zip(row, suite.columns.items(), strict=True):
-            axis.errorbar(range(len(shown)), [found['mean'][metric] for found in shown.values()],
-                          [found['deviation'][metric] for found in shown.values()],
+            means = [found['mean'][metric] for found in shown.values()]
+            axis.errorbar(means, places, xerr=[f['deviation'][metric] for f in shown.values()],
                           fmt='o', capsize=4)
-            axis.set_xticks(range(len(shown)), [head.replace(', ', ',\n') for head in shown],
-                            fontsize=7, rotation=20)
-            axis.margins(x=0.3)
+            if means:
+                widen(axis, means)
             axis.set_title(heading, fontsize=9)
             axis.grid(alpha=0.3)
-        row[0].set_ylabel(table['title'], fontsize=8)
+        row[0].set_yticks(places, shown, fontsize=8)
+        row[0].set_ylim(len(shown) - 0.5, -0.5)
+        row[0].set_ylabel(title.replace(' (', '\n('), fontsize=8)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
     plt.close(figure)
+
+
+def widen(axis: Any, means: list[float]) -> None:
+    """Show at least four percent points, so that hundredths do not look like a difference."""
+    middle, half = (min(means) + max(means)) / 2, max(2.0, (max(means) - min(means)) * 0.65)
+    axis.set_xlim(middle - half, middle + half)
 
 
 def main() -> None:
