@@ -24,4 +24,6 @@ default_hooks = dict(
 _presence = dict(presence_thr=0.74)
 inferencer = dict(tasks=dict(generalized_referring=_presence))
 datasets = dict(
+    # One sentence per image is too few to learn when nothing is meant.
+    syn_grefcoco_train=dict(tasks=[dict(type='GeneralizedReferringTask', max_per_image=2)]),
     syn_grefcoco_val=dict(tasks=[dict(type='GeneralizedReferringTask', **_presence)]))

@@ -87,9 +87,12 @@ class FinerMasks(nn.Module):
         Returns:
             (B, C, 2 h, 2 w).
         """
-        lateral = self.lateral(finest)
-        size = lateral.shape[-2:]
-        correction = self.output(lateral + upsample(self.merged(merged), size))
+        # What reads the result wants channels together; large maps are not turned around then.
+        finest, merged, mask_features = (
+            maps.contiguous(memory_format=torch.channels_last)
+            for maps in (finest, merged, mask_features))
+        size = finest.shape[-2:]
+        correction = self.output(self.lateral(finest) + upsample(self.merged(merged), size))
         return upsample(mask_features, size) + correction
 
 
