@@ -51,5 +51,6 @@ python tools/analysis_tools/calibrate_presence.py "$CONFIG" "$FOLDER/model.safet
 [ $# -ne 2 ] || publish "$1" "$2" --results "$RESULTS"
 python tools/analysis_tools/given_captions.py "$CONFIG" "$FOLDER/model.safetensors" \
     --images "$IMAGES" --out results/given_captions.json
-python tools/analysis_tools/fill_in_results.py README.md docs/appendix/tiny_model.md
+python tools/analysis_tools/fill_in_results.py README.md docs/appendix/tiny_model.md \
+    docs/get_started/quickstart.md projects/caption_tuning/README.md
 python tools/analysis_tools/answer_sheet.py "$FOLDER" --out work_dirs/tiny_sheet.png

@@ -24,7 +24,7 @@ class EncodedImage(NamedTuple):
     Attributes:
         visual_tokens: (1, V, D) the image's tokens for the LLM.
         memory: (1, S, C) multi-scale tokens.
-        mask_features: (1, C, H / 4, W / 4).
+        mask_features: (1, C, H / s, W / s).
         padding_mask: (1, S) bool, True outside the image.
     """
 
@@ -66,7 +66,7 @@ class FoundQueries(NamedTuple):
     Attributes:
         logits: (R, Q, K + 1) similarities, the last column "no object".
         boxes: (R, Q, 4) cxcywh in [0, 1] of the canvas.
-        masks: (R, Q, H / 4, W / 4) logits.
+        masks: (R, Q, H / s, W / s) logits.
         states: (R, Q, C) the queries themselves.
     """
 

@@ -38,12 +38,12 @@ class MVPLM(BaseModel):
 
     ::
 
-        image ─► encoder ─┬─► pixel decoder ─► memory (B, S, C), mask features (B, C, H/4, W/4)
+        image ─► encoder ─┬─► pixel decoder ─► memory (B, S, C), mask features (B, C, H/s, W/s)
                           └─► connector ─► visual tokens (B, V, D)            = ImageState
         [task text][visual tokens][instruction][response … <PER>] ─► LLM
              phrases, mean-pooled ─► text (R, K, C)      <PER> state ─► base queries (R, N, C)
              + most similar memory tokens, boxes ─► queries (R, Q, C) ─► decoder × L
-             ─► similarity (R, Q, K + 1) · boxes (R, Q, 4) · masks (R, Q, H/4, W/4)
+             ─► similarity (R, Q, K + 1) · boxes (R, Q, 4) · masks (R, Q, H/s, W/s)
 
     :meth:`encode` runs once per image; :meth:`forward_llm` (or, at test time,
     :meth:`generate_then_read`) and the perception head run once per instruction. R instructions

@@ -25,7 +25,7 @@ class ImageState:
     Attributes:
         visual_tokens: (B, V, D).
         memory: (B, S, C) multi-scale tokens, finest level first.
-        mask_features: (B, C, H / 4, W / 4).
+        mask_features: (B, C, H / s, W / s), s = 4, or 2 where the encoder has such a map.
         padding_mask: (B, S) bool, True outside the image.
         spatial_shapes: (levels, 2) int64.
         level_start_index: (levels,) int64.

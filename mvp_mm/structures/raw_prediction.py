@@ -17,7 +17,7 @@ class RawPrediction:
         logits: (Q, K + 1) for word instructions, the last column being "no object"; (Q,) for
             sentence instructions (one independent logit per query).
         boxes: (Q, 4) cxcywh, normalised by the padded canvas.
-        mask_logits: (Q, H / 4, W / 4) over the padded canvas.
+        mask_logits: (Q, H / s, W / s) over the padded canvas, at the stride s of the mask features.
         num_dynamic: Number N of dynamic queries; queries from N on are stuff queries.
         caption: The text that the LLM wrote before ``<PER>``.
         answering: The model's options of decoding.
