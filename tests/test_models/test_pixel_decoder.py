@@ -143,3 +143,6 @@ def test_finer_masks_learn_from_the_fifth_map(with_finer_masks):
     (out * torch.randn_like(out)).sum().backward()
     assert fifth.grad.abs().sum() > 0
     assert all(p.grad.abs().sum() > 0 for p in finer.finer.parameters())
+    # DDP warns where a gradient lies otherwise than its parameter.
+    convolution = finer.finer.output[0].weight
+    assert convolution.grad.stride() == convolution.stride()

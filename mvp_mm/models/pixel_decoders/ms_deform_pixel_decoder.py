@@ -73,6 +73,8 @@ class FinerMasks(nn.Module):
         self.output = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False),
             nn.GroupNorm(8, width), nn.ReLU(), nn.Conv2d(width, embed_dims, 1))
+        # As its gradient lies, or DDP warns of two layouts.
+        self.output[0].to(memory_format=torch.channels_last)
         nn.init.zeros_(self.output[-1].weight)
         nn.init.zeros_(self.output[-1].bias)
 
