@@ -78,8 +78,8 @@ def test_a_frozen_vit_trains_its_pyramid():
 def test_a_pyramid_is_asked_for_where_it_is_missing():
     with pytest.raises(ValueError, match=r"has 1 \(for a plain ViT: encoder.neck=dict\(type='Si"):
         ImageEncoder(vit('vit_tiny_patch16_224'))
-    with pytest.raises(ValueError, match=r"strides \[16, 16, 16\], need \[4, 8, 16, 32\]; for a "
-                       r"plain ViT, give encoder.backbone=dict\(type='PlainViT'"):
+    with pytest.raises(ValueError, match=r"strides \[16, 16, 16\], need \[4, 8, 16, 32\], or 2 "
+                       r"before them; for a plain ViT, give encoder.backbone=dict\(type='"):
         TimmBackbone('vit_tiny_patch16_224', model_args={**TINY, 'depth': 3})
 
 
