@@ -228,17 +228,20 @@ def test_images_of_a_dataset_of_a_config(tmp_path):
 
 
 class SlowFirst:
-    """Answers the first image after the second."""
+    """Answers the first image after another, whose line may have to be written before."""
 
     name, model, settings, batch_size, concurrency = 'fake', 'm', {}, 1, 2
 
-    def __init__(self, first):
-        self.first, self.another = first, threading.Event()
+    def __init__(self, first, is_written):
+        self.first, self.another, self.is_written = first, threading.Event(), is_written
 
     def caption(self, images):
         image, = images
         if image == self.first:
             assert self.another.wait(60)
+            end = time.monotonic() + 60
+            while not self.is_written() and time.monotonic() < end:
+                time.sleep(0.01)
         else:
             self.another.set()
         return [Answer(image.name)]
@@ -250,7 +253,10 @@ class SlowFirst:
 @pytest.mark.parametrize('in_order', [False, True])
 def test_lines_may_be_kept_in_the_order_of_the_images(folder, tmp_path, in_order):
     images = images_of_folder(folder)
-    backend = SlowFirst(images.path(images.names[0]))
+    store = tmp_path / 'store/vlm/00000-of-00001.jsonl'
+    # A line that waits for the first image's is never written before it.
+    backend = SlowFirst(images.path(images.names[0]),
+                        lambda: in_order or (store.exists() and b'\n' in store.read_bytes()))
     manifest = make_manifest('vlm', backend, PROMPT, CaptionSampling(), images.names,
                              Shard.parse('0/1'))
     caption_shard(tmp_path / 'store', manifest, images, backend, in_order=in_order)
