@@ -137,7 +137,7 @@ class MSDeformPixelDecoder(BaseModule):
         self.gradient_checkpointing = gradient_checkpointing
         self._kept: dict[tuple, LevelLayout] = {}
         self.position = MODELS.build(position or dict(type='DetrPosition'))
-        *finest, fine = in_channels[:-3]
+        *stride_2, stride_4 = in_channels[:-3]
         self.inputs = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c, embed_dims, 1), nn.GroupNorm(32, embed_dims))
             for c in in_channels[-3:])
@@ -151,11 +151,11 @@ class MSDeformPixelDecoder(BaseModule):
             DeformableEncoderLayer(attention, embed_dims, feedforward)
             for _ in range(num_layers))
         self.lateral = nn.Sequential(
-            nn.Conv2d(fine, embed_dims, 1, bias=False), nn.GroupNorm(32, embed_dims))
+            nn.Conv2d(stride_4, embed_dims, 1, bias=False), nn.GroupNorm(32, embed_dims))
         self.output = nn.Sequential(
             nn.Conv2d(embed_dims, embed_dims, 3, padding=1, bias=False),
             nn.GroupNorm(32, embed_dims), nn.ReLU(), nn.Conv2d(embed_dims, embed_dims, 1))
-        self.finer = FinerMasks(finest[0], embed_dims) if finest else None
+        self.finer = FinerMasks(stride_2[0], embed_dims) if stride_2 else None
 
     def forward(self, features: tuple[Tensor, ...],
                 image_extent: Tensor) -> dict[str, Tensor | list[tuple[int, int]]]:
