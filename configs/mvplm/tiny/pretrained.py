@@ -24,6 +24,6 @@ default_hooks = dict(
 _presence = dict(presence_thr=0.75)
 inferencer = dict(tasks=dict(generalized_referring=_presence))
 datasets = dict(
-    # A third of them mean nothing; RefCOCO, with five per image, has none of those.
+    # Three in ten of them mean nothing; RefCOCO, with five per image, has none of those.
     syn_grefcoco_train=dict(tasks=[dict(type='GeneralizedReferringTask', max_per_image=2)]),
     syn_grefcoco_val=dict(tasks=[dict(type='GeneralizedReferringTask', **_presence)]))
