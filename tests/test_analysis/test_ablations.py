@@ -163,3 +163,13 @@ def test_the_shipped_recipes_cover_four_tables_around_one_base():
     used = [set(table['rows'].values()) for table in suite.tables.values()]
     assert len(used) == 4 and all('base' in rows for rows in used)
     assert set.union(*used) == set(suite.recipes)
+
+
+@pytest.mark.parametrize('plugin', ['box_supervision', 'query_initialisation'])
+def test_a_plugin_shares_recipes_with_the_tables_of_the_paper(plugin):
+    # Its README names the same work dir: other settings under the same name would be refused.
+    paper, own = read_suite(FILE).recipes, read_suite(
+        ROOT / 'projects' / plugin / 'recipes.yml').recipes
+    shared = paper.keys() & own.keys()
+    assert len(shared) == 2
+    assert all(paper[name] == own[name] for name in shared)
