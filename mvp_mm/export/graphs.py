@@ -67,7 +67,7 @@ class FoundQueries(NamedTuple):
         logits: (R, Q, K + 1) similarities, the last column "no object".
         boxes: (R, Q, 4) cxcywh in [0, 1] of the canvas.
         masks: (R, Q, H / s, W / s) logits.
-        states: (R, Q, C) the queries themselves.
+        states: (R, Q, C) the queries themselves, or (R, Q, 2 C) with their surroundings.
     """
 
     logits: Tensor
@@ -192,6 +192,7 @@ class PerceptionGraph(nn.Module):
                                           per_image, self.head.box_head)
         states, boxes = states[-1], boxes[-1]
         masks = torch.einsum('rqc,chw->rqhw', self.head.mask_head(states), mask_features[0])
+        states = self.head.describe(states, boxes, state, per_image)
         return FoundQueries(self.head.similarity_head(states, boxes, text), boxes, masks, states)
 
     def _with_stuff(self, content: Tensor, boxes: Tensor, use_stuff: Tensor) -> DecoderQueries:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mvp_mm.export.graphs import EncodedImage, FoundQueries, Questions
 from mvp_mm.models import MVPLM
-from mvp_mm.models.perception import DecodedQueries
+from mvp_mm.models.heads import DecodedQueries
 from mvp_mm.models.state import ImageState, InstructionBatch, image_extent
 from mvp_mm.structures import PerceptionDataSample
 

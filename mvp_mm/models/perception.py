@@ -2,7 +2,6 @@
 """The perception head: generates queries, decodes them and computes their losses."""
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -11,7 +10,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mvp_mm.models.building import build_part
-from mvp_mm.models.heads import TextEmbeddings
+from mvp_mm.models.heads import DecodedQueries, TextEmbeddings
+from mvp_mm.models.heads.surroundings import memory_around
 from mvp_mm.models.heads.text_embeddings import mean_phrase_cosine, text_mlp
 from mvp_mm.models.losses import (
     Denoising,
@@ -37,23 +37,6 @@ class StuffQueries(nn.Module):
         super().__init__()
         self.content = nn.Parameter(torch.randn(num_queries, embed_dims) * 0.1)
         self.boxes = nn.Parameter(torch.randn(num_queries, 4))
-
-
-@dataclass
-class DecodedQueries:
-    """The last decoder layer's queries of R instructions, before they are compared with phrases.
-
-    Attributes:
-        states: (R, Q, C).
-        boxes: (R, Q, 4) cxcywh in [0, 1].
-        masks: (R, Q, h, w) logits.
-        text: The phrases of the R instructions.
-    """
-
-    states: Tensor
-    boxes: Tensor
-    masks: Tensor
-    text: TextEmbeddings
 
 
 class TrainingPredictions(NamedTuple):
@@ -106,6 +89,8 @@ class PerceptionHead(BaseModule):
             similarity_head, prior_queries=self.num_queries, **sizes)
         self.relation_mlp = (
             text_mlp(llm_dims, embed_dims) if self.similarity_head.relation else None)
+        around = self.similarity_head.surroundings
+        self.surroundings_text = None if around is None else around.text_projection(llm_dims)
         self.box_head = build_part(box_head, **sizes)
         self.mask_head = build_part(mask_head, **sizes)
         self.denoising: Denoising | None = (
@@ -173,13 +158,15 @@ class PerceptionHead(BaseModule):
         embed = per_image.pack(self.mask_head(states[-1]))
         masks = per_image.unpack(embed @ state.mask_features.flatten(2))
         masks = masks.view(*masks.shape[:2], *state.mask_features.shape[-2:])
-        return DecodedQueries(states[-1], refined[-1], masks, text)
+        described = self.describe(states[-1], refined[-1], state, per_image)
+        return DecodedQueries(described, refined[-1], masks, text)
 
     def embed_text(self, pooled: Tensor, batch: InstructionBatch) -> TextEmbeddings:
         """Project pooled phrase states (R, K, D) to text embeddings (R, K, C)."""
         relation = None if self.relation_mlp is None else self.relation_mlp(pooled)
+        surroundings = None if self.surroundings_text is None else self.surroundings_text(pooled)
         return TextEmbeddings(
-            self.text_mlp(pooled), relation, batch.phrase_mask, batch.is_word)
+            self.text_mlp(pooled), relation, batch.phrase_mask, batch.is_word, surroundings)
 
     def generate_queries(self, state: ImageState, batch: InstructionBatch, text: Tensor,
                          summary: Tensor, per_image: QueriesPerImage) -> QuerySet:
@@ -236,10 +223,11 @@ class PerceptionHead(BaseModule):
         per_image = batch.per_image(len(state.memory), copies)
         states, refined = self.decoder(queries.content, queries.boxes, queries.allowed, state,
                                        per_image, self.box_head)
+        described = self.describe(states[1:], refined[1:], state, per_image)
         # Before the first layer there is no self-attention and no box code: content alone counts.
         logits = torch.cat([
             self.similarity_head(states[:1], refined[:1], text.content_only()),
-            self.similarity_head(states[1:], refined[1:], text)])
+            self.similarity_head(described, refined[1:], text)])
         every = Predictions(logits, refined, self.mask_head(states),
                             queries.valid.expand(len(states), -1, -1), self.num_queries)
         if noised is None:
@@ -247,6 +235,18 @@ class PerceptionHead(BaseModule):
         count = len(batch.ids)
         return TrainingPredictions(every.rows(slice(count)),
                                    every.rows(slice(count, None), sets=slice(1, None)))
+
+    def describe(self, states: Tensor, boxes: Tensor, state: ImageState,
+                 per_image: QueriesPerImage) -> Tensor:
+        """Give what the similarity head reads of queries (…, R, Q, C) with boxes (…, R, Q, 4).
+
+        Returns:
+            The states; (…, R, Q, 2 C) with what lies around the boxes behind, where that counts.
+        """
+        if self.surroundings_text is None:
+            return states
+        around = memory_around(boxes, state, per_image)
+        return torch.cat([states, around.to(states.dtype)], -1)
 
     def add_selection(self, predictions: Predictions, generated: QuerySet,
                       text: TextEmbeddings) -> Predictions:

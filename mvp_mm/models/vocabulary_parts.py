@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvp_mm.models.heads import SimilarityHead, TextEmbeddings
-from mvp_mm.models.perception import DecodedQueries
+from mvp_mm.models.heads import DecodedQueries, SimilarityHead, TextEmbeddings
 from mvp_mm.structures import Instruction, PerceptionDataSample, RawPrediction, VocabularyPart
 
 

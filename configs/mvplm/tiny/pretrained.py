@@ -9,6 +9,8 @@ model = dict(
     encoder=dict(backbone=dict(_base_._lite0, out_indices=(0, 1, 2, 3, 4))),
     # The encoder's last map loses colour in training; captions then name colours at random.
     connector=dict(type='PyramidConnector'),
+    # "The circle on the grass": queries of things do not tell on which ground they lie.
+    perception=dict(similarity_head=dict(surroundings=32)),
     # Counting and ordinals need more than two layers.
     llm=dict(config=dict(num_hidden_layers=4)))
 # Half an hour on two cores.

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from mvp_mm.models.acceleration.captured_text import CapturedRunner
 from mvp_mm.models.acceleration.folding import fold_batch_norms
 from mvp_mm.models.acceleration.graphs import CapturedFunction
-from mvp_mm.models.heads import TextEmbeddings
+from mvp_mm.models.heads import DecodedQueries, TextEmbeddings
 from mvp_mm.models.llms import CausalLM
 from mvp_mm.models.llms.building import check_block_mask
 from mvp_mm.models.mvp_lm import MVPLM
-from mvp_mm.models.perception import DecodedQueries, PerceptionHead
+from mvp_mm.models.perception import PerceptionHead
 from mvp_mm.models.state import HostRows, ImageState, InstructionBatch
 
 PHRASE_STEP = 16
@@ -108,9 +108,10 @@ class CapturedDecoder:
         states, boxes, masks, text = self._captured(
             image, tuple(state.shapes), rows, tuple(host.image_index), batch.any_stuff,
             F.pad(pooled, (0, 0, 0, more)), summary)
-        content, relation, mask = (None if x is None else x[:, :pooled.shape[1]] for x in text)
-        return DecodedQueries(
-            states, boxes, masks, TextEmbeddings(content, relation, mask, batch.is_word))
+        content, relation, mask, surroundings = (
+            None if x is None else x[:, :pooled.shape[1]] for x in text)
+        return DecodedQueries(states, boxes, masks, TextEmbeddings(
+            content, relation, mask, batch.is_word, surroundings))
 
     def _run(self, image: tuple[Tensor, ...], shapes: tuple[tuple[int, int], ...],
              rows: dict[str, Tensor], image_index: tuple[int, ...], any_stuff: bool,
@@ -125,4 +126,5 @@ class CapturedDecoder:
             per_position=none, host=HostRows(None, list(image_index), [any_stuff], None), **rows)
         found = self._decode(state, batch, pooled, summary)
         text = found.text
-        return found.states, found.boxes, found.masks, (text.content, text.relation, text.mask)
+        return found.states, found.boxes, found.masks, (
+            text.content, text.relation, text.mask, text.surroundings)

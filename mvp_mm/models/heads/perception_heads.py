@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mvp_mm.models.heads.surroundings import SurroundingsSimilarity
 from mvp_mm.models.heads.text_embeddings import TextEmbeddings
 from mvp_mm.models.position import inverse_sigmoid, sine_embedding
 from mvp_mm.registry import MODELS
@@ -40,6 +41,8 @@ class SimilarityHead(BaseModule):
     is the sum of two cosines: the one that word lists have too, and one of a relation embedding
     with a visual embedding that knows the query's box. Category and location compete in a single
     cosine: names are learned first, and whatever else is in the embedding lowers their cosine.
+    With ``surroundings`` a third term reads what lies around the box: the queries of things do not
+    tell the ground on which they lie.
 
     Args:
         embed_dims: Width C.
@@ -47,19 +50,23 @@ class SimilarityHead(BaseModule):
         prior_queries: Number of queries that the sentence bias starts from.
         relation: Whether sentences have the second, location-aware cosine; without it, the
             paper's head.
+        surroundings: Width of the projections of the third term; 0 for none.
     """
 
     max_scale = 100.0
 
     def __init__(self, embed_dims: int = 256, init_scale: float = 14.0,
-                 prior_queries: int = 100, relation: bool = False) -> None:
+                 prior_queries: int = 100, relation: bool = False, surroundings: int = 0) -> None:
         super().__init__()
+        self.embed_dims = embed_dims
         self.visual = mlp(embed_dims, embed_dims, embed_dims)
         self.no_object = nn.Parameter(torch.randn(embed_dims))
         self.log_scale = nn.Parameter(torch.tensor(math.log(init_scale)))
         self.sentence_bias = nn.Parameter(torch.tensor(-math.log(prior_queries - 1.0)))
         self.relation: RelationSimilarity | None = (
             RelationSimilarity(embed_dims, init_scale / 2) if relation else None)
+        self.surroundings: SurroundingsSimilarity | None = (
+            SurroundingsSimilarity(embed_dims, surroundings) if surroundings else None)
 
     @property
     def scale(self) -> Tensor:
@@ -74,7 +81,7 @@ class SimilarityHead(BaseModule):
         """Compute the similarities of queries and phrases.
 
         Args:
-            queries: (…, R, Q, C).
+            queries: (…, R, Q, C), or (…, R, Q, 2 C) with the surroundings behind, where they count.
             boxes: (…, R, Q, 4) their boxes cxcywh in [0, 1]; they get no gradient.
             text: The phrases of R rows.
 
@@ -82,14 +89,17 @@ class SimilarityHead(BaseModule):
             (…, R, Q, K + 1) logits, the last column being "no object". Masked phrases, and
             "no object" in sentence rows, hold the lowest float; in sentence rows the bias is in.
         """
+        queries, around = queries[..., :self.embed_dims], queries[..., self.embed_dims:]
         columns = torch.cat(
             [text.content, self.no_object.expand(text.content.shape[0], 1, -1)], 1)
         logits = self.scale * cosines(self.embed(queries), columns)
         logits = logits + torch.where(text.is_word, 0.0, self.sentence_bias)[:, None, None]
         if self.relation is not None and text.relation is not None:
             related = self.relation(queries, boxes.detach(), text.relation)
-            related = related * ~text.is_word[:, None, None]
-            logits = logits + F.pad(related, (0, 1))
+            logits = logits + F.pad(related * ~text.is_word[:, None, None], (0, 1))
+        if self.surroundings is not None and text.surroundings is not None:
+            found = self.surroundings(around, text.surroundings)
+            logits = logits + F.pad(found * ~text.is_word[:, None, None], (0, 1))
         valid = torch.cat([text.mask, text.is_word[:, None]], 1)
         return logits.masked_fill(~valid[:, None], torch.finfo(logits.dtype).min)
 

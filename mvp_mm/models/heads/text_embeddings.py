@@ -1,5 +1,5 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
-"""Text embeddings, which queries are compared with."""
+"""Text embeddings, and the queries that are compared with them."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -18,22 +18,42 @@ class TextEmbeddings:
         relation: (R, K, C), which one of those a sentence means; None where it is not to count.
         mask: (R, K) bool, False where a row has fewer phrases.
         is_word: (R,) bool, rows that are word lists.
+        surroundings: (R, K, D') what a sentence says of a thing's surroundings; None where it is
+            not to count.
     """
 
     content: Tensor
     relation: Tensor | None
     mask: Tensor
     is_word: Tensor
+    surroundings: Tensor | None = None
 
     def content_only(self) -> TextEmbeddings:
-        """Leave the relation out."""
-        return replace(self, relation=None)
+        """Leave relation and surroundings out."""
+        return replace(self, relation=None, surroundings=None)
 
     def with_copies(self, source: Tensor) -> TextEmbeddings:
         """Append rows ``source`` (W,) once more."""
         return TextEmbeddings(*(
             None if x is None else torch.cat([x, x[source]])
-            for x in (self.content, self.relation, self.mask, self.is_word)))
+            for x in (self.content, self.relation, self.mask, self.is_word, self.surroundings)))
+
+
+@dataclass
+class DecodedQueries:
+    """The last decoder layer's queries of R instructions, before they are compared with phrases.
+
+    Attributes:
+        states: (R, Q, C), or as :meth:`SimilarityHead.describe` gives them.
+        boxes: (R, Q, 4) cxcywh in [0, 1].
+        masks: (R, Q, h, w) logits.
+        text: The phrases of the R instructions.
+    """
+
+    states: Tensor
+    boxes: Tensor
+    masks: Tensor
+    text: TextEmbeddings
 
 
 def text_mlp(llm_dims: int, embed_dims: int) -> nn.Sequential:

@@ -78,6 +78,7 @@ class ReleasedSimilarityHead(BaseModule):
     """
 
     relation: ClassVar[None] = None
+    surroundings: ClassVar[None] = None
 
     def __init__(self, embed_dims: int = 256) -> None:
         super().__init__()

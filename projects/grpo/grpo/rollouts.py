@@ -11,9 +11,9 @@ from torch import Tensor
 from torchvision.ops import box_convert, box_iou
 
 from mvp_mm.models import MVPLM
+from mvp_mm.models.heads import DecodedQueries
 from mvp_mm.models.language import LanguageOutput
 from mvp_mm.models.llms.sampling import Sampling
-from mvp_mm.models.perception import DecodedQueries
 from mvp_mm.models.state import ImageState, InstructionBatch
 from mvp_mm.structures import PerceptionDataSample
 
