@@ -98,8 +98,11 @@ def test_variants_of_the_model_export_too(variant, tmp_path, monkeypatch):
     if variant == 'plus':
         model = build_model(
             tokenizer, pixel_decoder=dict(num_layers=1, position=dict(type='CyclePosition')),
-            perception=dict(similarity_head=dict(relation=True), decoder=dict(
-                num_layers=1, position_in_content=True, position_code='cycles')))
+            perception=dict(
+                similarity_head=dict(relation=True, surroundings=4),
+                decoder=dict(num_layers=1, position_in_content=True, position_code='cycles')))
+        # Zero at the start: the graph could leave it out unseen.
+        torch.nn.init.normal_(model.perception.surroundings_text[-1].weight)
     elif variant == 'pyramid':
         model = build_model(
             tokenizer, connector=dict(_delete_=True, type='PyramidConnector'), **ONE_LAYER)

@@ -29,7 +29,11 @@ TASKS = ['PanopticTask', 'ReferringSegmentationTask', 'DetectionTask']
 @pytest.fixture(scope='module')
 def plain(tokenizer_path):
     torch.manual_seed(0)
-    return build_model(tokenizer_path, max_response_tokens=24).eval()
+    model = build_model(tokenizer_path, max_response_tokens=24, perception=dict(
+        similarity_head=dict(relation=True, surroundings=4))).eval()
+    # Zero at the start: graphs could leave it out unseen.
+    torch.nn.init.normal_(model.perception.surroundings_text[-1].weight)
+    return model
 
 
 @pytest.fixture(scope='module')
