@@ -14,7 +14,7 @@ model = dict(
     # Counting and ordinals need more than two layers.
     llm=dict(config=dict(num_hidden_layers=4)))
 # Half an hour on two cores.
-_max_iters = 3000
+_max_iters = 2700
 train_cfg = dict(max_iters=_max_iters)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=100),
