@@ -14,7 +14,7 @@ _POINTS = 8
 # Half axes of the ellipse in widths and heights of the box: outside of it, near by.
 _HALF_AXES = 0.8
 # Of the product. AdamW moves all weights at one rate, and what tells surroundings apart has to grow
-# from zero on a tenth of the sentences: five times as fast, it does.
+# from zero on an eighth of the sentences: five times as fast, it does.
 _GAIN = 5.0
 
 
