@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 class PresenceCalibration:
     """What the presence scores of some sentences are worth.
 
-    The presence score of a sentence is the highest score of its queries: generalized referring
-    answers with something where that is above the task's ``score_thr``.
+    See :func:`~mvp_mm.tasks.decoding.sentence_presence`: generalized referring answers with
+    something where that is above the task's ``presence_thr``.
 
     Attributes:
         threshold: The balanced one: N-acc and T-acc have the highest mean above it.

@@ -59,7 +59,9 @@ class Answer:
         seconds: Wall-clock time: ``encode`` and ``answer``, both as this image's share of its
             batch.
         found_thr: Score from which the best object of a sentence counts as found; None where
-            every object does.
+            every object does, or where ``presence_thr`` decides.
+        presence: Probability that the sentence means anything in the image; None of words.
+        presence_thr: Presence above which the objects of a sentence count as found, or None.
     """
 
     image: str
@@ -74,6 +76,8 @@ class Answer:
     seconds: Mapping[str, float]
     instruction: Instruction = field(repr=False)
     found_thr: float | None = field(repr=False, default=None)
+    presence: float | None = field(repr=False, default=None)
+    presence_thr: float | None = field(repr=False, default=None)
     compact_masks: CompactMasks | None = field(repr=False, default=None)
     class_ids: np.ndarray = field(repr=False, default_factory=lambda: np.zeros(0, dtype=int))
     segment_map: np.ndarray | None = field(repr=False, default=None)
@@ -102,10 +106,13 @@ class Answer:
         """Whether anything was found; a sentence may mean nothing in the image.
 
         A task that answers a sentence with one object answers with its best guess: it is found
-        where its score reaches ``found_thr``. A description is found where it was written.
+        where the sentence's presence is above ``presence_thr`` or, without one, its score
+        reaches ``found_thr``. A description is found where it was written.
         """
         if self.task == 'caption':
             return bool(self.caption)
+        if self.presence_thr is not None and self.presence is not None:
+            return len(self) > 0 and self.presence > self.presence_thr
         if self.found_thr is None:
             return len(self) > 0
         return bool((self.scores >= self.found_thr).any())

@@ -35,7 +35,8 @@ def make_answer(sample: PerceptionDataSample, question: Question, name: str,
         image=name, task=question.task, reason=question.reason,
         question=asked if question.asker.kind != 'caption' else {}, image_size=tuple(size),
         caption=sample.get('pred_caption', '') if thought else None, seconds=dict(seconds),
-        instruction=sample.instruction, read=read, found_thr=question.found_thr)
+        instruction=sample.instruction, read=read, found_thr=question.found_thr,
+        presence_thr=question.presence_thr, presence=_presence(sample))
     if 'pred_panoptic_seg' in sample:
         found = sample.pred_panoptic_seg
         return _of_segments(to_numpy(found['panoptic']), found['segments_info'], question, common)
@@ -46,6 +47,11 @@ def make_answer(sample: PerceptionDataSample, question: Question, name: str,
                     for k in np.unique(labels)]
         return _of_segments(labels + 1, segments, question, common)
     return _of_instances(sample, question, common)
+
+
+def _presence(sample: PerceptionDataSample) -> float | None:
+    presence = sample.get('pred_sentence_presence')
+    return None if presence is None else float(presence)
 
 
 def _of_instances(sample: PerceptionDataSample, question: Question,

@@ -71,7 +71,8 @@ class Question:
         known: Whether a word is a thing, where class lists know it.
         threshold_given: Whether the caller gave the threshold.
         found_thr: Score from which the best object of a sentence counts as found; None where
-            every object does.
+            every object does, or where ``presence_thr`` decides.
+        presence_thr: Presence above which the objects of a sentence count as found, or None.
         reason: Why this task, where the caller named none.
     """
 
@@ -86,6 +87,7 @@ class Question:
     known: Mapping[str, bool]
     threshold_given: bool = False
     found_thr: float | None = None
+    presence_thr: float | None = None
     reason: str = ''
 
     def request(self) -> Request:
@@ -175,7 +177,7 @@ def check_question(config: Config, answering: Answering, trained: Mapping[str, b
         changes['nms_iou'] = nms_iou
     return Question(task, asker, words, text, stuff, thinking, threshold,
                     replace(answering, **changes), known, given,
-                    _found_threshold(config, asker, threshold))
+                    **_found_from(config, asker, threshold))
 
 
 def _check_thinking(thinking: bool | None, asker: BaseTask) -> bool | None:
@@ -190,24 +192,26 @@ def _check_thinking(thinking: bool | None, asker: BaseTask) -> bool | None:
     return True
 
 
-def _found_threshold(config: Config, asker: BaseTask, threshold: float) -> float | None:
-    """The score from which the best object of a sentence counts as found.
+def _found_from(config: Config, asker: BaseTask, threshold: float) -> dict[str, float]:
+    """From where on the best object of a sentence counts as found: ``found_thr`` or another.
 
     A task that answers with one object always does, however unsure. Whether that object is there
-    its score tells as it tells generalized referring, the task that may answer with nothing.
+    is judged as generalized referring does it, the task that may answer with nothing.
     """
     if asker.kind != 'sentence':
-        return None
+        return {}
     if threshold > 0:
-        return threshold
+        return dict(found_thr=threshold)
     offered = offered_tasks(config)
     judge: BaseTask | None = asker
     if not isinstance(asker, GeneralizedReferringTask):
         name = GeneralizedReferringTask.name
         judge = build_task(config, name) if name in offered else None
     if not isinstance(judge, GeneralizedReferringTask):
-        return _SENTENCE_FOUND_THR
-    return max(judge.score_thr, judge.presence_thr or 0.)
+        return dict(found_thr=_SENTENCE_FOUND_THR)
+    if judge.presence_thr is None:
+        return dict(found_thr=judge.score_thr)
+    return dict(presence_thr=judge.presence_thr)
 
 
 def _check_threshold(threshold: float | None, asker: BaseTask) -> float:

@@ -36,8 +36,8 @@ SEGMENT = RecordFormat('segment', id=SEGMENT_ID, category_id=ID_OR_TEXT, isthing
 FORMATS = dict(
     images=RecordFormat('image', id=ID_OR_TEXT),
     captions=_WORD.but(caption=STRING),
-    sentences=_SENTENCE.but(caption=_CAPTION.optional, instances=LIST.optional,
-                            candidates=LIST.optional),
+    sentences=_SENTENCE.but(caption=_CAPTION.optional, presence=SCORE.optional,
+                            instances=LIST.optional, candidates=LIST.optional),
     panoptic=_MAP.but(segments_info=LIST),
     semantic=_MAP,
     instances=_FOUND.but(category_id=ID_OR_TEXT),

@@ -93,6 +93,8 @@ class PredictionReader:
         record = files.one('sentences', key, sample)
         if record.get('caption') is not None:
             sample.pred_caption = record['caption']
+        if record.get('presence') is not None:
+            sample.pred_sentence_presence = torch.tensor(float(record['presence']))
         size = sample.ori_shape[:2]
         for field, name in (('pred_instances', 'instances'), ('pred_candidates', 'candidates')):
             if name not in record:

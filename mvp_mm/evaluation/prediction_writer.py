@@ -27,7 +27,8 @@ from mvp_mm.utils.arrays import to_numpy
 from mvp_mm.utils.masks import encode_masks
 
 # Predictions with a format of their own; any other ``pred_…`` goes to other.json as it is.
-_KNOWN = ('pred_instances', 'pred_candidates', 'pred_panoptic_seg', 'pred_sem_seg', 'pred_caption')
+_KNOWN = ('pred_instances', 'pred_candidates', 'pred_panoptic_seg', 'pred_sem_seg', 'pred_caption',
+          'pred_sentence_presence')
 
 
 @METRICS.register_module()
@@ -92,6 +93,8 @@ class PredictionWriter(BaseMetric):
                        sent_id=plain(sample.get('sent_id', '')), expression=instruction.phrases[0])
             self._note_once(sample, task, key)
             record = dict(key, caption=sample.get('pred_caption'))
+            if 'pred_sentence_presence' in sample:
+                record['presence'] = float(sample['pred_sentence_presence'])
             for field, name in (('pred_instances', 'instances'), ('pred_candidates', 'candidates')):
                 if field in sample:
                     record[name] = _instances(sample, field)

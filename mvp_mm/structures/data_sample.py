@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmdet.structures import DetDataSample
+from torch import Tensor
 
 from mvp_mm.structures.instruction import Instruction
 
@@ -30,6 +31,7 @@ class PerceptionDataSample(DetDataSample):
     - ``pred_candidates`` (original frame): the best ``num_candidates`` queries before selection,
       as ``pred_instances``; what an oracle could choose from.
     - ``pred_caption``: the text that the LLM wrote before ``<PER>``.
+    - ``pred_sentence_presence``: scalar tensor, the probability that a sentence means anything.
     - ``pred_response_forced``: whether it was cut (at its limit, or where the LLM stopped) and
       "The perception result is ``<PER>``" forced.
 
@@ -100,6 +102,15 @@ class PerceptionDataSample(DetDataSample):
     @pred_caption.setter
     def pred_caption(self, value: str) -> None:
         self.set_field(value, '_pred_caption', dtype=str)
+
+    @property
+    def pred_sentence_presence(self) -> Tensor:
+        """Return the probability, a scalar, that a sentence means anything."""
+        return self._pred_sentence_presence
+
+    @pred_sentence_presence.setter
+    def pred_sentence_presence(self, value: Tensor) -> None:
+        self.set_field(value, '_pred_sentence_presence', dtype=Tensor)
 
     @property
     def pred_response_forced(self) -> bool:

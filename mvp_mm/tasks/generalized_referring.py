@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from mvp_mm.registry import TASKS
 from mvp_mm.structures import PerceptionDataSample, RawPrediction
-from mvp_mm.tasks.decoding import decode_candidates, decode_generalized
+from mvp_mm.tasks.decoding import decode_candidates, decode_generalized, sentence_presence
 from mvp_mm.tasks.sentence import SentenceTask
 
 
@@ -16,9 +16,10 @@ class GeneralizedReferringTask(SentenceTask):
 
     Args:
         score_thr: Score from which a query is part of the answer.
-        presence_thr: Score from which the best query tells that the sentence means anything at
-            all; None leaves that to ``score_thr``. For a trained model
-            ``tools/analysis_tools/calibrate_presence.py`` finds it.
+        presence_thr: Presence from which the sentence means anything at all, at least its best
+            query (see :func:`~mvp_mm.tasks.decoding.sentence_presence`); None leaves that to
+            ``score_thr``. For a trained model ``tools/analysis_tools/calibrate_presence.py``
+            finds it.
         **kwargs: See :class:`SentenceTask`.
     """
 
@@ -34,6 +35,7 @@ class GeneralizedReferringTask(SentenceTask):
     def decode(self, raw: RawPrediction, sample: PerceptionDataSample) -> None:
         """See :meth:`BaseTask.decode`."""
         sample.pred_caption = raw.caption
+        sample.pred_sentence_presence = sentence_presence(raw)
         sample.pred_instances = decode_generalized(
             raw, sample, score_thr=self.score_thr, with_masks=self.predicts_masks,
             presence_thr=self.presence_thr)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from mvp_mm.registry import TASKS
 from mvp_mm.structures import PerceptionDataSample, RawPrediction
-from mvp_mm.tasks.decoding import decode_candidates, decode_referring
+from mvp_mm.tasks.decoding import decode_candidates, decode_referring, sentence_presence
 from mvp_mm.tasks.sentence import SentenceTask
 
 
@@ -25,6 +25,7 @@ class ReferringSegmentationTask(SentenceTask):
     def decode(self, raw: RawPrediction, sample: PerceptionDataSample) -> None:
         """See :meth:`BaseTask.decode`."""
         sample.pred_caption = raw.caption
+        sample.pred_sentence_presence = sentence_presence(raw)
         sample.pred_instances = decode_referring(raw, sample, with_masks=self.predicts_masks)
         if self.num_candidates:
             sample.pred_candidates = decode_candidates(

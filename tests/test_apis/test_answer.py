@@ -63,9 +63,20 @@ def test_a_best_guess_counts_as_found_by_its_score(answers, score, found, told):
     assert told in repr(answer) and told in answer._repr_html_()
 
 
+def test_a_best_guess_counts_as_found_by_the_sentences_presence_where_that_decides(answers):
+    guess = answers['referring']
+    assert guess.presence >= guess.scores[0] > 0
+    for presence, found in ((0.7, False), (0.71, True)):
+        answer = replace(guess, found_thr=None, presence_thr=0.7, presence=presence,
+                         scores=np.array([0.3], np.float32))
+        assert answer.found is found
+    assert not replace(answer, boxes=np.zeros((0, 4))).found
+
+
 @pytest.mark.parametrize('name', ['instance', 'panoptic', 'semantic', 'detection', 'caption'])
 def test_every_object_of_a_word_is_found_and_a_description_that_is_written(answers, name):
-    assert answers[name].found_thr is None and answers[name].found
+    assert answers[name].found_thr is None and answers[name].presence is None
+    assert answers[name].found
     nothing = replace(answers[name], boxes=np.zeros((0, 4)), caption='')
     assert nothing.found is False
 

@@ -117,22 +117,23 @@ def test_wrong_questions_are_refused_at_once(inferencer, question, message, monk
         inferencer('missing.png', **{'task': 'instance', 'words': ['circle', 'sky'], **question})
 
 
-@pytest.mark.parametrize('task, threshold, offered, expected', [
-    ('referring_segmentation', None, dict(score_thr=0.4, presence_thr=0.7), 0.7),
-    ('referring_segmentation', 0., dict(score_thr=0.4), 0.4),
-    ('referring_segmentation', 0.2, dict(presence_thr=0.7), 0.2),
-    ('referring_segmentation', None, None, 0.5),
-    ('generalized_referring', None, dict(presence_thr=0.7), 0.7),
-    ('instance', None, dict(presence_thr=0.7), None)])
-def test_a_sentences_object_is_found_from_the_score_of_generalized_referring(
-        inferencer, monkeypatch, task, threshold, offered, expected):
+@pytest.mark.parametrize('task, threshold, offered, score, presence', [
+    ('referring_segmentation', None, dict(score_thr=0.4, presence_thr=0.7), None, 0.7),
+    ('referring_segmentation', 0., dict(score_thr=0.4), 0.4, None),
+    ('referring_segmentation', 0.2, dict(presence_thr=0.7), 0.2, None),
+    ('referring_segmentation', None, None, 0.5, None),
+    ('generalized_referring', None, dict(presence_thr=0.7), None, 0.7),
+    ('instance', None, dict(presence_thr=0.7), None, None)])
+def test_a_sentences_object_is_found_as_generalized_referring_finds_it(
+        inferencer, monkeypatch, task, threshold, offered, score, presence):
     tasks = {name: kind for name, kind in inferencer.config.inferencer.tasks.items()
              if name != 'generalized_referring'}
     if offered is not None:
         tasks['generalized_referring'] = dict(type='GeneralizedReferringTask', **offered)
     monkeypatch.setattr(inferencer, 'config', Config(dict(inferencer=dict(tasks=tasks))))
     asked = dict(words=['circle']) if task == 'instance' else dict(text='the circle')
-    assert inferencer.question(task, threshold=threshold, **asked).found_thr == expected
+    question = inferencer.question(task, threshold=threshold, **asked)
+    assert (question.found_thr, question.presence_thr) == (score, presence)
 
 
 @pytest.mark.parametrize('question', [dict(text='describe the image'), dict(task='caption')])

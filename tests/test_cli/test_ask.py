@@ -22,7 +22,8 @@ class FakeAnswer:
         self.labels = [label]
         self.scores = np.full(len(self.labels), 0.5)
         self.boxes = np.tile([1., 2., 3., 4.], (len(self.labels), 1))
-        self.found, self.found_thr = label.rpartition('-')[2] != 'the unicorn', 0.7
+        self.found = label.rpartition('-')[2] != 'the unicorn'
+        self.found_thr, self.presence, self.presence_thr = None, 0.61, 0.7
 
     def __len__(self):
         return len(self.labels)
@@ -120,7 +121,8 @@ def test_several_sentences_are_answered_image_by_image(ask):
 def test_a_guess_is_called_one(ask):
     _, lines, _ = ask('c.jpg', '--text', 'the unicorn', '--workers', '2')
     assert lines[1:-1] == ['  c-the unicorn  0.50  [1, 2, 3, 4]',
-                           '  not found: this best guess scores below 0.7']
+                           '  not found, this is the best guess: that the sentence means anything '
+                           'here has a probability of 0.61, not above 0.7']
     assert FakeModel.calls[1]['workers'] == 2
 
 

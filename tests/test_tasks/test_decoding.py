@@ -2,6 +2,9 @@
 """Decoding against plain loops, and round trips through resizing and padding."""
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -186,14 +189,41 @@ def test_generalized_may_be_empty():
     assert len(empty) == 0 and empty.masks.shape == (0, 30, 50) and empty.bboxes.shape == (0, 4)
 
 
-def test_presence_is_told_by_the_best_query_and_the_answer_by_every_query():
+def test_presence_is_the_probability_that_any_query_is_meant():
     raw = make_raw(4, sentence=True)
-    best = float(raw.logits.sigmoid().max())
-    answers = [decoding.decode_generalized(raw, make_sample(), score_thr=0.2, with_masks=False,
-                                           presence_thr=threshold)
-               for threshold in (None, best - 1e-3, best + 1e-3)]
-    assert [len(found) for found in answers] == [len(answers[0]), len(answers[0]), 0]
-    assert len(answers[0]) > 1
+    raw.logits -= 3
+    misses = [1 - float(score) for score in raw.logits.double().sigmoid()]
+    assert float(decoding.sentence_presence(raw)) == pytest.approx(1 - math.prod(misses), abs=1e-6)
+    for logits, presence in ((-90., 0.), (90., 1.)):    # nothing overflows
+        raw.logits.fill_(logits)
+        assert float(decoding.sentence_presence(raw)) == pytest.approx(presence, abs=1e-6)
+
+
+def answers_by_presence(raw, score_thr):
+    """Numbers of objects without a threshold for presence, just below it, and just above it."""
+    presence = float(decoding.sentence_presence(raw))
+    return [len(decoding.decode_generalized(raw, make_sample(), score_thr=score_thr,
+                                            with_masks=False, presence_thr=threshold))
+            for threshold in (None, presence - 1e-3, presence + 1e-3)]
+
+
+def test_presence_tells_that_there_is_an_answer_and_every_query_whether_it_is_of_it():
+    raw = make_raw(4, sentence=True)
+    raw.logits -= 3
+    above = int((raw.logits.sigmoid() > 0.2).sum())
+    assert above > 1
+    assert answers_by_presence(raw, score_thr=0.2) == [above, above, 0]
+
+
+def test_the_best_query_answers_a_sentence_whose_presence_is_shared_by_several():
+    raw = make_raw(4, sentence=True)
+    raw.logits.fill_(-9.)[:2] = torch.tensor([-0.4, -0.2])    # two that are as likely
+    assert answers_by_presence(raw, score_thr=0.5) == [0, 1, 0]
+    found = decoding.decode_generalized(raw, make_sample(), score_thr=0.5, with_masks=False,
+                                        presence_thr=0.6)
+    assert found.scores.tolist() == pytest.approx([0.4502], abs=1e-4)
+    raw.answering = replace(raw.answering, least_score=0.46)    # the caller's own threshold
+    assert answers_by_presence(raw, score_thr=0.5) == [0, 0, 0]
 
 
 def test_wrong_logits_are_named():

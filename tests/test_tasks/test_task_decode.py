@@ -8,13 +8,13 @@ from mvp_mm.registry import TASKS
 from mvp_mm.structures import PerceptionDataSample, RawPrediction
 
 META = dict(ori_shape=(20, 30), img_shape=(40, 60), batch_input_shape=(64, 64))
+OF_SENTENCE = {'pred_instances', 'pred_candidates', 'pred_sentence_presence'}
 EXPECTED = dict(
     PanopticTask={'pred_panoptic_seg', 'pred_sem_seg', 'pred_instances'},
     SemanticTask={'pred_sem_seg'}, InstanceTask={'pred_instances'},
     DetectionTask={'pred_instances'}, PhraseGroundingTask={'pred_instances'},
-    ReferringSegmentationTask={'pred_instances', 'pred_candidates'},
-    ReferringComprehensionTask={'pred_instances', 'pred_candidates'},
-    GeneralizedReferringTask={'pred_instances', 'pred_candidates'}, CaptionTask=set())
+    ReferringSegmentationTask=OF_SENTENCE, ReferringComprehensionTask=OF_SENTENCE,
+    GeneralizedReferringTask=OF_SENTENCE, CaptionTask=set())
 
 
 @pytest.mark.parametrize('kind', EXPECTED)

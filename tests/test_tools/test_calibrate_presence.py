@@ -40,11 +40,18 @@ def calibrate(monkeypatch, dataset, *options):
 
 def test_the_configs_threshold_is_compared_with_the_balanced_one(place, monkeypatch):
     found = calibrate(monkeypatch, 'grefcoco_val', '--cfg-options',
-                      'test_dataloader.grefcoco_val.dataset.tasks.0.presence_thr=0.999')
-    assert found['config'] == {'threshold': 0.999, 'N-acc': 100.0, 'T-acc': 0.0, 'MCC': 0.0}
+                      'test_dataloader.grefcoco_val.dataset.tasks.0.presence_thr=1.0')
+    assert found['config'] == {'threshold': 1.0, 'N-acc': 100.0, 'T-acc': 0.0, 'MCC': 0.0}
     assert 0 < found['with_target'] < found['sentences']
     assert 0 <= found['balanced']['threshold'] <= 1
+    assert 0 <= found['area_of_best_query'] <= 1
     assert found['balanced']['N-acc'] + found['balanced']['T-acc'] >= 100
+
+
+def test_without_a_threshold_the_config_answers_by_the_score_of_a_query(place, monkeypatch):
+    found = calibrate(monkeypatch, 'grefcoco_val', '--cfg-options',
+                      'test_dataloader.grefcoco_val.dataset.tasks.0.score_thr=0')
+    assert found['config'] == {'threshold': 0, 'N-acc': 0.0, 'T-acc': 100.0, 'MCC': 0.0}
 
 
 def test_a_dataset_that_does_not_ask_generalized_referring_is_refused(place, monkeypatch):

@@ -1,9 +1,9 @@
 # Copyright (c) mvp_mm authors. All rights reserved.
 """Choose the threshold of generalized referring on images that neither train nor test a model.
 
-Prints the balanced threshold, ROC area and calibration error (ECE) of the presence score, a
-sentence's best query, beside N-acc, T-acc and the Matthews correlation (MCC) at that threshold and
-at the config's.
+Prints the balanced threshold, ROC area and calibration error (ECE) of a sentence's presence, the
+probability that any query is meant, beside N-acc, T-acc and the Matthews correlation (MCC) at that
+threshold and as the config answers, and the area of the best query's score alone.
 
 Example::
 
@@ -18,7 +18,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from mmengine.config import DictAction
@@ -45,31 +45,47 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def presence(run: EvaluatedModel, name: str) -> tuple[np.ndarray, np.ndarray, float]:
+class Asked(NamedTuple):
+    """What came of all sentences of a dataset.
+
+    Attributes:
+        presence: (n,) probabilities that they mean anything.
+        best: (n,) scores of their best queries.
+        present: (n,) bool, whether they do.
+        answered: (n,) bool, whether the config's task answers with anything.
+        threshold: That task's.
+    """
+
+    presence: np.ndarray
+    best: np.ndarray
+    present: np.ndarray
+    answered: np.ndarray
+    threshold: float
+
+
+def ask(run: EvaluatedModel, name: str) -> Asked:
     """Ask all sentences of a dataset.
 
-    Returns:
-        (n,) presence scores, (n,) bool whether there is a target, and the task's own threshold.
-
     Raises:
-        ValueError: If the dataset does not ask generalized referring.
+        ValueError: If the dataset does not ask generalized referring, or its task knows no
+            presence.
     """
-    scores, present, threshold = [], [], None
+    presence, best, present, answered, threshold = [], [], [], [], 0.
     for batch in run.batches(name):
         for sample in (sample for group in batch['data_samples'] for sample in group):
             task = sample.task_object
             if task.name != 'generalized_referring':
                 raise ValueError(f'{name} asks {task.name}, not generalized_referring')
-            if threshold is None:
-                threshold = max(task.score_thr, task.presence_thr or 0.0)
-            # Every query answers; what is compared is the best of them.
-            task.score_thr, task.presence_thr = 0.0, None
+            task.num_candidates = 1
+            threshold = task.score_thr if task.presence_thr is None else task.presence_thr
         for sample in run.answer(batch):
-            found = sample.pred_instances.scores
-            scores.append(float(found.max()) if len(found) else 0.0)
+            if 'pred_sentence_presence' not in sample:
+                raise ValueError(f'{name}: {type(sample.task_object).__name__} tells no presence')
+            presence.append(float(sample.pred_sentence_presence))
+            best.append(float(sample.pred_candidates.scores.max()))
             present.append(len(sample.gt_eval['bboxes']) > 0)
-    assert threshold is not None
-    return np.array(scores), np.array(present), threshold
+            answered.append(len(sample.pred_instances) > 0)
+    return Asked(*map(np.array, (presence, best, present, answered)), threshold)
 
 
 def main() -> None:
@@ -81,8 +97,7 @@ def main() -> None:
         args.cfg_options[f'{_DATASETS}.{args.dataset}.dataset.data_root'] = args.data_root
     try:
         run = EvaluatedModel(args)
-        scores, present, own = presence(run, args.dataset)
-        figures = measure(scores, present, own)
+        figures = measure(ask(run, args.dataset))
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f'calibrate_presence: error: {error}')
     write_result(args.out, figures, config=run.cfg, weights=args.checkpoint,
@@ -92,22 +107,25 @@ def main() -> None:
                    [[key, *(figures[side][key] for side in ('balanced', 'config'))]
                     for key in figures['balanced']]))
     print(f'threshold {figures["balanced"]["threshold"]:.3f}, ROC area {figures["area"]:.3f}, '
-          f'ECE {figures["calibration_error"]:.3f} of {len(scores)} sentences')
+          f'ECE {figures["calibration_error"]:.3f} of {figures["sentences"]} sentences')
 
 
-def measure(scores: np.ndarray, present: np.ndarray, own: float) -> dict[str, Any]:
-    """Calibrate, and say what the config's own threshold gives on the same sentences."""
-    found = calibrate_presence(scores, present)
+def measure(asked: Asked) -> dict[str, Any]:
+    """Calibrate, and say how the config answers the same sentences."""
+    present = asked.present
+    found = calibrate_presence(asked.presence, present)
 
-    def at(threshold: float) -> dict[str, float]:
-        above = scores > threshold
-        return {'threshold': threshold, 'N-acc': 100 * (~above)[~present].mean(),
-                'T-acc': 100 * above[present].mean(),
-                'MCC': matthews_correlation(above, present)}
+    def accuracy(answered: np.ndarray, threshold: float) -> dict[str, float]:
+        return {'threshold': threshold, 'N-acc': 100 * (~answered)[~present].mean(),
+                'T-acc': 100 * answered[present].mean(),
+                'MCC': matthews_correlation(answered, present)}
 
     return dict(
-        sentences=len(scores), with_target=int(present.sum()), area=found.area,
-        calibration_error=found.calibration_error, balanced=at(found.threshold), config=at(own))
+        sentences=len(present), with_target=int(present.sum()), area=found.area,
+        area_of_best_query=calibrate_presence(asked.best, present).area,
+        calibration_error=found.calibration_error,
+        balanced=accuracy(asked.presence > found.threshold, found.threshold),
+        config=accuracy(asked.answered, asked.threshold))
 
 
 if __name__ == '__main__':

@@ -121,5 +121,8 @@ def describe(answer: Answer) -> list[str]:
             corners = ', '.join(f'{float(value):.0f}' for value in box)
             lines.append(f'{label}  {float(score):.2f}  [{corners}]')
     if len(answer) and not answer.found:
-        lines.append(f'not found: this best guess scores below {answer.found_thr:g}')
+        lines.append('not found, this is the best guess: ' + (
+            f'its score is below {answer.found_thr:g}' if answer.presence_thr is None else
+            f'that the sentence means anything here has a probability of {answer.presence:.2f}, '
+            f'not above {answer.presence_thr:g}'))
     return lines or ['nothing found']

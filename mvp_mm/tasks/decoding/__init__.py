@@ -13,6 +13,7 @@ from mvp_mm.tasks.decoding.sentences import (
     decode_candidates,
     decode_generalized,
     decode_referring,
+    sentence_presence,
 )
 from mvp_mm.tasks.decoding.words import (
     decode_instances,
@@ -25,5 +26,5 @@ from mvp_mm.tasks.decoding.words import (
 __all__ = [
     'decode_candidates', 'decode_generalized', 'decode_instances', 'decode_panoptic',
     'decode_phrases', 'decode_referring', 'decode_semantic', 'rescale_boxes',
-    'rescale_mask_logits', 'thing_flags', 'word_probabilities'
+    'rescale_mask_logits', 'sentence_presence', 'thing_flags', 'word_probabilities'
 ]

@@ -5,10 +5,28 @@ from __future__ import annotations
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
+from torch.nn.functional import softplus
 from torchvision.ops import box_convert, box_iou
 
 from mvp_mm.structures import PerceptionDataSample, RawPrediction
 from mvp_mm.tasks.decoding.frames import gather_answers, suppress
+
+
+def sentence_presence(raw: RawPrediction) -> Tensor:
+    """Compute the probability that a sentence means anything, from all queries together.
+
+    It is 1 - ∏ (1 - p) over the probabilities p of the queries to be meant, as if they were
+    independent. Where a model hesitates between two objects each has a low score, and yet one of
+    them is surely meant. A sentence's BCE, summed over its queries, is -log(1 - presence) where
+    nothing is meant.
+
+    Args:
+        raw: With ``logits`` (Q,).
+
+    Returns:
+        Scalar from 0 to 1, not below the best query's score.
+    """
+    return -torch.expm1(-softplus(_sentence_logits(raw)).sum())
 
 
 def decode_referring(raw: RawPrediction, sample: PerceptionDataSample, *,
@@ -70,7 +88,8 @@ def decode_generalized(raw: RawPrediction, sample: PerceptionDataSample, *, scor
         score_thr: Queries with a higher sigmoid(logit) are meant; it must also be above
             ``answering.least_score``.
         with_masks: Add masks.
-        presence_thr: Unless the best query has a higher score, nothing is meant.
+        presence_thr: Unless :func:`sentence_presence` is higher, nothing is meant. Where it is,
+            the best query answers even though its score is not above ``score_thr``.
 
     Returns:
         As :func:`decode_instances`, labels 0, scores sigmoid(logit); may be empty.
@@ -78,7 +97,9 @@ def decode_generalized(raw: RawPrediction, sample: PerceptionDataSample, *, scor
     scores = _sentence_logits(raw).sigmoid()
     meant = scores > max(score_thr, raw.answering.least_score)
     if presence_thr is not None:
-        meant &= scores.max() > presence_thr
+        best = scores.argmax()
+        meant[best] = scores[best] > raw.answering.least_score
+        meant &= sentence_presence(raw) > presence_thr
     queries = meant.nonzero()[:, 0]
     kept = suppress(raw.boxes[queries], scores[queries], torch.zeros_like(queries),
                     raw.answering.nms_iou)
