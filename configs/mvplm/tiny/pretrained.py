@@ -14,7 +14,7 @@ model = dict(
     # Counting and ordinals need more than two layers.
     llm=dict(config=dict(num_hidden_layers=4)))
 # Half an hour on two cores.
-_max_iters = 2700
+_max_iters = 2400
 train_cfg = dict(max_iters=_max_iters)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=100),
@@ -27,5 +27,5 @@ _presence = dict(presence_thr=0.8)
 inferencer = dict(tasks=dict(generalized_referring=_presence))
 datasets = dict(
     # Three in ten of them mean nothing; RefCOCO, with five per image, has none of those.
-    syn_grefcoco_train=dict(tasks=[dict(type='GeneralizedReferringTask', max_per_image=2)]),
+    syn_grefcoco_train=dict(tasks=[dict(type='GeneralizedReferringTask', max_per_image=4)]),
     syn_grefcoco_val=dict(tasks=[dict(type='GeneralizedReferringTask', **_presence)]))
