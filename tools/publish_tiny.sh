@@ -45,8 +45,8 @@ else
         --images "$IMAGES" --out "$RESULTS"
 fi
 # The threshold stands in the config; a test compares it with what is found here.
-python tools/data/make_synthetic_world.py --out data/calibration --train 1 --val 150 --seed 7 --at-least
-python tools/analysis_tools/calibrate_presence.py "$CONFIG" "$FOLDER/model.safetensors" --images 150 \
+python tools/data/make_synthetic_world.py --out data/calibration --train 1 --val 600 --seed 7 --at-least
+python tools/analysis_tools/calibrate_presence.py "$CONFIG" "$FOLDER/model.safetensors" --images 600 \
     --data-root data/calibration --out results/tiny_presence.json
 [ $# -ne 2 ] || publish "$1" "$2" --results "$RESULTS"
 python tools/analysis_tools/given_captions.py "$CONFIG" "$FOLDER/model.safetensors" \

@@ -7,9 +7,9 @@ threshold and as the config answers, and the area of the best query's score alon
 
 Example::
 
-    python tools/data/make_synthetic_world.py --out data/calibration --train 1 --val 150 --seed 7
+    python tools/data/make_synthetic_world.py --out data/calibration --train 1 --val 600 --seed 7
     python tools/analysis_tools/calibrate_presence.py configs/mvplm/tiny/pretrained.py \
-        mvp_mm/weights/tiny/model.safetensors --images 150 --out results/tiny_presence.json \
+        mvp_mm/weights/tiny/model.safetensors --images 600 --out results/tiny_presence.json \
         --data-root data/calibration
 """
 from __future__ import annotations
