@@ -48,6 +48,10 @@ fi
 python tools/data/make_synthetic_world.py --out data/calibration --train 1 --val 600 --seed 7 --at-least
 python tools/analysis_tools/calibrate_presence.py "$CONFIG" "$FOLDER/model.safetensors" --images 600 \
     --data-root data/calibration --out results/tiny_presence.json
+# N-acc and T-acc at that threshold on images that had no part in choosing it.
+python tools/data/make_synthetic_world.py --out data/elsewhere --train 1 --val 600 --seed 11 --at-least
+python tools/analysis_tools/calibrate_presence.py "$CONFIG" "$FOLDER/model.safetensors" --images 600 \
+    --data-root data/elsewhere --out results/tiny_presence_elsewhere.json
 [ $# -ne 2 ] || publish "$1" "$2" --results "$RESULTS"
 python tools/analysis_tools/given_captions.py "$CONFIG" "$FOLDER/model.safetensors" \
     --images "$IMAGES" --out results/given_captions.json
