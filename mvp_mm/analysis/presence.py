@@ -17,6 +17,7 @@ class PresenceCalibration:
 
     Attributes:
         threshold: The balanced one: N-acc and T-acc have the highest mean above it.
+        equal_threshold: The one at which N-acc and T-acc are closest.
         n_acc: N-acc at the threshold: share of the sentences without a target below it.
         t_acc: T-acc at the threshold: share of the sentences with a target above it.
         area: Area under the ROC curve, equal scores counting half.
@@ -27,6 +28,7 @@ class PresenceCalibration:
     """
 
     threshold: float
+    equal_threshold: float
     n_acc: float
     t_acc: float
     area: float
@@ -72,8 +74,9 @@ def calibrate_presence(scores: ArrayLike, present: ArrayLike,
     best = np.flatnonzero(np.isclose(mean, mean.max(), rtol=0, atol=1e-12))
     chosen = best[np.abs(t_acc - n_acc)[best].argmin()]
     return PresenceCalibration(
-        threshold=float(thresholds[chosen]), n_acc=float(n_acc[chosen]),
-        t_acc=float(t_acc[chosen]),
+        threshold=float(thresholds[chosen]),
+        equal_threshold=float(thresholds[np.abs(t_acc - n_acc).argmin()]),
+        n_acc=float(n_acc[chosen]), t_acc=float(t_acc[chosen]),
         area=float(np.trapezoid(t_acc[::-1], false_positive[::-1])),
         calibration_error=calibration_error(scores, present, bins),
         false_positive_rate=false_positive[::-1], true_positive_rate=t_acc[::-1])

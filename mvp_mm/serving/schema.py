@@ -132,8 +132,8 @@ class PredictResponse(BaseModel):
     reason: str = Field(description='Why this task, where the question named none; else empty.')
     image_size: tuple[int, int] = Field(description='[height, width] of the upright image, pixels.')
     caption: str | None = Field(None, description='What the model wrote; null if it did not think.')
-    found: bool = Field(description='False where there are no objects, or where a sentence probably '
-                        'means nothing in the image: the object is a guess.')
+    found: bool = Field(description='False where there are no objects, or where a sentence '
+                        'probably means nothing in the image: the object is a guess.')
     objects: list[FoundObject] = Field(description='Best score first.')
     batch_size: int = Field(description='Images in the forward pass that made this answer.')
     seconds: Seconds

@@ -34,6 +34,20 @@ def test_area_and_balanced_shares_agree_with_counting_pairs_and_thresholds():
     assert found.t_acc + found.n_acc == pytest.approx(best)
 
 
+def test_at_the_equal_threshold_the_shares_are_as_close_as_the_scores_allow():
+    rng = np.random.default_rng(1)
+    present = rng.random(80) < 0.7
+    scores = np.clip(0.4 + 0.3 * present + rng.normal(0, 0.2, 80), 0, 1)
+    found = calibrate_presence(scores, present)
+
+    def apart(threshold):
+        above = scores > threshold
+        return abs(above[present].mean() - (~above)[~present].mean())
+
+    assert found.equal_threshold != found.threshold
+    assert apart(found.equal_threshold) == pytest.approx(min(map(apart, scores)))
+
+
 def test_of_equally_good_thresholds_the_one_with_the_closest_shares_is_taken():
     # Above 0.25 are all four targets and two of four others; above 0.45 three and one.
     present = [False, False, True, False, True, True, True, False]

@@ -3,7 +3,8 @@
 
 Prints the balanced threshold, ROC area and calibration error (ECE) of a sentence's presence, the
 probability that any query is meant, beside N-acc, T-acc and the Matthews correlation (MCC) at that
-threshold and as the config answers, and the area of the best query's score alone.
+threshold, where N-acc and T-acc are equal, and as the config answers, and the area of the best
+query's score alone.
 
 Example::
 
@@ -103,8 +104,9 @@ def main() -> None:
     write_result(args.out, figures, config=run.cfg, weights=args.checkpoint,
                  settings=dict(images=args.images, dataset=args.dataset),
                  seconds=time.monotonic() - start)
-    print(markdown(['', 'balanced', 'config'],
-                   [[key, *(figures[side][key] for side in ('balanced', 'config'))]
+    sides = ('balanced', 'equal', 'config')
+    print(markdown(['', *sides],
+                   [[key, *(figures[side][key] for side in sides)]
                     for key in figures['balanced']]))
     print(f'threshold {figures["balanced"]["threshold"]:.3f}, ROC area {figures["area"]:.3f}, '
           f'ECE {figures["calibration_error"]:.3f} of {figures["sentences"]} sentences')
@@ -125,6 +127,7 @@ def measure(asked: Asked) -> dict[str, Any]:
         area_of_best_query=calibrate_presence(asked.best, present).area,
         calibration_error=found.calibration_error,
         balanced=accuracy(asked.presence > found.threshold, found.threshold),
+        equal=accuracy(asked.presence > found.equal_threshold, found.equal_threshold),
         config=accuracy(asked.answered, asked.threshold))
 
 
