@@ -192,7 +192,7 @@ def _check_thinking(thinking: bool | None, asker: BaseTask) -> bool | None:
     return True
 
 
-def _found_from(config: Config, asker: BaseTask, threshold: float) -> dict[str, float]:
+def _found_from(config: Config, asker: BaseTask, threshold: float) -> dict[str, Any]:
     """From where on the best object of a sentence counts as found: ``found_thr`` or another.
 
     A task that answers with one object always does, however unsure. Whether that object is there
