@@ -82,9 +82,9 @@ FIELDS = {
     'InstanceTask': {'pred_instances'},
     'DetectionTask': {'pred_instances'},
     'PhraseGroundingTask': {'pred_instances'},
-    'ReferringSegmentationTask': {'pred_instances'},
-    'ReferringComprehensionTask': {'pred_instances'},
-    'GeneralizedReferringTask': {'pred_instances'},
+    'ReferringSegmentationTask': {'pred_instances', 'pred_sentence_presence'},
+    'ReferringComprehensionTask': {'pred_instances', 'pred_sentence_presence'},
+    'GeneralizedReferringTask': {'pred_instances', 'pred_sentence_presence'},
     'CaptionTask': set(),
 }
 
