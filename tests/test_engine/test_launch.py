@@ -4,9 +4,10 @@ from __future__ import annotations
 import argparse
 
 import pytest
+from torch import distributed
 
 from mvp_mm.engine.config_error import ConfigError
-from mvp_mm.engine.launch import config_from_args
+from mvp_mm.engine.launch import config_from_args, leave_processes
 
 
 def options(tmp_path, **cfg_options):
@@ -24,3 +25,11 @@ def test_helpers_of_the_files_do_not_reach_the_config(tmp_path):
 def test_overriding_a_helper_is_refused(tmp_path):
     with pytest.raises(ConfigError, match='_steps: a helper of the config files'):
         config_from_args(options(tmp_path, _steps=7))
+
+
+def test_a_process_group_is_left_where_there_is_one(tmp_path):
+    leave_processes()
+    distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/rendezvous', rank=0,
+                                   world_size=1)
+    leave_processes()
+    assert not distributed.is_initialized()

@@ -16,7 +16,7 @@ from mvp_mm.cli.command import FAILED, Failure, reported
 from mvp_mm.engine.config_check import check_config
 from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.config_files import check_weights
-from mvp_mm.engine.launch import config_from_args, prepare_processes
+from mvp_mm.engine.launch import config_from_args, leave_processes, prepare_processes
 from mvp_mm.engine.runner import PerceptionRunner
 from mvp_mm.evaluation.saved_vocabulary import json_annotations
 from mvp_mm.utils.atomic import write_text
@@ -117,5 +117,6 @@ def evaluate(config: str, checkpoint: str, out: str | None, show_dir: str | None
             write_text(target, mmengine.dump(metrics, file_format='json', indent=2,
                                              sort_keys=True))
             print(f'metrics written to {target}')
+    leave_processes()
     if problems:
         raise Failure('\n'.join(f'{name}: {text}' for name, text in problems.items()), FAILED)

@@ -17,7 +17,7 @@ from mvp_mm.engine.config_error import ConfigError
 from mvp_mm.engine.config_files import check_weights
 from mvp_mm.engine.config_guards import missing_guards
 from mvp_mm.engine.latest_checkpoint import find_resumable, list_checkpoints
-from mvp_mm.engine.launch import config_from_args, prepare_processes
+from mvp_mm.engine.launch import config_from_args, leave_processes, prepare_processes
 from mvp_mm.engine.restart import find_own_checkpoint, may_be_restarted, requeued
 from mvp_mm.registry import RUNNERS
 from mvp_mm.utils.named_weights import find_weights
@@ -113,3 +113,4 @@ def train_model(config: str, amp: bool, resume: str | None, load_from: str | Non
     prepare_processes(cfg, 'train', modes=('train', 'val'))
     with run_errors_reported():
         RUNNERS.build(cfg).train()
+    leave_processes()
